@@ -1,0 +1,74 @@
+# The verbs of this repository. `make` or `make help` lists them.
+# They need Python 3.11 or newer and make; everything else goes into .venv.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first interpreter that is new enough. `make PYTHON=/path/to/python` takes another.
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python,$(shell \
+	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+# A GPU environment is conda's (environment.yml) or one that has faiss-gpu, not .venv.
+GPU_PYTHON ?= python
+# Test processes at once. Many tests wait for commands that they start.
+JOBS ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(VENV)/.dev ## Install everything needed to use and change maxsight
+
+.PHONY: demo
+demo: $(VENV)/.demo ## Index real pictures and a film, search them in three ways
+	$(BIN)/maxsight demo
+
+.PHONY: check
+check: $(VENV)/.dev ## Lint, formatting, types, environment.yml, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_environment.py
+	$(BIN)/typer maxsight.cli utils docs --name maxsight | diff -u docs/cli.md - \
+		|| { echo "docs/cli.md is not what the program says: make docs"; exit 1; }
+
+.PHONY: test
+test: $(VENV)/.dev ## Run the tests
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Run every benchmark, rows appended to benchmarks/results.csv
+	for name in $$($(BIN)/python -c 'from maxsight.benchmarks.registry import BENCHMARKS; print(*BENCHMARKS)'); do \
+		$(BIN)/maxsight bench $$name --save benchmarks/results.csv || exit 1; done
+
+.PHONY: gpu-check
+gpu-check: ## On a machine with an NVIDIA GPU: encoders on CUDA against the CPU, FAISS GPU against CPU
+	$(GPU_PYTHON) -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "torch sees no CUDA device; `maxsight doctor` says why")'
+	$(GPU_PYTHON) -m pytest -m gpu tests/gpu
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Write docs/cli.md from the program
+	$(BIN)/typer maxsight.cli utils docs --name maxsight --output docs/cli.md
+
+.PHONY: clean
+clean: ## Remove build outputs and caches; .venv stays
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# Stamps: installed again only when pyproject.toml changed.
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and not found; make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,video]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,208 @@
+"""How many pictures a second are indexed, against the encoder alone?
+
+The encoder alone encodes pixels that are decoded and in memory, in batches of the same size, in
+the same process, before and after each run of ingestion; the mean of both is what it is held to.
+Where the device is the processor, decoding and encoding share its cores, so beside the rates stand
+the processor seconds a picture costs: they say how much work there is besides the encoder's, and
+another program on the machine changes them little.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import maxsight
+from maxsight import settings
+from maxsight.benchmarks import pictures
+from maxsight.benchmarks.command import command
+from maxsight.benchmarks.rows import Row, spread
+from maxsight.models.encoder import load
+from maxsight.pipelines.pictures import decode_picture
+
+if TYPE_CHECKING:
+    from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.report import IngestReport
+
+_BATCH = 32
+_ALONE = 512  # pictures the encoder alone is timed on
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some pictures cost: seconds by the clock, and of the processors in all processes."""
+
+    pictures: int
+    wall_s: float
+    processor_s: float
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.pictures / self.wall_s
+
+    @property
+    def processor_ms(self) -> float:
+        """Processor milliseconds a picture."""
+        return 1000 * self.processor_s / self.pictures
+
+
+def run(
+    data: Path,
+    *,
+    count: int = 1000,
+    photographs: int = 48,
+    rounds: int = 3,
+    encoder: str = "builtin",
+) -> list[Row]:
+    """Measure.
+
+    Args:
+        data: folder for fetched and rendered material.
+        count: drawings of 256 to 1,024 pixels, in JPEG, PNG and WebP.
+        photographs: JPEG photographs of 12 megapixels; 0 leaves them out.
+        rounds: how often each is indexed, into a new library every time.
+        encoder: its URI.
+    """
+    loaded = load(encoder)
+    rows = _measure(f"{count:,} drawings", pictures.drawings(data, count), loaded, rounds)
+    if photographs:
+        folder = pictures.photographs(data, photographs)
+        rows += _measure(f"{photographs} photographs of 12 MP", folder, loaded, rounds)
+    return rows
+
+
+def _measure(case: str, folder: Path, encoder: Encoder, rounds: int) -> list[Row]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    pixels = _pixels(files[:_ALONE], encoder)
+    _alone(encoder, pixels[: 2 * _BATCH])  # the first batches choose kernels and fill caches
+    alone, indexed, reports = [_alone(encoder, pixels)], [], []
+    for _ in range(rounds):
+        cost, report = _ingest(folder, encoder, expect=len(files))
+        indexed.append(cost)
+        reports.append(report)
+        alone.append(_alone(encoder, pixels))
+    beside = [(before.rate + after.rate) / 2 for before, after in pairwise(alone)]
+    rows = [
+        _row(case, "encoder alone", "rate", [cost.rate for cost in alone], "images/s"),
+        _row(case, "ingestion", "rate", [r.units_per_second for r in reports], "images/s"),
+        _row(
+            case,
+            "ingestion, scan and end included",
+            "rate",
+            [cost.rate for cost in indexed],
+            "images/s",
+        ),
+        _row(
+            case,
+            "ingestion",
+            "rate / encoder alone",
+            [r.units_per_second / rate for r, rate in zip(reports, beside)],
+            "x",
+        ),
+        _row(
+            case,
+            "encoder alone",
+            "processor time a picture",
+            [cost.processor_ms for cost in alone],
+            "ms",
+        ),
+        _row(
+            case,
+            "ingestion",
+            "processor time a picture",
+            [cost.processor_ms for cost in indexed],
+            "ms",
+        ),
+        _row(
+            case,
+            "ingestion",
+            "device idle",
+            [100 * report.device_idle_share for report in reports],
+            "%",
+        ),
+    ]
+    rows += [
+        _row(
+            case,
+            f"ingestion, {stage}",
+            "busy a picture",
+            [1000 * getattr(report.stages, stage) / report.units for report in reports],
+            "ms",
+        )
+        for stage in ("decode", "encode", "store")
+    ]
+    return rows
+
+
+def _pixels(files: list[Path], encoder: Encoder) -> np.ndarray:
+    """(N, size, size, 3) uint8, as ingestion's decoders make them."""
+    limit = settings.max_pixels()
+    return np.stack(
+        [
+            decode_picture(path.read_bytes(), encoder.preprocess, max_pixels=limit)[0]
+            for path in files
+        ]
+    )
+
+
+def _alone(encoder: Encoder, pixels: np.ndarray) -> Cost:
+    import torch
+
+    def encode() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(pixels), _BATCH):
+                # Back on the host, as ingestion needs them: this also waits for the device.
+                encoder.encode_images(
+                    torch.from_numpy(pixels[start : start + _BATCH])
+                ).vectors.cpu()
+
+    return _cost(encode, len(pixels))
+
+
+def _ingest(folder: Path, encoder: Encoder, *, expect: int) -> tuple[Cost, IngestReport]:
+    """Index a folder into a new library.
+
+    Raises:
+        AssertionError: a picture is missing in the library afterwards.
+    """
+    reports: list[IngestReport] = []
+    with tempfile.TemporaryDirectory(prefix="maxsight-ingestion-") as scratch:
+        path = Path(scratch) / "ingestion.maxsight"
+        with maxsight.open(path, encoder=encoder.uri) as library:
+            _ = library.encoder  # loaded now: it is a cost of start-up, not of pictures
+            cost = _cost(lambda: reports.append(library.add([folder], batch_size=_BATCH)), expect)
+            stored = library.info().images
+    (report,) = reports
+    if not report.added == report.units == stored == expect:
+        raise AssertionError(f"{expect} pictures, but {report.added} added and {stored} stored")
+    return cost, report
+
+
+def _cost(work: Callable[[], object], count: int) -> Cost:
+    processor, wall = _processor_seconds(), time.perf_counter()
+    work()
+    return Cost(count, time.perf_counter() - wall, _processor_seconds() - processor)
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those it has waited for."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _row(case: str, contender: str, metric: str, values: list[float], unit: str) -> Row:
+    low, median, high = spread(values)
+    return Row("ingestion", case, contender, metric, median, unit, low, high, len(values))
+
+
+if __name__ == "__main__":
+    command(run)

@@ -1,0 +1,65 @@
+"""The benchmarks by name. Each module has ``run(data, rest...) -> list[Row]`` and a docstring
+whose first line says what it answers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from maxsight.benchmarks.rows import Row
+from maxsight.errors import UsageError
+
+# name -> (module, the question it answers)
+BENCHMARKS = {
+    "builtin-recall": (
+        "maxsight.benchmarks.builtin_recall",
+        "How well does the built-in encoder find pictures it was not trained on?",
+    ),
+    "composed": (
+        "maxsight.benchmarks.composed_triplets",
+        "Does a picture plus a change in words find the changed picture?",
+    ),
+    "moments": (
+        "maxsight.benchmarks.moment_films",
+        "Is the right span of a film found, and how sharp are its ends?",
+    ),
+    "ingestion": (
+        "maxsight.benchmarks.ingestion",
+        "How many pictures a second are indexed, against the encoder alone?",
+    ),
+    "latency": (
+        "maxsight.benchmarks.search_latency",
+        "How long does a warm search take, against FAISS flat and other tools?",
+    ),
+    "incremental": (
+        "maxsight.benchmarks.incremental",
+        "Does indexing again do exactly what changed, and survive being killed at any moment?",
+    ),
+    "startup": (
+        "maxsight.benchmarks.startup",
+        "How long does a cold command take, against importing torch?",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark that can be run: ``run(data)`` with a folder for fetched material."""
+
+    name: str
+    question: str
+    run: Callable[[Path], list[Row]]
+
+
+def load(name: str) -> Benchmark:
+    """Import a benchmark by name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in BENCHMARKS:
+        raise UsageError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    module, question = BENCHMARKS[name]
+    return Benchmark(name, question, importlib.import_module(module).run)

@@ -1,0 +1,124 @@
+"""What every benchmark returns: rows, one figure each, kept as CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        benchmark: its name in the registry.
+        case: what was measured on, say ``100k x 512`` or ``openmoji, unseen concepts``.
+        contender: who was measured, say ``maxsight`` or ``faiss flat``.
+        metric: what was measured, with the field's name: ``recall@10``, ``latency``.
+        value: the median where there are several runs.
+        unit: ``ms``, ``images/s``, ``%``, or empty.
+        low, high: 20th and 80th percentile; None for a single figure.
+        runs: how many runs, or how many queries a share is taken over.
+    """
+
+    benchmark: str
+    case: str
+    contender: str
+    metric: str
+    value: float
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    runs: int = 1
+
+
+def timed(
+    seconds: Sequence[float], *, benchmark: str, case: str, contender: str, metric: str = "time"
+) -> Row:
+    """A row in milliseconds from the seconds of several runs."""
+    low, median, high = spread([1000 * s for s in seconds])
+    return Row(benchmark, case, contender, metric, median, "ms", low, high, len(seconds))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """The 20th percentile, the median and the 80th percentile; of four values or fewer, the
+    extremes stand for the percentiles."""
+    ordered = sorted(values)
+    fifth = len(ordered) // 5
+    low, median, high = ordered[fifth], statistics.median(ordered), ordered[-1 - fifth]
+    return _rounded(low), _rounded(median), _rounded(high)
+
+
+def _rounded(value: float) -> float:
+    """To five figures: no measurement here is good for more."""
+    return float(f"{value:.5g}")
+
+
+def save(rows: Sequence[Row], path: Path) -> None:
+    """Append rows to a CSV file, each with the machine, the versions and the time."""
+    if not rows:
+        return
+    context = {"device": _device(), "versions": _versions(), "when": _now()}
+    records = [dataclasses.asdict(row) | context for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(records[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(records)
+
+
+def load(path: Path) -> list[Row]:
+    """The rows of a CSV file that :func:`save` wrote; of a figure measured twice, the later one."""
+    latest: dict[tuple[str, str, str, str], Row] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for record in csv.DictReader(file):
+            row = Row(
+                record["benchmark"],
+                record["case"],
+                record["contender"],
+                record["metric"],
+                float(record["value"]),
+                record["unit"],
+                float(record["low"]) if record["low"] else None,
+                float(record["high"]) if record["high"] else None,
+                int(record["runs"]),
+            )
+            latest[row.benchmark, row.case, row.contender, row.metric] = row
+    return list(latest.values())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _device() -> str:
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+
+
+def _versions() -> str:
+    packages = ("maxsight", "torch", "faiss-cpu", "faiss-gpu", "pylance", "pillow", "av")
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)

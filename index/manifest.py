@@ -1,0 +1,118 @@
+"""``library.json``: what a library is, readable without opening its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
+
+SCHEMA = 1
+FILE_NAME = "library.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Fixed when a library is created.
+
+    Attributes:
+        schema: version of the folder's layout; docs/storage.md describes each.
+        library_id: a random UUID that copies of the folder share.
+        encoder_uri: what the vectors were made by, as a user names it.
+        fingerprint: of that encoder; queries must be encoded by one with the same.
+        dim: D, width of the vectors.
+        token_dim: d, width of the token vectors; None if the library stores none.
+        created: UTC, to the second.
+    """
+
+    schema: int
+    library_id: str
+    encoder_uri: str
+    fingerprint: str
+    dim: int
+    token_dim: int | None
+    created: datetime
+
+    @classmethod
+    def new(
+        cls, *, encoder_uri: str, fingerprint: str, dim: int, token_dim: int | None
+    ) -> Manifest:
+        """The manifest of a library that is about to be created.
+
+        Raises:
+            ValueError: a dimension below 1.
+        """
+        for name, value in (("dim", dim), ("token_dim", token_dim)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        created = datetime.now(UTC).replace(microsecond=0)
+        library_id = str(uuid.uuid4())
+        return cls(SCHEMA, library_id, encoder_uri, fingerprint, dim, token_dim, created)
+
+    @classmethod
+    def read(cls, library: Path) -> Manifest:
+        """Read the manifest of the library at ``library``.
+
+        Raises:
+            LibraryNotFound: there is no folder, or it is not a library.
+            SchemaTooNew: a newer maxsight wrote it.
+            LibraryError: the file is damaged or cannot be read.
+        """
+        file = library / FILE_NAME
+        try:
+            fields = json.loads(file.read_bytes())
+            version = fields["schema"]
+            if not isinstance(version, int) or version < 1:
+                raise ValueError(f"schema is {version!r}")
+        except (FileNotFoundError, NotADirectoryError):
+            raise LibraryNotFound(
+                f"{library} is not a library: it has no {FILE_NAME}; "
+                f"`maxsight index {library} PATH...` makes one"
+            ) from None
+        except OSError as error:
+            raise LibraryError(f"cannot read {file}: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(file, error) from error
+        if version > SCHEMA:
+            raise SchemaTooNew(
+                f"{library} has schema {version} and this maxsight reads up to {SCHEMA}: upgrade "
+                "it (pip install -U maxsight), or index into a new library"
+            )
+        try:
+            return cls(
+                version,
+                str(fields["library_id"]),
+                str(fields["encoder_uri"]),
+                str(fields["fingerprint"]),
+                int(fields["dim"]),
+                None if fields["token_dim"] is None else int(fields["token_dim"]),
+                datetime.fromisoformat(fields["created"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(file, error) from error
+
+    def write(self, library: Path) -> None:
+        """Write the file so that a reader sees all of it or none."""
+        partial = library / f".{FILE_NAME}.{os.getpid()}"
+        with partial.open("w", encoding="utf-8") as stream:
+            json.dump(asdict(self), stream, indent=2, default=datetime.isoformat)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(library / FILE_NAME)
+        folder = os.open(library, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _damaged(file: Path, error: Exception) -> LibraryError:
+    return LibraryError(
+        f"{file} is damaged ({type(error).__name__}: {error}): restore it from a backup, "
+        "or delete the library's folder and index again"
+    )

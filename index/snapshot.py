@@ -1,0 +1,390 @@
+"""One consistent state of a library, in memory, for searching."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maxsight.errors import FilterError, LibraryError, UsageError
+from maxsight.index import tables
+from maxsight.index.manifest import Manifest
+from maxsight.index.records import Film, TokenTable, UnitHit
+from maxsight.index.vectors import ExactIndex, Mask, Rows
+
+_COLUMNS = [
+    "item_id",
+    "path",
+    "path_bytes",
+    "kind",
+    "content_hash",
+    "first_unit",
+    "unit_count",
+]
+# A reader drops the rows of removed files from memory once they are this share of all.
+_DEAD_SHARE = 0.25
+
+
+class Snapshot:
+    """Units as rows 0, 1, … in the order of their ids. Immutable; safe to search from threads.
+
+    Attributes:
+        row_count: rows, those of removed and replaced files included; masks have this length.
+        unit_count: units that can be found.
+        item_count: files that can be found.
+    """
+
+    def __init__(
+        self,
+        *,
+        library: Path,
+        items: Any,
+        units: Any,
+        item_table: pa.Table,
+        unit_ids: Rows,
+        spans: npt.NDArray[np.float64],
+        index: ExactIndex,
+        settled: frozenset[int],
+    ) -> None:
+        self._library = library
+        self._items = items
+        self._units = units
+        self._unit_ids = unit_ids
+        self._spans = spans
+        self._index = index
+        self._settled = settled
+        self._item_ids: Rows = item_table["item_id"].to_numpy()
+        self._item_table = item_table
+        self._first: Rows = item_table["first_unit"].to_numpy()
+        self._count: Rows = item_table["unit_count"].to_numpy()
+        # (row_count,) position of each row's file in the item table, -1 if no file claims it.
+        self._owner = owners(unit_ids, self._first, self._count)
+        live = self._owner >= 0
+        self.row_count = len(unit_ids)
+        self.unit_count = int(np.count_nonzero(live))
+        self.item_count = len(self._item_ids)
+        self._live: Mask | None = None if self.unit_count == self.row_count else live
+
+    @property
+    def dim(self) -> int:
+        """D, width of the vectors."""
+        return self._index.dim
+
+    @property
+    def items_version(self) -> int:
+        """The version of the items table this is a picture of."""
+        return int(self._items.version)
+
+    def allowed(
+        self,
+        *,
+        where: str | None = None,
+        kinds: Collection[str] | None = None,
+        without_items: Collection[int] = (),
+    ) -> Mask | None:
+        """Which rows a search may return: (row_count,) bool, or None for all.
+
+        Args:
+            where: SQL over the item columns, say ``"width > 1000 AND path LIKE '%/Rome/%'"``.
+            kinds: of ``image`` and ``video``.
+            without_items: ids of files to leave out.
+
+        Raises:
+            FilterError: ``where`` cannot be evaluated.
+        """
+        if where is None and kinds is None and not len(without_items):
+            return self._live
+        chosen = np.ones(self.item_count, dtype=np.bool_)
+        if where is not None:
+            chosen &= np.isin(self._item_ids, self._matching(where))
+        if kinds is not None:
+            kind = self._item_table["kind"]
+            chosen &= pc.is_in(kind, value_set=pa.array(list(kinds), pa.string())).to_numpy()
+        if len(without_items):
+            chosen &= ~np.isin(self._item_ids, np.fromiter(without_items, dtype=np.int64))
+        # Position -1, rows nobody claims, finds the False put at the end.
+        return np.append(chosen, False)[self._owner]
+
+    def search(
+        self, queries: npt.ArrayLike, k: int, *, allowed: Mask | None = None
+    ) -> list[list[UnitHit]]:
+        """The ``k`` best units for each query, exactly; equal scores by lower unit id.
+
+        Args:
+            queries: (Q, D) float32.
+            allowed: from ``allowed``; None means every unit.
+        """
+        if allowed is None:
+            allowed = self._live
+        found = self._index.search(queries, k, allowed=allowed)
+        return [self._hits(rows, scores) for rows, scores in found]
+
+    def find_items(self, *, path: str | None = None, content_hash: str | None = None) -> list[int]:
+        """Ids of the files with that path, that content, or both."""
+        if path is None and content_hash is None:
+            raise ValueError("give a path, a content_hash, or both")
+        matches: Any = pa.array(np.ones(self.item_count, dtype=np.bool_))
+        if path is not None:
+            display, raw = tables.encode_path(path)
+            bytes_column = self._item_table["path_bytes"]
+            same = pc.is_null(bytes_column) if raw is None else pc.equal(bytes_column, raw)
+            matches = pc.and_(pc.equal(self._item_table["path"], display), same)
+        if content_hash is not None:
+            matches = pc.and_(matches, pc.equal(self._item_table["content_hash"], content_hash))
+        ids: list[int] = self._item_table["item_id"].filter(matches).to_pylist()
+        return sorted(ids)
+
+    def films(self) -> list[Film]:
+        """Every video, by item id."""
+        videos = np.flatnonzero(pc.equal(self._item_table["kind"], "video").to_numpy())
+        paths = tables.decode_paths(self._item_table.take(pa.array(videos)))
+        starts = np.searchsorted(self._unit_ids, self._first[videos])
+        films = []
+        for item, path, start in zip(videos, paths, starts, strict=True):
+            rows = slice(int(start), int(start + self._count[item]))
+            films.append(Film(int(self._item_ids[item]), path, self._spans[rows], rows))
+        return sorted(films, key=lambda film: film.item_id)
+
+    def scores(self, query: npt.ArrayLike, rows: slice | npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Exact inner products of one (D,) query with ``rows``: (n,) float32."""
+        query = np.ascontiguousarray(query, dtype=np.float32)
+        if query.shape != (self._index.dim,):
+            raise ValueError(f"query must be ({self._index.dim},), got {query.shape}")
+        return self._index.scores(query, rows)
+
+    def vectors(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """The stored vectors of ``rows``: (n, D) float32."""
+        return self._index.vectors(rows).astype(np.float32)
+
+    def item_vectors(self, item_id: int) -> npt.NDArray[np.float32]:
+        """The stored vectors of one file's units, in order: (U, D) float32.
+
+        Raises:
+            ValueError: the snapshot holds no such file.
+        """
+        found = np.flatnonzero(self._item_ids == item_id)
+        if not len(found):
+            raise ValueError(f"the library holds no item {item_id}")
+        start = int(np.searchsorted(self._unit_ids, self._first[found[0]]))
+        return self.vectors(np.arange(start, start + self._count[found[0]]))
+
+    def tokens(self, unit_ids: Sequence[int] | Rows) -> TokenTable:
+        """The stored tokens of some units, in the order given.
+
+        Raises:
+            UsageError: the library was created without tokens.
+            LibraryError: a compaction has since deleted this snapshot's files.
+        """
+        if "tokens" not in self._units.schema.names:
+            raise UsageError(
+                f"{self._library} stores no tokens: index into a new library with --tokens"
+            )
+        ids = np.asarray(unit_ids, dtype=np.int64)
+        stored = self._stored_units
+        positions = np.searchsorted(stored, ids)
+        if len(ids) and not (
+            positions.max(initial=0) < len(stored) and bool(np.all(stored[positions] == ids))
+        ):
+            raise ValueError("unit_ids must be units of this snapshot")
+        with tables.storage_errors(self._library):
+            rows = self._units.take(
+                positions, columns=["tokens", "token_scales", "token_sizes"]
+            ).combine_chunks()
+        width = self._token_dim
+        scales = rows["token_scales"]
+        lengths = pc.list_value_length(scales).to_numpy().astype(np.int64)
+        return TokenTable(
+            tokens=np.frombuffer(b"".join(rows["tokens"].to_pylist()), np.int8).reshape(-1, width),
+            scales=_flat(scales),
+            sizes=_flat(rows["token_sizes"]),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        )
+
+    @functools.cached_property
+    def _stored_units(self) -> Rows:
+        """Unit ids of the table's rows in their order, those nobody claims included."""
+        with tables.storage_errors(self._library):
+            ids: Rows = self._units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
+        return ids
+
+    @functools.cached_property
+    def _token_dim(self) -> int:
+        width = Manifest.read(self._library).token_dim
+        if width is None:
+            raise LibraryError(f"{self._library}: units hold tokens but library.json names none")
+        return width
+
+    def _matching(self, where: str) -> Rows:
+        found = matching_items(self._items, where, ["item_id"], self._library)
+        ids: Rows = found["item_id"].to_numpy()
+        return ids
+
+    def _hits(self, rows: Rows, scores: npt.NDArray[np.float32]) -> list[UnitHit]:
+        owners = self._owner[rows]
+        items = self._item_table.take(pa.array(owners))
+        paths = tables.decode_paths(items)
+        kinds = items["kind"].to_pylist()
+        hits = []
+        for rank, (row, owner) in enumerate(zip(rows, owners, strict=True)):
+            start, end = self._spans[row].tolist()
+            timed = kinds[rank] == "video"
+            hits.append(
+                UnitHit(
+                    unit_id=int(self._unit_ids[row]),
+                    item_id=int(self._item_ids[owner]),
+                    path=paths[rank],
+                    kind=kinds[rank],
+                    start=start if timed else None,
+                    end=end if timed else None,
+                    score=float(scores[rank]),
+                )
+            )
+        return hits
+
+
+def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) -> Snapshot:
+    """The newest state of the library, reusing what ``previous`` already holds of it."""
+    problem = None
+    for attempt in range(8):
+        # A compaction can take away what is being read: look again at what it left.
+        time.sleep(0.02 * attempt)
+        try:
+            # Items first: the units read after them hold every unit that these items claim.
+            items = tables.open_table(library, tables.ITEMS)
+            if previous is not None and previous.items_version == items.version:
+                return previous
+            units = tables.open_table(library, tables.UNITS)
+            snapshot = _load(library, manifest, items, units, previous)
+        except LibraryError as error:
+            problem = error
+            continue
+        if snapshot is not None:
+            return snapshot
+        previous = None
+    raise problem or LibraryError(
+        f"{library / tables.UNITS} lacks units that {tables.ITEMS} names: the library is damaged; "
+        "restore the folder from a backup, or delete it and index again"
+    )
+
+
+def _load(
+    library: Path, manifest: Manifest, items: Any, units: Any, previous: Snapshot | None
+) -> Snapshot | None:
+    with tables.storage_errors(library):
+        item_table = items.to_table(columns=_COLUMNS, filter=f"status = '{tables.LIVE}'")
+        item_table = item_table.sort_by("first_unit").combine_chunks()
+        first: Rows = item_table["first_unit"].to_numpy()
+        count: Rows = item_table["unit_count"].to_numpy()
+        if previous is not None:
+            kept = owners(previous._unit_ids, first, count) >= 0
+            if np.count_nonzero(kept) < (1 - _DEAD_SHARE) * len(kept):
+                previous = None
+        fragments = units.get_fragments()
+        if previous is None:
+            unit_ids, spans = np.empty(0, np.int64), np.empty((0, 2), np.float64)
+            index, settled = ExactIndex(manifest.dim), frozenset[int]()
+        else:
+            unit_ids, spans = previous._unit_ids, previous._spans
+            index, settled = previous._index, previous._settled
+        newest = int(unit_ids[-1]) if len(unit_ids) else -1
+        reader = _Reader(units, [f for f in fragments if f.fragment_id not in settled])
+        index = index.extended(reader.vectors(newest, first, count))
+        unit_ids = np.concatenate([unit_ids, *reader.unit_ids])
+        spans = np.concatenate([spans, *reader.spans])
+    if np.any(np.diff(unit_ids) <= 0):
+        raise LibraryError(f"{library / tables.UNITS} is damaged: its units are out of order")
+    # Units newer than any claimed are a writer's next step, and will be wanted.
+    if reader.newest <= (int(unit_ids[-1]) if len(unit_ids) else -1):
+        settled = frozenset(fragment.fragment_id for fragment in fragments)
+    snapshot = Snapshot(
+        library=library,
+        items=items,
+        units=units,
+        item_table=item_table,
+        unit_ids=unit_ids,
+        spans=spans,
+        index=index,
+        settled=settled,
+    )
+    return snapshot if snapshot.unit_count == int(count.sum()) else None
+
+
+class _Reader:
+    """Streams units out of some fragments, keeping the vectors of one batch at a time."""
+
+    def __init__(self, units: Any, fragments: list[Any]) -> None:
+        self._units = units
+        self._fragments = fragments
+        self.unit_ids: list[Rows] = []
+        self.spans: list[npt.NDArray[np.float64]] = []
+        self.newest = -1
+
+    def vectors(self, after: int, first: Rows, count: Rows) -> Iterator[npt.NDArray[np.float16]]:
+        """Vectors of the units with ids above ``after`` that lie in a claimed range."""
+        if not self._fragments:
+            return
+        scanner = self._units.scanner(
+            columns=["unit_id", "start_s", "end_s", "vector"],
+            filter=f"unit_id > {after}" if after >= 0 else None,
+            fragments=self._fragments,
+            scan_in_order=True,
+            batch_size=4096,
+        )
+        for batch in scanner.to_batches():
+            ids: Rows = batch["unit_id"].to_numpy()
+            if not len(ids):
+                continue
+            self.newest = max(self.newest, int(ids.max()))
+            wanted = owners(ids, first, count) >= 0
+            column = batch["vector"]
+            flat = column.flatten().to_numpy(zero_copy_only=True)
+            times = [batch[name].to_numpy(zero_copy_only=False) for name in ("start_s", "end_s")]
+            self.unit_ids.append(ids[wanted])
+            self.spans.append(np.stack(times, axis=1).astype(np.float64)[wanted])
+            yield flat.reshape(len(ids), -1)[wanted]
+
+
+def matching_items(items: Any, where: str, columns: list[str], library: Path) -> pa.Table:
+    """Live item rows for which ``where`` holds.
+
+    Raises:
+        FilterError: it is not an expression over the item columns.
+    """
+    # The expression is evaluated alone and the status checked on what it returns: text joined to
+    # another condition could undo it, as `1=1) OR (1=1` would.
+    extra = [name for name in ("status",) if name not in columns]
+    try:
+        found = items.to_table(columns=[*columns, *extra], filter=where)
+    except (ValueError, OSError, RuntimeError) as error:
+        known = ", ".join(tables.PUBLIC_COLUMNS)
+        reason = str(error).splitlines()[0]
+        raise FilterError(
+            f"cannot evaluate --where {where!r}: {reason[:300]}; it is SQL over the columns "
+            f"{known}, for example \"width > 1000 AND path LIKE '%/Rome/%'\" or \"kind = 'video'\""
+        ) from error
+    found = found.filter(pc.equal(found["status"], tables.LIVE))
+    return found.drop_columns(extra)
+
+
+def owners(unit_ids: Rows, first: Rows, count: Rows) -> Rows:
+    """Position of the range ``[first, first + count)`` each unit lies in, -1 for none.
+
+    ``first`` rises; the ranges do not overlap.
+    """
+    if not len(first):
+        return np.full(len(unit_ids), -1, dtype=np.int64)
+    owner = np.searchsorted(first, unit_ids, side="right") - 1
+    inside = (owner >= 0) & (unit_ids < first[owner] + count[owner])
+    return np.where(inside, owner, -1)
+
+
+def _flat(lists: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    values: npt.NDArray[np.float32] = pc.list_flatten(lists).to_numpy().astype(np.float32)
+    return values

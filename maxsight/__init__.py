@@ -1,0 +1,71 @@
+"""maxsight: find a picture, a changed picture, a moment.
+
+    import maxsight
+
+    with maxsight.open("photos.maxsight", encoder="builtin") as library:
+        library.add(["~/Pictures"])
+        hits = library.search("a red bus in the rain", k=10)
+
+Names are loaded when they are first used: importing maxsight costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maxsight.errors import MaxsightError
+    from maxsight.library import Library, LibraryInfo, open
+    from maxsight.models.embeddings import Embeddings
+    from maxsight.models.encoder import Encoder, load
+    from maxsight.pipelines.moments import Moment
+    from maxsight.pipelines.report import IngestReport
+    from maxsight.pipelines.search import Hit, Query, SearchResult, Term
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Embeddings",
+    "Encoder",
+    "Hit",
+    "IngestReport",
+    "Library",
+    "LibraryInfo",
+    "MaxsightError",
+    "Moment",
+    "Query",
+    "SearchResult",
+    "Term",
+    "__version__",
+    "load",
+    "open",
+]
+
+_HOME = {
+    "Embeddings": "maxsight.models.embeddings",
+    "Encoder": "maxsight.models.encoder",
+    "Hit": "maxsight.pipelines.search",
+    "IngestReport": "maxsight.pipelines.report",
+    "Library": "maxsight.library",
+    "LibraryInfo": "maxsight.library",
+    "MaxsightError": "maxsight.errors",
+    "Moment": "maxsight.pipelines.moments",
+    "Query": "maxsight.pipelines.search",
+    "SearchResult": "maxsight.pipelines.search",
+    "Term": "maxsight.pipelines.search",
+    "load": "maxsight.models.encoder",
+    "open": "maxsight.library",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'maxsight' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

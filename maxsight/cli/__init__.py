@@ -1,0 +1,58 @@
+"""The command line: one module a verb, each importing what it needs only when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import maxsight
+from maxsight.cli import bench, demo, doctor, index, library, moments, search
+from maxsight.cli.output import print_error
+from maxsight.errors import MaxsightError
+
+app = typer.Typer(
+    name="maxsight",
+    help="Find a picture, a changed picture, a moment.",
+    epilog=(
+        "Exit codes: 0 done · 1 some inputs failed · 2 wrong usage · 3 library or encoder unusable."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("index")(index.index)
+app.command("search")(search.search)
+app.command("moments")(moments.moments)
+app.command("info")(library.info)
+app.command("list")(library.list_items)
+app.command("remove")(library.remove)
+app.command("compact")(library.compact)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maxsight {maxsight.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and leave with an exit code that means something."""
+    try:
+        app()
+    except MaxsightError as error:
+        print_error(error)
+        sys.exit(error.exit_code)

@@ -1,0 +1,3 @@
+from maxsight.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""``maxsight bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table
+
+
+def bench(
+    name: Annotated[
+        str | None, typer.Argument(help="Which benchmark; none lists them.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder for fetched material. [default: the cache folder]"),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Append the rows to this CSV file.", metavar="FILE.csv")
+    ] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure maxsight on this machine. Without a name, list what can be measured.
+
+    Example: `maxsight bench builtin-recall`
+    """
+    from maxsight import settings
+    from maxsight.benchmarks import registry, rows
+
+    if name is None:
+        listed = {key: question for key, (_, question) in registry.BENCHMARKS.items()}
+        if json:
+            print_json({"benchmarks": listed})
+        else:
+            print_table(["benchmark", "what it answers"], listed.items())
+        return
+    benchmark = registry.load(name)
+    if not quiet:
+        console(stderr=True).print(benchmark.question, style="dim")
+    measured = benchmark.run(data or settings.cache_directory() / "bench")
+    if save is not None:
+        rows.save(measured, save)
+    if json:
+        print_json({"benchmark": name, "rows": measured})
+        return
+    print_table(
+        ["case", "contender", "metric", "median", "20–80 %", "unit", "n"],
+        (
+            [
+                row.case,
+                row.contender,
+                row.metric,
+                f"{row.value:.4g}",
+                "" if row.low is None else f"{row.low:.4g}–{row.high:.4g}",
+                row.unit,
+                row.runs,
+            ]
+            for row in measured
+        ),
+    )

@@ -1,0 +1,74 @@
+"""``maxsight demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table, seconds
+from maxsight.cli.progress import ingest_progress
+
+if TYPE_CHECKING:
+    from maxsight.demo import Answer
+
+_TITLES = {
+    "text": "Pictures by words",
+    "change": "A picture plus a change in words",
+    "moment": "Moments in a film",
+}
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(help="Where to put pictures, film, library and contact sheet.")
+    ] = Path("maxsight-demo"),
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Index a hundred real pictures and a short film, and search them in three ways.
+
+    Example: `maxsight demo`
+    """
+    from maxsight import demo as module
+
+    with ingest_progress(enabled=not (quiet or json)) as progress:
+        done = module.run(folder, progress=progress)
+    if json:
+        print_json(
+            {
+                "library": str(done.library),
+                "report": done.report,
+                "answers": done.answers,
+                "sheet": str(done.sheet),
+            }
+        )
+        return
+    out = console()
+    for kind, title in _TITLES.items():
+        out.print(f"\n[bold]{title}[/bold]")
+        for answer in done.answers:
+            if answer.kind == kind:
+                out.print(f"\n$ maxsight {answer.command}", style="cyan", markup=False)
+                _print_answer(answer)
+    out.print(f"\nContact sheet: {done.sheet}  (open it in a browser)")
+    out.print("\n[bold]Try next[/bold]")
+    for line in (
+        f'search {done.library} "something to eat" --sheet food.html',
+        f'search {done.library} "a musical instrument" --minus "a guitar"',
+        f'moments {done.library} "a castle"',
+        "index photos.maxsight ~/Pictures",
+    ):
+        out.print(f"  maxsight {line}", style="cyan", markup=False)
+
+
+def _print_answer(answer: Answer) -> None:
+    if answer.kind == "moment":
+        rows = (
+            [f"{hit.score:.3f}", f"{seconds(hit.start)} – {seconds(hit.end)}", Path(hit.path).name]
+            for hit in answer.hits
+        )
+    else:
+        rows = ([f"{hit.score:.3f}", "", Path(hit.path).name] for hit in answer.hits)
+    print_table(["score", "when", "file"], rows)

@@ -1,0 +1,86 @@
+"""``maxsight index``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maxsight.cli.output import JsonOption, QuietOption, console, print_json, printable
+from maxsight.cli.progress import ingest_progress
+from maxsight.cli.search import DeviceOption, LibraryArgument
+
+if TYPE_CHECKING:
+    from maxsight.pipelines.report import IngestReport
+
+_LISTED_FAILURES = 20
+
+
+def index(
+    library: LibraryArgument,
+    path: Annotated[
+        list[Path], typer.Argument(help="Files, or folders to look through.", show_default=False)
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="builtin, or open_clip:ARCH/PRETRAINED. [default: the library's, or builtin]",
+            metavar="URI",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Pictures encoded at once. [default: 32, on a GPU 256]", min=1),
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Frames a second taken from films.", min=0.01)] = 1.0,
+    tokens: Annotated[
+        bool, typer.Option("--tokens/--no-tokens", help="Also store patch embeddings.")
+    ] = False,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Bring a library up to date with files and folders; make it if it is not there yet.
+
+    Only what is new or changed is read. It can be stopped and started again at any time.
+    Exit code 1 if some files could not be read; they are listed, and tried again once they change.
+
+    Example: `maxsight index photos.maxsight ~/Pictures ~/Films`
+    """
+    import maxsight
+    from maxsight.pipelines.report import IngestInterrupted
+
+    with maxsight.open(library, encoder=encoder, device=device) as opened:
+        try:
+            with ingest_progress(enabled=not (quiet or json)) as progress:
+                report = opened.add(
+                    path, fps=fps, batch_size=batch_size, tokens=tokens, progress=progress
+                )
+        except IngestInterrupted as interrupted:
+            report = interrupted.report
+    if json:
+        print_json(report)
+    else:
+        _print_report(report, quiet=quiet)
+    if report.interrupted:
+        raise typer.Exit(130)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _print_report(report: IngestReport, *, quiet: bool) -> None:
+    out, remarks = console(), console(stderr=True)
+    for warning in report.warnings:
+        remarks.print(f"warning: {printable(warning)}", style="yellow", markup=False)
+    if not quiet:
+        counts = ("added", "updated", "moved", "removed", "unchanged", "touched", "failed")
+        words = [f"{getattr(report, name):,} {name}" for name in counts if getattr(report, name)]
+        rate = f", {report.units_per_second:.1f} pictures and frames/s" if report.units else ""
+        out.print(f"{', '.join(words) or 'nothing to do'}  ({report.seconds:.1f} s{rate})")
+    for path, reason in report.failures[:_LISTED_FAILURES]:
+        remarks.print(f"failed: {printable(path)} {printable(reason)}", markup=False)
+    if (more := report.failed - _LISTED_FAILURES) > 0:
+        remarks.print(f"failed: {more:,} more; maxsight info lists them all")
+    if report.interrupted:
+        remarks.print("interrupted: what was encoded is kept; run it again to go on")

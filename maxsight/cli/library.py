@@ -1,0 +1,114 @@
+"""``maxsight info``, ``list``, ``remove`` and ``compact``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxsight.cli.output import (
+    JsonOption,
+    QuietOption,
+    console,
+    print_json,
+    print_table,
+    printable,
+    seconds,
+    size,
+)
+from maxsight.cli.search import LibraryArgument
+
+
+def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Show what a library holds, and which files could not be read.
+
+    Example: `maxsight info photos.maxsight`
+    """
+    import maxsight
+
+    with maxsight.open(library) as opened:
+        held, failures = opened.info(), opened.failures()
+    if json:
+        listed = [{"path": path, "reason": reason} for path, reason in failures.items()]
+        print_json({"info": held, "failures": listed})
+        return
+    out = console()
+    out.print(f"{printable(held.path)}  ({size(held.bytes_on_disk)}, made {held.created:%Y-%m-%d})")
+    out.print(f"  pictures {held.images:,}   films {held.videos:,}   units {held.units:,}")
+    out.print(f"  encoder  {held.encoder}, {held.dim} dimensions")
+    if failures:
+        out.print(f"  {len(failures)} files could not be read:")
+        for path, reason in failures.items():
+            out.print(f"    {printable(path)}: {printable(reason)}", markup=False)
+
+
+def list_items(
+    library: LibraryArgument,
+    where: Annotated[
+        str | None, typer.Option(help="SQL over the item columns, say 'width > 1000'.")
+    ] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List the files in a library.
+
+    Example: `maxsight list photos.maxsight --where "captured_at > '2024-01-01'"`
+    """
+    import maxsight
+
+    with maxsight.open(library) as opened:
+        rows = opened.items(where=where).sort_by("item_id").to_pylist()
+    if json:
+        print_json({"items": rows})
+        return
+    print_table(
+        ["id", "size", "pixels", "length", "file"],
+        (
+            [
+                row["item_id"],
+                size(row["bytes"]),
+                f"{row['width']}×{row['height']}",
+                seconds(row["duration_s"]),
+                row["path"],
+            ]
+            for row in rows
+        ),
+    )
+
+
+def remove(
+    library: LibraryArgument,
+    path: Annotated[list[Path], typer.Argument(help="Files or folders.", show_default=False)],
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Take files out of a library. The files themselves stay where they are.
+
+    Example: `maxsight remove photos.maxsight ~/Pictures/screenshots`
+    """
+    import maxsight
+
+    with maxsight.open(library) as opened:
+        removed = opened.remove(path)
+    if json:
+        print_json({"removed": removed})
+    elif not quiet:
+        console().print(f"removed {removed:,} files from the library")
+
+
+def compact(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Give back the disk space of removed and replaced files.
+
+    Example: `maxsight compact photos.maxsight`
+    """
+    import maxsight
+
+    with maxsight.open(library) as opened:
+        before = opened.info().bytes_on_disk
+        opened.compact()
+        after = opened.info().bytes_on_disk
+    if json:
+        print_json({"bytes_before": before, "bytes_after": after})
+    elif not quiet:
+        console().print(f"{size(before)} before, {size(after)} now")

@@ -1,0 +1,65 @@
+"""``maxsight moments``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table, seconds
+from maxsight.cli.search import (
+    DeviceOption,
+    ImageOption,
+    LibraryArgument,
+    MinusOption,
+    SheetOption,
+    TextArgument,
+    describe,
+    parse_terms,
+)
+
+
+def moments(
+    library: LibraryArgument,
+    text: TextArgument = None,
+    image: ImageOption = None,
+    minus: MinusOption = None,
+    k: Annotated[int, typer.Option("-k", help="How many moments at most.", min=1)] = 5,
+    within: Annotated[
+        Path | None, typer.Option("--in", help="Only in this film.", metavar="FILE")
+    ] = None,
+    sheet: SheetOption = None,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the moments in films at which something is seen, best first.
+
+    Example: `maxsight moments films.maxsight "the dog catches the frisbee" --in park.mp4`
+    """
+    import maxsight
+
+    terms = parse_terms(text=text, image=image, minus=minus)
+    with maxsight.open(library, device=device) as opened:
+        started = time.perf_counter()
+        found = opened.moments_of(terms, k=k, within=within)
+        elapsed = round(1000 * (time.perf_counter() - started), 3)
+    if sheet is not None:
+        from maxsight.sheet import write_sheet
+
+        write_sheet(sheet, found, terms=terms)
+    if json:
+        query = describe(terms) | {"k": k, "in": str(within) if within else None}
+        print_json({"query": query, "moments": found, "timing_ms": {"total": elapsed}})
+        return
+    if not found:
+        console().print("nothing found: there are no films in the library")
+        return
+    print_table(
+        ["#", "score", "from", "to", "film"],
+        ([m.rank, f"{m.score:.3f}", seconds(m.start), seconds(m.end), m.path] for m in found),
+    )
+    if sheet is not None and not quiet:
+        console(stderr=True).print(f"contact sheet: {sheet}")

@@ -1,0 +1,100 @@
+"""What every verb prints, and how: tables for people, JSON for programs, errors for both."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console: colours only on a terminal, width of the terminal or unlimited in a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 10_000
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+
+
+def printable(text: str) -> str:
+    r"""File names may hold bytes that are no text: those show as ``\udcNN``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def print_json(value: Any) -> None:
+    """Print one object. Names that are no UTF-8 come out as valid JSON escapes."""
+    print(printable(json.dumps(value, ensure_ascii=False, default=_plain)))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under headings; numbers are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    for number, column in enumerate(columns):
+        numeric = bool(cells) and all(_is_number(row[number]) for row in cells)
+        table.add_column(
+            column,
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
+            overflow="fold",
+        )
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def print_error(error: Exception) -> None:
+    """To stderr for people; also as an object on stdout when ``--json`` was asked for."""
+    if "--json" in sys.argv[1:]:
+        print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+    from rich.text import Text
+
+    message = Text("error: ", style="bold red")
+    message.append(printable(str(error)), style="not bold default")
+    console(stderr=True).print(message)
+
+
+def seconds(value: float | None) -> str:
+    """Seconds as a clock: ``0:07``, ``1:02:33``."""
+    if value is None:
+        return ""
+    whole = int(value)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit a person would use."""
+    value, unit = float(count), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _is_number(text: str) -> bool:
+    return not text or text[0].isdigit() or text[0] in "-+."
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,92 @@
+"""The progress of an ingestion: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from maxsight.cli.output import console, seconds
+
+if TYPE_CHECKING:
+    from maxsight.pipelines.report import Progress
+
+_LOG_EVERY_S = 10.0
+_WORDS = {
+    "scan": "listing files",
+    "compare": "comparing files",
+    "load": "loading the encoder",
+    "read": "indexing",
+    "done": "done",
+}
+
+
+@contextmanager
+def ingest_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """Give a function that shows the progress it is called with on stderr, or None."""
+    if not enabled:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as show:
+            yield show
+    else:
+        yield _log_lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[remarks]}"),
+    )
+    with Bar(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(_WORDS["scan"], total=None, remarks="")
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                description=_WORDS[progress.stage],
+                completed=progress.done,
+                total=progress.total,
+                remarks=remarks(progress),
+            )
+
+        yield show
+
+
+def _log_lines() -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last < _LOG_EVERY_S:
+            return
+        last = time.monotonic()
+        total = f" of {progress.total:,}" if progress.total is not None else ""
+        print(
+            f"{_WORDS[progress.stage]}: {progress.done:,}{total} files  {remarks(progress)}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return show
+
+
+def remarks(progress: Progress) -> str:
+    """Rate, time left, failures and the device's idle share, as far as they are known."""
+    if progress.stage != "read":
+        return ""
+    parts = [f"{progress.rate:.1f}/s"]
+    if progress.eta_s is not None:
+        parts.append(f"{seconds(progress.eta_s)} left")
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    parts.append(f"device idle {progress.device_idle_share:.0%}")
+    return "  ".join(parts)

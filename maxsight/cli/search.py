@@ -1,0 +1,185 @@
+"""``maxsight search``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table, seconds
+from maxsight.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from maxsight.index.records import Kind
+    from maxsight.pipelines.search import SearchResult, Term
+
+LibraryArgument = Annotated[Path, typer.Argument(help="The library's folder.", show_default=False)]
+TextArgument = Annotated[str | None, typer.Argument(help="What to find.", show_default=False)]
+ImageOption = Annotated[
+    list[str] | None,
+    typer.Option("--image", "-i", help="A picture to start from.", metavar="FILE[^WEIGHT]"),
+]
+PlusOption = Annotated[
+    list[str] | None,
+    typer.Option("--plus", help="What there should also be.", metavar="TEXT[^WEIGHT]"),
+]
+MinusOption = Annotated[
+    list[str] | None,
+    typer.Option("--minus", help="What there should be less of.", metavar="TEXT[^WEIGHT]"),
+]
+SheetOption = Annotated[
+    Path | None,
+    typer.Option("--sheet", help="Also write a page of thumbnails.", metavar="OUT.html"),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def search(
+    library: LibraryArgument,
+    text: TextArgument = None,
+    image: ImageOption = None,
+    plus: PlusOption = None,
+    minus: MinusOption = None,
+    vector: Annotated[
+        Path | None,
+        typer.Option(help="A query vector, as saved by numpy.save.", metavar="FILE.npy"),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many files at most.", min=1)] = 10,
+    where: Annotated[
+        str | None, typer.Option(help="SQL over the item columns, say 'width > 1000'.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only image, or only video.", metavar="KIND")
+    ] = None,
+    include_reference: Annotated[
+        bool, typer.Option("--include-reference", help="Keep the --image itself in the answer.")
+    ] = False,
+    sheet: SheetOption = None,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find pictures and films by words, by a picture, or by a picture plus a change in words.
+
+    A weight after `^` makes an ingredient matter more or less: `--image bus.jpg^1.5`.
+
+    Example: `maxsight search photos.maxsight "at night" --image bus.jpg --minus people`
+    """
+    import maxsight
+    from maxsight.pipelines.search import Query
+
+    query = Query(
+        parse_terms(text=text, image=image, plus=plus, minus=minus, vector=vector),
+        k=k,
+        where=where,
+        kinds=_kinds(kind),
+        include_references=include_reference,
+    )
+    with maxsight.open(library, device=device) as opened:
+        result = opened.query(query)
+    if sheet is not None:
+        from maxsight.sheet import write_sheet
+
+        write_sheet(sheet, result.hits, terms=query.terms)
+    if json:
+        print_json(
+            {
+                "query": describe(query.terms) | {"k": k, "where": where, "kinds": kind},
+                "hits": result.hits,
+                "timing_ms": result.timing_ms,
+            }
+        )
+        return
+    _print_hits(result)
+    if sheet is not None and not quiet:
+        console(stderr=True).print(f"contact sheet: {sheet}")
+
+
+def parse_terms(
+    *,
+    text: str | None,
+    image: list[str] | None,
+    plus: list[str] | None = None,
+    minus: list[str] | None = None,
+    vector: Path | None = None,
+) -> tuple[Term, ...]:
+    """The query's ingredients as typed, weights split off."""
+    from maxsight.pipelines.search import Term
+
+    terms = []
+    for given in image or ():
+        # A file may really be called "a^2": what exists is taken as it stands.
+        path, weight = (given, 1.0) if Path(given).exists() else _split_weight(given)
+        terms.append(Term(image=Path(path).expanduser(), weight=weight))
+    if text is not None:
+        terms.append(Term(text=text))
+    for given in plus or ():
+        phrase, weight = _split_weight(given)
+        terms.append(Term(text=phrase, weight=weight))
+    for given in minus or ():
+        phrase, weight = _split_weight(given)
+        terms.append(Term(text=phrase, weight=-weight))
+    if vector is not None:
+        terms.append(Term(vector=_load_vector(vector)))
+    if not terms:
+        raise UsageError("an empty query: give a TEXT, an --image or a --vector")
+    return tuple(terms)
+
+
+def describe(terms: tuple[Term, ...]) -> dict[str, object]:
+    """The terms as plain data for ``--json``."""
+    described = []
+    for term in terms:
+        kind, value = (
+            ("text", term.text)
+            if term.text is not None
+            else ("image", str(term.image))
+            if term.image is not None
+            else ("vector", "given")
+        )
+        described.append({kind: value, "weight": term.weight})
+    return {"terms": described}
+
+
+def _split_weight(given: str) -> tuple[str, float]:
+    match = re.fullmatch(r"(.*)\^(\d*\.?\d+)", given, re.DOTALL)
+    return (match[1], float(match[2])) if match else (given, 1.0)
+
+
+def _load_vector(path: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is no vector saved by numpy.save: {error}") from error
+
+
+def _kinds(given: list[str] | None) -> frozenset[Kind] | None:
+    if not given:
+        return None
+    kinds: set[Kind] = set()
+    for kind in given:
+        if kind != "image" and kind != "video":
+            raise UsageError(f"--kind is image or video, not {kind!r}")
+        kinds.add(kind)
+    return frozenset(kinds)
+
+
+def _print_hits(result: SearchResult) -> None:
+    if not result.hits:
+        console().print("nothing found: the library is empty, or --where leaves nothing")
+        return
+    has_times = any(hit.start is not None for hit in result.hits)
+    columns = ["#", "score", *(["at"] if has_times else []), "file"]
+    print_table(
+        columns,
+        (
+            [hit.rank, f"{hit.score:.3f}", *([seconds(hit.start)] if has_times else []), hit.path]
+            for hit in result.hits
+        ),
+    )

@@ -1,0 +1,96 @@
+"""``maxsight demo``: a small library of real pictures and a film, searched in three ways."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+import maxsight
+
+if TYPE_CHECKING:
+    from maxsight.demo.film import Shot
+    from maxsight.pipelines.moments import Moment
+    from maxsight.pipelines.report import IngestReport, Progress
+    from maxsight.pipelines.search import Hit
+
+_FILM_STILLS = (
+    "sunrise.webp", "sailboat.webp", "rocket.jpg", "chelsea.jpg", "volcano.webp", "coffee.jpg",
+    "grace-hopper.jpg", "pizza.webp", "elephant.webp", "castle.webp", "snowman.webp", "moon.jpg",
+)  # fmt: skip
+TEXTS = ("a cup of coffee", "a spaceship lifting off", "musical instruments")
+CHANGES = (
+    ("red-apple.webp", "green"),
+    ("man-firefighter.webp", "woman"),
+    ("grinning-cat.webp", "crying"),
+)
+MOMENTS = ("a cat", "an elephant", "a volcano erupting")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One query of the demo, how to ask it on the command line, and what came back."""
+
+    kind: str
+    command: str
+    hits: list[Hit] | list[Moment]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made and found."""
+
+    folder: Path
+    library: Path
+    film: list[Shot]
+    report: IngestReport
+    answers: list[Answer]
+    sheet: Path
+
+
+def run(folder: Path, *, progress: Callable[[Progress], None] | None = None) -> Demo:
+    """Build the demo's library in ``folder`` and search it.
+
+    Args:
+        folder: made if it is not there. What an earlier demo left is brought up to date.
+        progress: as in ``Library.add``.
+    """
+    from maxsight.demo.film import make_film
+    from maxsight.pipelines.search import Query, Term
+    from maxsight.sheet import write_sheet
+
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    _copy_pictures(pictures)
+    stills = [(name, Image.open(pictures / name).convert("RGB")) for name in _FILM_STILLS]
+    film = make_film(folder / "film.mp4", stills, seed=7)
+    path = folder / "demo.maxsight"
+    answers: list[Answer] = []
+    with maxsight.open(path) as library:
+        report = library.add([pictures, folder / "film.mp4"], progress=progress)
+        for text in TEXTS:
+            answers.append(Answer("text", f'search {path} "{text}"', library.search(text, k=3)))
+        for name, change in CHANGES:
+            image = pictures / name
+            found = library.search(change, image=image, k=3)
+            answers.append(Answer("change", f'search {path} "{change}" --image {image}', found))
+        for text in MOMENTS:
+            seen = library.moments(text, k=1)
+            answers.append(Answer("moment", f'moments {path} "{text}"', seen))
+        terms = (Term(text="an animal"),)
+        sheet = folder / "sheet.html"
+        write_sheet(sheet, library.query(Query(terms, k=12)).hits, terms=terms)
+    return Demo(folder, path, film, report, answers, sheet)
+
+
+def _copy_pictures(folder: Path) -> None:
+    """Files that are there already stay untouched, so that a second demo indexes nothing."""
+    for source in resources.files("maxsight.demo").joinpath("pictures").iterdir():
+        if not (folder / source.name).exists():
+            with resources.as_file(source) as file:
+                shutil.copyfile(file, folder / source.name)

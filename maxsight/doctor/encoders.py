@@ -1,0 +1,51 @@
+"""Which encoders can be loaded without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from maxsight.doctor.finding import Finding
+from maxsight.doctor.packages import try_import
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+
+
+def builtin() -> Iterator[Finding]:
+    """The weights that come with maxsight and its dependencies."""
+    return iter(())
+
+
+def open_clip() -> Iterator[Finding]:
+    """Weights in the hub's cache."""
+    constants = try_import("huggingface_hub.constants")
+    if isinstance(constants, str):
+        yield Finding(
+            "encoders",
+            "warning",
+            f"open_clip: encoders cannot be fetched, huggingface_hub does not load: {constants}",
+            "pip install --force-reinstall huggingface_hub",
+        )
+        return
+    cache = Path(constants.HF_HUB_CACHE)
+    found = []
+    for repository in sorted(cache.glob("models--*--*")):
+        name = repository.name.removeprefix("models--").replace("--", "/", 1)
+        files = {
+            file.resolve()
+            for pattern in _WEIGHTS
+            for file in repository.glob(f"snapshots/*/{pattern}")
+            if file.exists()
+        }
+        if files:
+            megabytes = sum(file.stat().st_size for file in files) / 1e6
+            found.append(f"{name} {megabytes:,.0f} MB")
+        if broken := list(repository.glob("blobs/*.incomplete")):
+            yield Finding(
+                "encoders",
+                "warning",
+                f"a download of {name} was interrupted ({len(broken)} unfinished files)",
+                f"run the command again to resume it, or delete {broken[0].parent}/*.incomplete",
+            )
+    listed = "; ".join(found) if found else "none"
+    yield Finding("encoders", "ok", f"in the hub's cache {cache}: {listed}")

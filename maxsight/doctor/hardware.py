@@ -1,0 +1,173 @@
+"""Processors and memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from maxsight.doctor.finding import Finding
+from maxsight.doctor.packages import try_import
+
+_TELLING_FLAGS = (
+    ("avx2", "AVX2"),
+    ("avx512f", "AVX-512"),
+    ("avx512_bf16", "AVX-512 bf16"),
+    ("avx512_vnni", "AVX-512 VNNI"),
+    ("amx_bf16", "AMX bf16"),
+    ("amx_int8", "AMX int8"),
+    ("asimd", "NEON"),
+    ("sve", "SVE"),
+    ("bf16", "bf16"),
+    ("i8mm", "int8 matrices"),
+)
+_GIB = 2**30
+
+
+def usable_cores() -> float:
+    """Cores this process may use at once: its affinity, capped by its control group's quota."""
+    cores = float(len(os.sched_getaffinity(0)))
+    for folder in _control_groups("cpu"):
+        quota = _first_line(folder / "cpu.max").split()  # version 2: "200000 100000", "max 100000"
+        if not quota:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quota = [line for line in (_first_line(folder / name) for name in names) if line]
+        if len(quota) == 2 and quota[0].isdecimal() and int(quota[1]):
+            cores = min(cores, int(quota[0]) / int(quota[1]))
+    return cores
+
+
+def available_memory() -> tuple[int, int]:
+    """Bytes of memory available and the most this process may use, control groups included."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if " kB" in line}
+    available, limit = sizes["MemAvailable"], sizes["MemTotal"]
+    names = (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    )
+    for folder in _control_groups("memory"):
+        for maximum, used in names:
+            ceiling, current = _first_line(folder / maximum), _first_line(folder / used)
+            if ceiling.isdecimal() and current.isdecimal() and int(ceiling) < sizes["MemTotal"]:
+                limit = min(limit, int(ceiling))
+                available = min(available, int(ceiling) - int(current))
+    return available, limit
+
+
+def cpu() -> Iterator[Finding]:
+    """The processor, as far as it decides about speed."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    facts: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    flags = set(facts.get("flags", facts.get("Features", "")).split())
+    known = [label for flag, label in _TELLING_FLAGS if flag in flags]
+    name = facts.get("model name", platform.machine())
+    cores = usable_cores()
+    yield Finding("cpu", "ok", f"{name}, {cores:g} usable cores, {', '.join(known) or 'plain'}")
+    if platform.machine() == "x86_64" and "avx2" not in flags:
+        yield Finding(
+            "cpu",
+            "warning",
+            "no AVX2: encoding and search run several times slower than on a newer processor",
+            "run on a newer machine, or let the hypervisor pass the host's CPU flags through",
+        )
+
+
+def gpu() -> Iterator[Finding]:
+    """CUDA devices, or why there are none."""
+    torch = try_import("torch")
+    if isinstance(torch, str):
+        yield Finding("gpu", "warning", "not looked at, because torch does not load")
+        return
+    count = torch.cuda.device_count()
+    driver: str = _first_line("/proc/driver/nvidia/version")
+    for number in range(count):
+        properties = torch.cuda.get_device_properties(number)
+        yield Finding(
+            "gpu",
+            "ok",
+            f"cuda:{number} {properties.name}, {properties.total_memory / _GIB:.0f} GiB, "
+            f"compute capability {properties.major}.{properties.minor}; torch is built for CUDA "
+            f"{torch.version.cuda}; driver {driver or 'unknown'}",
+        )
+    if count:
+        return
+    cards = _nvidia_cards()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.version.cuda is None:
+        status, remedy = "this torch is built without CUDA", "pip install --force-reinstall torch"
+    elif hidden is not None and driver:
+        status = f"CUDA_VISIBLE_DEVICES={hidden!r} hides them"
+        remedy = "unset CUDA_VISIBLE_DEVICES"
+    elif not driver:
+        status = "no NVIDIA driver is loaded"
+        remedy = "install the NVIDIA driver; in a container, start it with --gpus all"
+    else:
+        status = f"driver {driver} does not serve torch's CUDA {torch.version.cuda}"
+        remedy = f"update the NVIDIA driver to one that supports CUDA {torch.version.cuda}"
+    if cards or driver:
+        seen = f"{cards} NVIDIA cards" if cards else "an NVIDIA driver"
+        yield Finding("gpu", "problem", f"{seen} in this machine, but {status}", remedy)
+    else:
+        yield Finding("gpu", "ok", f"none ({status}); everything runs on the CPU")
+
+
+def memory() -> Iterator[Finding]:
+    """Memory, with the limit of a container or a service counted in."""
+    available, limit = available_memory()
+    what = f"{available / _GIB:.1f} of {limit / _GIB:.1f} GiB available"
+    if available < _GIB:
+        yield Finding(
+            "memory",
+            "problem",
+            f"{what}; torch and an encoder need about 1 GiB",
+            "close other programs, or raise the container's memory limit",
+        )
+    elif available < 3 * _GIB:
+        yield Finding(
+            "memory",
+            "warning",
+            f"{what}; large pictures and many decoders may not fit",
+            "close other programs, or set MAXSIGHT_WORKERS=1",
+        )
+    else:
+        yield Finding("memory", "ok", what)
+
+
+def _control_groups(controller: str) -> list[Path]:
+    """The folders whose limits bind this process, its own and every one above, both versions."""
+    root = Path("/sys/fs/cgroup")
+    folders = [root, root / controller]
+    try:
+        memberships = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return folders
+    for line in memberships:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = root / controller if controllers else root
+        own = top / path.lstrip("/")
+        folders += [own, *(parent for parent in own.parents if parent.is_relative_to(top))]
+    return folders
+
+
+def _nvidia_cards() -> int:
+    """Display controllers by NVIDIA on the PCI bus, driver or no driver."""
+    cards = 0
+    for device in Path("/sys/bus/pci/devices").glob("*"):
+        if _first_line(device / "vendor") == "0x10de":
+            cards += _first_line(device / "class").startswith("0x03")
+    return cards
+
+
+def _first_line(path: str | Path) -> str:
+    """A file of the kernel's; nothing if it is not there or not to be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+    except OSError:
+        return ""

@@ -1,0 +1,58 @@
+"""Room to write in."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from maxsight import settings
+from maxsight.doctor.finding import Finding
+
+_GIB = 2**30
+
+
+def cache() -> Iterator[Finding]:
+    """Can encoded texts and fetched material be kept?"""
+    folder = settings.cache_directory()
+    place = _existing(folder)
+    remedy = "set MAXSIGHT_CACHE to a folder that can be written to"
+    if not place.is_dir():
+        yield Finding(
+            "cache", "problem", f"{folder} cannot be made: {place} is not a folder", remedy
+        )
+        return
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        yield Finding(
+            "cache", "problem", f"{folder} cannot be written to: {error.strerror}", remedy
+        )
+        return
+    state = "" if place == folder else ", made when first used"
+    yield Finding("cache", "ok", f"{folder} can be written to{state}")
+
+
+def disks() -> Iterator[Finding]:
+    """Free space where the cache is and where we stand."""
+    places = {"the cache": settings.cache_directory(), "the current folder": Path.cwd()}
+    for name, folder in places.items():
+        free = shutil.disk_usage(_existing(folder)).free
+        what = f"{free / _GIB:.1f} GiB free for {name} ({folder})"
+        if free < _GIB:
+            remedy = "free some space"
+            if name == "the cache":
+                remedy += ", or set MAXSIGHT_CACHE to a folder on another disk"
+            yield Finding("disk", "problem" if free < _GIB / 10 else "warning", what, remedy)
+        else:
+            yield Finding("disk", "ok", what)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest ancestor that is there."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -1,0 +1,386 @@
+"""A library of pictures and films: what users hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from maxsight import settings
+from maxsight.errors import EncoderMismatch, LibraryNotFound, UsageError
+from maxsight.index.records import Changes, Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from maxsight.index.store import Store
+    from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.moments import Moment
+    from maxsight.pipelines.report import IngestReport, Progress
+    from maxsight.pipelines.search import Hit, Query, SearchResult, Term
+    from maxsight.pipelines.text_cache import TextCache
+
+_DEFAULT_ENCODER = "builtin"
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """What a library holds.
+
+    Attributes:
+        images, videos: live files of each kind.
+        units: searchable units: a picture has one, a film one a sampled frame.
+        failures: files that could not be read.
+        bytes_on_disk: of the library itself.
+    """
+
+    path: str
+    library_id: str
+    schema: int
+    encoder: str
+    fingerprint: str
+    dim: int
+    token_dim: int | None
+    created: datetime
+    images: int
+    videos: int
+    units: int
+    failures: int
+    bytes_on_disk: int
+
+
+def open(
+    path: str | os.PathLike[str], *, encoder: str | None = None, device: str = "auto"
+) -> Library:
+    """Open a library, or name one that the first :meth:`Library.add` will create.
+
+    Args:
+        path: a folder, by custom ``NAME.maxsight``.
+        encoder: URI (``maxsight.models.encoder.load``). Default: the one the library was made
+            with, or ``builtin`` for a new one.
+        device: where the encoder computes: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+
+    Raises:
+        EncoderMismatch: the library was made with another encoder.
+        SchemaTooNew, LibraryError: it cannot be read.
+    """
+    return Library(path, encoder=encoder, device=device)
+
+
+class Library:
+    """Pictures and films with their vectors, in one folder.
+
+    Reading never waits and never locks; ``add``, ``remove`` and ``compact`` hold the library's
+    only write lock while they run. Not safe to share among threads.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, encoder: str | None = None, device: str = "auto"
+    ) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._requested = encoder
+        self._device = device
+        self._encoder: Encoder | None = None
+        self._reader: Store | None = None
+        self._cache: TextCache | None = None
+        if self.exists():
+            self._check_request()
+
+    def exists(self) -> bool:
+        """Whether there is a library at ``path`` yet."""
+        return (self.path / "library.json").exists()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The library's encoder, loaded on first use.
+
+        Raises:
+            EncoderMismatch: the weights on this machine are not those it was made with.
+        """
+        if self._encoder is None:
+            from maxsight.models.encoder import load
+
+            uri = self._store().manifest.encoder_uri if self.exists() else self._requested
+            encoder = load(uri or _DEFAULT_ENCODER, device=self._device)
+            if self.exists() and encoder.fingerprint != self._store().manifest.fingerprint:
+                raise EncoderMismatch(
+                    f"{self.path} was made with other weights of {encoder.uri}: its vectors and "
+                    "new ones would not compare. Install the version it was made with, or index "
+                    "the files into a new library"
+                )
+            self._encoder = encoder
+        return self._encoder
+
+    def add(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        fps: float = 1.0,
+        batch_size: int | None = None,
+        tokens: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IngestReport:
+        """Bring the library up to date with files and folders: new, changed, moved and gone.
+
+        Args:
+            paths: files, or folders that are searched through.
+            fps: frames a second taken from films.
+            batch_size: pictures encoded at once; by default 32, on a GPU 256.
+            tokens: also store patch embeddings (only decided when the library is created).
+            progress: called a few times a second.
+
+        Returns:
+            Counts, and each file that could not be read with its reason.
+
+        Raises:
+            LibraryLocked: another process is writing.
+        """
+        from maxsight.index.store import Store
+        from maxsight.pipelines.ingest import ingest
+
+        roots = [os.path.abspath(os.path.expanduser(os.fspath(path))) for path in paths]
+        if not self.exists():
+            encoder = self.encoder
+            Store.create(
+                self.path,
+                encoder_uri=encoder.uri,
+                fingerprint=encoder.fingerprint,
+                dim=encoder.dim,
+                token_dim=encoder.token_dim if tokens else None,
+            ).close()
+        with Store.open(self.path, write=True) as store:
+            return ingest(
+                store,
+                lambda: self.encoder,
+                roots,
+                fps=fps,
+                batch_size=batch_size,
+                progress=progress,
+            )
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        minus: str | Sequence[str] = (),
+        vector: np.ndarray | None = None,
+        k: int = 10,
+        where: str | None = None,
+        kinds: Iterable[Kind] | None = None,
+        include_references: bool = False,
+    ) -> list[Hit]:
+        """Find files by a text, a picture, a vector or a mix of them.
+
+        Args:
+            text: what to find; beside ``image``, what to change about it.
+            image: path of a reference picture; it is left out of the answer itself.
+            minus: what there should be less of.
+            vector: (D,) in the library's space.
+            k: how many files at most.
+            where: SQL over the item columns, say ``"width > 1000"``.
+            kinds: ``image``, ``video`` or both.
+            include_references: do not leave the reference picture out.
+
+        Returns:
+            Hits, best first. :meth:`query` also tells where the time went.
+        """
+        from maxsight.pipelines.search import Query
+
+        terms = _terms(text=text, image=image, minus=minus, vector=vector)
+        return self.query(
+            Query(
+                terms,
+                k=k,
+                where=where,
+                kinds=frozenset(kinds) if kinds is not None else None,
+                include_references=include_references,
+            )
+        ).hits
+
+    def query(self, query: Query) -> SearchResult:
+        """Answer a query with any number of weighted terms."""
+        from maxsight.pipelines.search import search
+
+        return search(
+            self._store().snapshot(),
+            query,
+            fingerprint=self._store().manifest.fingerprint,
+            encoder=lambda: self.encoder,
+            cache=self._text_cache(),
+        )
+
+    def moments(
+        self,
+        text: str | None = None,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        minus: str | Sequence[str] = (),
+        k: int = 5,
+        within: str | os.PathLike[str] | None = None,
+    ) -> list[Moment]:
+        """Find the spans of films in which something is seen, best first.
+
+        Args:
+            text, image, minus: as in :meth:`search`.
+            k: how many spans at most, over the whole library.
+            within: only in this film.
+        """
+        return self.moments_of(_terms(text=text, image=image, minus=minus), k=k, within=within)
+
+    def moments_of(
+        self,
+        terms: Sequence[Term],
+        *,
+        k: int = 5,
+        within: str | os.PathLike[str] | None = None,
+    ) -> list[Moment]:
+        """:meth:`moments` for any number of weighted terms."""
+        from maxsight.pipelines.moments import search_moments
+        from maxsight.pipelines.search import encode_query
+
+        snapshot = self._store().snapshot()
+        vector, _ = encode_query(
+            snapshot,
+            terms,
+            fingerprint=self._store().manifest.fingerprint,
+            encoder=lambda: self.encoder,
+            cache=self._text_cache(),
+        )
+        film = os.path.abspath(os.path.expanduser(os.fspath(within))) if within else None
+        return search_moments(snapshot, vector, k=k, path=film)
+
+    def items(self, *, where: str | None = None) -> pa.Table:
+        """The files in the library, a row each; the columns are listed in docs/storage.md."""
+        return self._store().items(where=where)
+
+    def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
+        """Take files out of the library (the files themselves stay where they are).
+
+        Args:
+            paths: files, or folders: then everything under them.
+
+        Returns:
+            How many items were removed.
+        """
+        from maxsight.index.store import Store
+
+        roots = [os.path.abspath(os.path.expanduser(os.fspath(path))) for path in paths]
+        self._store()
+        with Store.open(self.path, write=True) as store:
+            gone = [
+                item.item_id
+                for path, item in store.known().items()
+                if any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
+            ]
+            if gone:
+                store.apply(Changes(removed=gone))
+        return len(gone)
+
+    def compact(self) -> None:
+        """Give back the space of removed and replaced files."""
+        from maxsight.index.store import Store
+
+        self._store()
+        with Store.open(self.path, write=True) as store:
+            store.compact()
+
+    def info(self) -> LibraryInfo:
+        """Counts, encoder and size."""
+        store = self._store()
+        kinds = store.items(columns=["kind"])["kind"].to_pylist()
+        manifest = store.manifest
+        return LibraryInfo(
+            path=str(self.path),
+            library_id=manifest.library_id,
+            schema=manifest.schema,
+            encoder=manifest.encoder_uri,
+            fingerprint=manifest.fingerprint,
+            dim=manifest.dim,
+            token_dim=manifest.token_dim,
+            created=manifest.created,
+            images=kinds.count("image"),
+            videos=kinds.count("video"),
+            units=store.snapshot().unit_count,
+            failures=len(store.failures()),
+            bytes_on_disk=sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
+        )
+
+    def failures(self) -> dict[str, str]:
+        """Path -> reason of each file that could not be read."""
+        return {path: failure.reason for path, failure in self._store().failures().items()}
+
+    def close(self) -> None:
+        """Let go of files and memory. The library can be used again afterwards."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _store(self) -> Store:
+        if self._reader is None:
+            from maxsight.index.store import Store
+
+            if not self.path.exists():
+                raise LibraryNotFound(
+                    f"there is no library at {self.path}; make one with: "
+                    f"maxsight index {self.path.name} FOLDER"
+                )
+            self._reader = Store.open(self.path)
+        return self._reader
+
+    def _check_request(self) -> None:
+        made_with = self._store().manifest.encoder_uri
+        if self._requested is not None and self._requested != made_with:
+            raise EncoderMismatch(
+                f"{self.path} was made with the encoder {made_with}, not {self._requested}: leave "
+                "the encoder out, or index the files into a new library"
+            )
+
+    def _text_cache(self) -> TextCache:
+        if self._cache is None:
+            from maxsight.pipelines.text_cache import TextCache
+
+            self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
+        return self._cache
+
+
+def _terms(
+    *,
+    text: str | None = None,
+    image: str | os.PathLike[str] | None = None,
+    minus: str | Sequence[str] = (),
+    vector: np.ndarray | None = None,
+) -> tuple[Term, ...]:
+    from maxsight.pipelines.search import Term
+
+    terms = []
+    if image is not None:
+        terms.append(Term(image=Path(image).expanduser()))
+    if text is not None:
+        terms.append(Term(text=text))
+    if vector is not None:
+        terms.append(Term(vector=vector))
+    unwanted = [minus] if isinstance(minus, str) else minus
+    terms += [Term(text=word, weight=-1.0) for word in unwanted]
+    if not terms:
+        raise UsageError("an empty query: give a text, an image or a vector")
+    return tuple(terms)

@@ -1,0 +1,71 @@
+"""Settings read from the environment. docs/settings.md lists them all.
+
+Nothing here is read at import: a test or a long-lived process may change the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from maxsight.errors import UsageError
+
+
+def cache_directory() -> Path:
+    """Where encoded texts and fetched benchmark material are kept.
+
+    ``MAXSIGHT_CACHE`` if set, else ``$XDG_CACHE_HOME/maxsight``, else ``~/.cache/maxsight``.
+    """
+    if explicit := os.environ.get("MAXSIGHT_CACHE"):
+        return Path(explicit)
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "maxsight"
+
+
+def max_pixels() -> int:
+    """The largest picture that is decoded, in pixels after JPEG draft scaling.
+
+    ``MAXSIGHT_MAX_PIXELS``, default 180 million: above it a picture needs more than half a
+    gigabyte of memory and is refused with its dimensions.
+    """
+    return _positive_integer("MAXSIGHT_MAX_PIXELS", 180_000_000)
+
+
+def decode_timeout() -> int:
+    """Seconds without a sign of life after which a decoder is stopped.
+
+    ``MAXSIGHT_DECODE_TIMEOUT``, default 60.
+    """
+    return _positive_integer("MAXSIGHT_DECODE_TIMEOUT", 60)
+
+
+def decode_workers() -> int:
+    """How many decoder processes run.
+
+    ``MAXSIGHT_WORKERS``, default: the usable cores, at most 16.
+    """
+    return _positive_integer("MAXSIGHT_WORKERS", min(16, len(os.sched_getaffinity(0))))
+
+
+def video_backend() -> str:
+    """Which library decodes films, ``pyav`` or ``decord``.
+
+    ``MAXSIGHT_VIDEO_BACKEND``, default pyav.
+    """
+    name = os.environ.get("MAXSIGHT_VIDEO_BACKEND", "pyav")
+    if name not in ("pyav", "decord"):
+        raise UsageError(f"MAXSIGHT_VIDEO_BACKEND={name!r} must be pyav or decord")
+    return name
+
+
+def _positive_integer(name: str, default: int) -> int:
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise UsageError(f"{name}={text!r} is not a positive whole number; unset it or give one")
+    return value

@@ -1,0 +1,136 @@
+"""Contact sheets: hits as a self-contained page of thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from maxsight import settings
+from maxsight.errors import MediaError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from maxsight.pipelines.moments import Moment
+    from maxsight.pipelines.search import Hit, Term
+
+_SIDE = 320  # pixels; sharp at 160 on a dense screen
+_STYLE = """
+:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent) }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px;
+  padding: 0 1rem }
+header { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center; margin-bottom: 1.4rem }
+header .term { border: 1px solid var(--line); border-radius: 99px; padding: .3rem .8rem }
+header figure.term { border-radius: 10px; padding: .3rem; margin: 0 }
+header img { height: 72px; display: block; border-radius: 6px }
+main { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)) }
+main figure { margin: 0; border: 1px solid var(--line); border-radius: 10px; overflow: hidden }
+main a { display: grid; place-items: center; aspect-ratio: 1; background: #8881 }
+main img { max-width: 100%; max-height: 100%; object-fit: contain }
+figcaption { padding: .5rem .7rem; overflow-wrap: anywhere }
+figcaption small { display: flex; justify-content: space-between; opacity: .7;
+  font-variant-numeric: tabular-nums }
+.missing { padding: 1rem; opacity: .7; text-align: center }
+"""
+
+
+def write_sheet(path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Term]) -> None:
+    """Write one HTML file that needs no other: what was asked, and a thumbnail a hit.
+
+    A film shows the frame at its moment. A file that is gone or cannot be read says so in its
+    place.
+
+    Args:
+        path: of the page; its folder must exist.
+        hits: in the order they are shown.
+        terms: of the query.
+
+    Raises:
+        UsageError: the page cannot be written there.
+    """
+    heading = ", ".join(_term_words(term) for term in terms)
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(_printable(heading))} – maxsight</title><style>{_STYLE}</style>"
+        f"<header>{''.join(_term_card(term) for term in terms)}</header>"
+        f"<main>{''.join(_card(hit) for hit in hits) or '<p>Nothing found.</p>'}</main></html>\n"
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the contact sheet cannot be written to {path}: {error.strerror}"
+        ) from error
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss.t``, the precision a cut is found with."""
+    return f"{int(seconds) // 60}:{seconds % 60:04.1f}"
+
+
+def _term_words(term: Term) -> str:
+    sign = "minus " if term.weight < 0 else ""
+    if term.text is not None:
+        return sign + term.text
+    return sign + (term.image.name if term.image is not None else "a vector")
+
+
+def _term_card(term: Term) -> str:
+    sign = "−" if term.weight < 0 else "+"
+    weight = "" if abs(term.weight) == 1 else f" ×{abs(term.weight):g}"
+    if term.image is None:
+        return f'<span class="term">{sign} {escape(_term_words(term))}{weight}</span>'
+    name = escape(_printable(term.image.name), quote=True)
+    return f'<figure class="term">{_thumbnail(str(term.image), None, name)}</figure>{weight}'
+
+
+def _card(hit: Hit | Moment) -> str:
+    name = escape(_printable(Path(hit.path).name), quote=True)
+    when = ""
+    if hit.start is not None and hit.end is not None:
+        when = f"<span>{clock(hit.start)} – {clock(hit.end)}</span>"
+    target = "file://" + quote(hit.path.encode("utf-8", "surrogateescape"))
+    if when:
+        target += f"#t={hit.start:g},{hit.end:g}"
+    full = escape(_printable(hit.path), quote=True)
+    return (
+        f'<figure><a href="{target}" title="{full}">{_thumbnail(hit.path, hit.start, name)}</a>'
+        f"<figcaption>{name}<small><span>{hit.rank} · {hit.score:.3f}</span>{when}</small>"
+        "</figcaption></figure>"
+    )
+
+
+def _thumbnail(path: str, time: float | None, name: str) -> str:
+    from PIL import Image
+
+    try:
+        picture = _picture(path, time)
+    except MediaError as error:
+        return f'<span class="missing">{escape(_printable(str(error)))}</span>'
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82, optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" loading="lazy">'
+
+
+def _picture(path: str, time: float | None) -> Image.Image:
+    if time is not None:
+        from maxsight.pipelines.video import frame_at
+
+        return frame_at(path, time, size=_SIDE)
+    from maxsight.pipelines import content, pictures
+
+    limit = settings.max_pixels()
+    data, _ = content.read_whole(path, max_bytes=8 * limit)
+    return pictures.read_picture(data, side=_SIDE, max_pixels=limit).image
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,174 @@
+"""A process that decodes files, one after the other, until its parent has no more.
+
+Started by ``maxsight.pipelines.decode``, not by hand. It never imports torch: it must start
+fast, and there is one for every core.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from maxsight.errors import BackendError, MediaError
+from maxsight.models.preprocess import resize
+from maxsight.pipelines import messages
+from maxsight.pipelines.content import CHANGED_MEANWHILE, NotNow, digest, hash_file, read_whole
+from maxsight.pipelines.formats import picture_format
+from maxsight.pipelines.messages import Alive, Finished, Frames, Job, Message, Order, Refused
+from maxsight.pipelines.pictures import decode_picture
+
+# Frames of a film go out in groups this large, or when the last message is this long ago.
+_FRAMES = 8
+_SIGN_OF_LIFE_S = 2.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Decoder:
+    """Decodes files and tells the parent about it."""
+
+    def __init__(self, order: Order, out: BinaryIO) -> None:
+        self._order = order
+        self._out = out
+        self._since = time.monotonic()
+
+    def run(self, job: Job) -> None:
+        """Decode one file; the last message about it is ``Finished`` or ``Refused``."""
+        self._since = time.monotonic()
+        try:
+            if self._is_film(job):
+                self._film(job)
+            else:
+                self._picture(job)
+        except BackendError as error:
+            self._send(Refused(self._lap(), str(error), again=True))
+        except MediaError as error:
+            self._send(Refused(self._lap(), str(error), again=isinstance(error, NotNow)))
+
+    def _is_film(self, job: Job) -> bool:
+        if job.kind is not None:
+            return job.kind == "video"
+        try:
+            with open(job.path, "rb") as file:
+                return picture_format(file.read(32)) is None
+        except OSError:
+            return False  # reading it as a picture will say why
+
+    def _picture(self, job: Job) -> None:
+        # Eight bytes a pixel: the most an uncompressed picture takes (16 bits, with transparency).
+        data, state = read_whole(job.path, max_bytes=8 * self._order.max_pixels)
+        content_hash = digest(data)
+        pixels, upright = decode_picture(
+            data, self._order.preprocess, max_pixels=self._order.max_pixels
+        )
+        self._send(
+            Finished(
+                seconds=self._lap(),
+                kind="image",
+                bytes=state.bytes,
+                mtime_ns=state.mtime_ns,
+                content_hash=content_hash,
+                width=upright.width,
+                height=upright.height,
+                captured_at=upright.captured_at,
+                pixels=np.ascontiguousarray(pixels[None]),
+            )
+        )
+
+    def _film(self, job: Job) -> None:
+        from maxsight.pipelines import video
+
+        content_hash, before = hash_file(job.path, self._show_life)
+        if not before.bytes:
+            raise MediaError("empty (0 bytes)")
+        preprocess = self._order.preprocess
+        info = video.probe(job.path)
+        ready: list[np.ndarray] = []
+        spans: list[tuple[float, float]] = []
+        for frame in video.sample_frames(job.path, fps=self._order.fps, size=preprocess.size):
+            if ready and (len(ready) == _FRAMES or self._lap() > _SIGN_OF_LIFE_S):
+                self._send(Frames(self._lap(), tuple(spans), np.stack(ready)))
+                ready, spans = [], []
+            ready.append(resize(frame.image, preprocess))
+            spans.append((frame.time, frame.end))
+        after = os.stat(job.path)
+        if (after.st_size, after.st_mtime_ns) != (before.bytes, before.mtime_ns):
+            raise NotNow(CHANGED_MEANWHILE)
+        self._send(
+            Finished(
+                seconds=self._lap(),
+                kind="video",
+                bytes=before.bytes,
+                mtime_ns=before.mtime_ns,
+                content_hash=content_hash,
+                width=info.width,
+                height=info.height,
+                spans=tuple(spans),
+                pixels=np.stack(ready),
+            )
+        )
+
+    def _show_life(self) -> None:
+        if self._lap() > _SIGN_OF_LIFE_S:
+            self._send(Alive(self._lap()))
+
+    def _lap(self) -> float:
+        return time.monotonic() - self._since
+
+    def _send(self, message: Message) -> None:
+        messages.send(self._out, message)
+        # Time spent waiting for the parent to take the message is not work.
+        self._since = time.monotonic()
+
+
+def main() -> None:
+    """Take an ``Order``, then decode one ``Job`` after the other from standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Codecs print to standard output; messages go out on a descriptor of their own.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    first = messages.read(_read_exactly)
+    if first is None:
+        return
+    order = messages.unpack_order(first[0])
+    _die_with(order.parent)
+    resource.setrlimit(resource.RLIMIT_DATA, (order.max_memory, order.max_memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    Image.MAX_IMAGE_PIXELS = None  # sizes are checked by pictures.py, after JPEG draft scaling
+    decoder = Decoder(order, out)
+    messages.send(out, Alive())
+    while (message := messages.read(_read_exactly)) is not None:
+        decoder.run(messages.unpack_job(message[0]))
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, even in the middle of a picture."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        sys.exit()
+
+
+def _read_exactly(buffer: memoryview) -> bool:
+    while buffer:
+        count = os.readv(0, [buffer])
+        if not count:
+            return False
+        buffer = buffer[count:]
+    return True
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:
+        # The parent is gone and waits for nothing any more.
+        os._exit(0)

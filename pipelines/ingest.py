@@ -1,0 +1,326 @@
+"""From folders of files to a searchable library: scan, compare, decode, encode, store.
+
+Decoding runs in processes, encoding on the device, storing in a thread; bounded queues between them
+make each wait for the slowest and for nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maxsight import settings
+from maxsight.errors import UsageError
+from maxsight.index.records import Changes, Failure, FileState, KnownItem
+from maxsight.pipelines.assembly import Assembly
+from maxsight.pipelines.commit import COMMIT_SECONDS, COMMIT_UNITS, Committer, Outbox
+from maxsight.pipelines.confirm import confirm
+from maxsight.pipelines.decode import Decoded, DecodePool
+from maxsight.pipelines.encode import BatchEncoder, EncodedUnits
+from maxsight.pipelines.messages import Finished, Frames, Job, Refused
+from maxsight.pipelines.pace import Pace
+from maxsight.pipelines.report import IngestInterrupted, IngestReport, Progress, StageSeconds
+from maxsight.pipelines.scan import scan
+from maxsight.pipelines.walk import TRY_AGAIN_NS
+
+if TYPE_CHECKING:
+    from maxsight.index.store import Store
+    from maxsight.models.encoder import Encoder
+
+__all__ = ["IngestInterrupted", "IngestReport", "Progress", "StageSeconds", "ingest"]
+
+# With nothing decoded for this long, a batch that is not full is encoded all the same.
+_PATIENCE_S = 0.5
+
+# The library's own measure for vectors it takes; encoders compute in bfloat16, too.
+_NORM_TOLERANCE = 1e-2
+_UNUSABLE = "the encoder made no usable vector of it; please report it"
+
+
+def ingest(
+    store: Store,
+    load_encoder: Callable[[], Encoder],
+    roots: Iterable[str | os.PathLike[str]],
+    *,
+    fps: float = 1.0,
+    batch_size: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> IngestReport:
+    """Bring a library up to date with the pictures and films under ``roots``.
+
+    Only what is new or changed is read; what is gone is removed; what was moved keeps its id. A
+    file that cannot be read is recorded with its reason and never ends the run. Every few seconds
+    what is done is committed: a run that was killed is completed by the next one. Token embeddings
+    are stored where the library was created for them.
+
+    Args:
+        store: opened for writing.
+        load_encoder: gives the encoder; called once, and only if there is something to encode.
+        roots: folders and files.
+        fps: frames a second taken from films.
+        batch_size: pictures encoded at a time; by default 32, on a GPU 256.
+        progress: called about ten times a second, in the calling thread.
+
+    Raises:
+        UsageError: a root does not exist, or a number makes no sense.
+        EncoderError: the encoder cannot be loaded.
+        LibraryError: the library cannot be written.
+        IngestInterrupted: Ctrl-C; what was encoded is committed. A second Ctrl-C leaves at once.
+    """
+    if not 0 < fps < float("inf"):
+        raise UsageError(f"fps={fps} must be above 0 frames a second")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size={batch_size} must be 1 or more")
+    tokens = store.manifest.token_dim is not None
+    with Committer(store) as committer:
+        run = _Run(committer, Pace(progress or (lambda _: None)))
+        try:
+            run.compare(roots, store.known(), store.failures())
+            if run.to_read:
+                run.read(load_encoder, fps=fps, batch_size=batch_size, tokens=tokens)
+            committer.finish()
+            run.tell_end()
+        except KeyboardInterrupt:
+            run.commit()
+            committer.finish()
+            raise IngestInterrupted(run.report(interrupted=True)) from None
+        return run.report()
+
+
+class _Run:
+    """One run of ingestion: the files under way, and what became of the others."""
+
+    def __init__(self, committer: Committer, pace: Pace) -> None:
+        self.to_read: tuple[Job, ...] = ()
+        self._committer = committer
+        self._pace = pace
+        self._live: dict[str, int] = {}
+        self._under_way: dict[str, Assembly] = {}
+        self._outbox = Outbox()
+        self._committed_at = time.monotonic()
+        self._failed_before: Mapping[str, Failure] = {}
+        self._failures: dict[str, str] = {}
+        self._warnings: tuple[str, ...] = ()
+        self._counts: Counter[str] = Counter()
+        self._began = time.perf_counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._idle_share = 0.0
+
+    def compare(
+        self,
+        roots: Iterable[str | os.PathLike[str]],
+        known: Mapping[str, KnownItem],
+        failures: Mapping[str, Failure],
+    ) -> None:
+        """Find out what has to be done, and commit what needs no decoding."""
+        self._failed_before = failures
+        with self._timed("scan"):
+            scanned = scan(
+                roots, known, failures, on_files=lambda count: self._pace.count("scan", count)
+            )
+        with self._timed("compare"):
+            confirmed = confirm(
+                scanned,
+                threads=settings.decode_workers(),
+                on_hashed=lambda done, total: self._pace.count("compare", done, total),
+            )
+        self.to_read = confirmed.to_read
+        vacated = {*confirmed.removed, *(item_id for item_id, _ in confirmed.moved)}
+        self._live = {
+            path: item.item_id for path, item in known.items() if item.item_id not in vacated
+        }
+        self._warnings = scanned.warnings
+        self._counts.update(
+            unchanged=scanned.unchanged,
+            moved=len(confirmed.moved),
+            touched=len(confirmed.touched),
+            removed=len(confirmed.removed),
+        )
+        for failure in scanned.failing:
+            self._failures[failure.state.path] = failure.reason
+        for failure in scanned.unreadable:
+            self._fail(failure)
+        restated = [*confirmed.moved, *confirmed.touched]
+        read_now = [state.path for _, state in restated if state.path in self._failed_before]
+        outbox, self._outbox = self._outbox, Outbox()
+        self._committer.commit(
+            Changes(
+                restated=restated,
+                removed=confirmed.removed,
+                failed=outbox.failed,
+                forgotten=[*scanned.forgotten, *read_now],
+            )
+        )
+
+    def read(
+        self,
+        load_encoder: Callable[[], Encoder],
+        *,
+        fps: float,
+        batch_size: int | None,
+        tokens: bool,
+    ) -> None:
+        """Decode, encode and store what has to be read."""
+        self._pace.count("load", 0, len(self.to_read))
+        with self._timed("load"):
+            encoder = load_encoder()
+        batch_size = batch_size or (256 if encoder.device.type == "cuda" else 32)
+        batches: BatchEncoder[Assembly] = BatchEncoder(
+            encoder, batch_size=batch_size, tokens=tokens
+        )
+        pool = DecodePool(
+            encoder.preprocess,
+            fps=fps,
+            workers=min(settings.decode_workers(), len(self.to_read)),
+            timeout_s=settings.decode_timeout(),
+            max_pixels=settings.max_pixels(),
+            queue_size=batch_size,
+        )
+        self._pace.begin(self.to_read, fps=fps)
+        began = time.perf_counter()
+        try:
+            with pool:
+                for decoded in pool.decode(self.to_read, wait_s=_PATIENCE_S):
+                    encoded = (
+                        batches.flush() if decoded is None else self._decoded(decoded, batches)
+                    )
+                    self._encoded(encoded)
+                    self._pace.read(
+                        done=self._counts["closed"],
+                        failed=len(self._failures),
+                        units=self._counts["units"],
+                        busy_s=batches.busy_s,
+                    )
+                    self._commit_if_due()
+                self._encoded(batches.flush())
+        finally:
+            self._seconds["encode"] = batches.busy_s
+            self._seconds["read"] = time.perf_counter() - began
+            self._idle_share = self._pace.idle_share(batches.busy_s)
+        self.commit()
+
+    def commit(self) -> None:
+        """Hand over what is done."""
+        # Emptied first: interrupted in between, work is lost and done again, never stored twice.
+        outbox, self._outbox = self._outbox, Outbox()
+        self._committed_at = time.monotonic()
+        self._committer.commit(outbox.changes())
+
+    def tell_end(self) -> None:
+        self._pace.end(done=self._counts["closed"], failed=len(self._failures))
+
+    def report(self, *, interrupted: bool = False) -> IngestReport:
+        seconds = self._seconds
+        return IngestReport(
+            added=self._counts["added"],
+            updated=self._counts["updated"],
+            unchanged=self._counts["unchanged"],
+            moved=self._counts["moved"],
+            touched=self._counts["touched"],
+            removed=self._counts["removed"],
+            failed=len(self._failures),
+            failures=tuple(sorted(self._failures.items())),
+            warnings=self._warnings,
+            units=self._counts["units"],
+            units_per_second=self._counts["units"] / seconds["read"] if seconds["read"] else 0.0,
+            seconds=time.perf_counter() - self._began,
+            stages=StageSeconds(
+                scan=seconds["scan"],
+                compare=seconds["compare"],
+                load=seconds["load"],
+                decode=seconds["decode"],
+                encode=seconds["encode"],
+                store=self._committer.busy_s,
+            ),
+            device_idle_share=self._idle_share,
+            interrupted=interrupted,
+        )
+
+    def _decoded(
+        self, decoded: Decoded, batches: BatchEncoder[Assembly]
+    ) -> Iterator[EncodedUnits[Assembly]]:
+        """Send a decoder's message on to the encoder; yields what is encoded by now."""
+        job, message = decoded.job, decoded.message
+        self._seconds["decode"] += message.seconds
+        assembly = self._under_way.setdefault(job.path, Assembly(job))
+        if isinstance(message, Frames | Finished) and not assembly.is_void:
+            assembly.take_decoded(message)
+            yield from batches.add(assembly, message.pixels)
+            return
+        if isinstance(message, Refused) and not assembly.is_void:
+            self._refuse(assembly, message.reason, again=message.again)
+        if isinstance(message, Refused | Finished):
+            self._close(assembly)
+
+    def _encoded(self, encoded: Iterable[EncodedUnits[Assembly]]) -> None:
+        for units in encoded:
+            assembly = units.owner
+            self._counts["units"] += len(units.vectors)
+            if assembly.is_void:
+                continue
+            norms = np.linalg.norm(units.vectors, axis=1)
+            if not (abs(norms - 1) < _NORM_TOLERANCE).all():  # which NaN fails, too
+                self._refuse(assembly, _UNUSABLE, again=True)
+                if assembly.end is not None:
+                    self._close(assembly)
+                continue
+            assembly.take_encoded(units)
+            if (item := assembly.item()) is None:
+                continue
+            path = assembly.job.path
+            if (old := self._live.get(path)) is not None:
+                self._outbox.replaced.append((old, item))
+                self._counts["updated"] += 1
+            else:
+                self._outbox.added.append(item)
+                self._counts["added"] += 1
+            self._outbox.units += len(item.vectors)
+            if path in self._failed_before:
+                self._outbox.forgotten.append(path)
+            self._close(assembly)
+
+    def _refuse(self, assembly: Assembly, reason: str, *, again: bool) -> None:
+        """A file has failed.
+
+        Its former content leaves the library if the new one is beyond reading, and stays if only
+        the circumstances are in the way.
+        """
+        state = assembly.job.state
+        if again:
+            state = FileState(state.path, state.bytes, TRY_AGAIN_NS)
+        elif (old := self._live.pop(state.path, None)) is not None:
+            self._outbox.removed.append(old)
+        self._fail(Failure(state, reason))
+        assembly.is_void = True
+
+    def _close(self, assembly: Assembly) -> None:
+        del self._under_way[assembly.job.path]
+        self._counts["closed"] += 1
+        self._pace.finish_file(assembly.job)
+
+    def _fail(self, failure: Failure) -> None:
+        path = failure.state.path
+        self._failures[path] = failure.reason
+        # An item that stays keeps its path to itself; its file is tried again for its new state.
+        if path not in self._live and self._failed_before.get(path) != failure:
+            self._outbox.failed.append(failure)
+
+    def _commit_if_due(self) -> None:
+        is_time = time.monotonic() - self._committed_at > COMMIT_SECONDS
+        # Within the bound on memory the encoder does not wait for a slow disk.
+        if (is_time and self._committer.is_free) or self._outbox.units >= COMMIT_UNITS:
+            self.commit()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[stage] += time.perf_counter() - began

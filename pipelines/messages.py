@@ -1,0 +1,205 @@
+"""What passes between the process that indexes and the processes that decode.
+
+A message is a length-prefixed JSON header and, for pictures, raw pixels. Not pickle: the decoder
+reads files from strangers, and whoever subverts it must not thereby run code in its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from maxsight.index.records import FileState, Kind
+from maxsight.models.preprocess import Preprocess
+
+_LENGTHS = struct.Struct("<II")  # bytes of the header, bytes of pixels
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a decoder works; sent once.
+
+    Attributes:
+        preprocess: the encoder's wishes.
+        fps: frames a second taken from films.
+        max_pixels: refuse larger pictures.
+        max_memory: bytes of data the process may allocate.
+        parent: process id without which the decoder has no reason to live.
+    """
+
+    preprocess: Preprocess
+    fps: float
+    max_pixels: int
+    max_memory: int
+    parent: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to decode.
+
+    Attributes:
+        state: the file as the scan saw it.
+        kind: what its name promises; None leaves it to its content.
+    """
+
+    state: FileState
+    kind: Kind | None
+
+    @property
+    def path(self) -> str:
+        return self.state.path
+
+
+def _none() -> np.ndarray:
+    return np.empty((0, 0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """The next few frames of a film.
+
+    Attributes:
+        seconds: the decoder worked for them.
+        spans: n pairs [start, end) in seconds.
+        pixels: (n, size, size, 3) uint8.
+    """
+
+    seconds: float
+    spans: tuple[tuple[float, float], ...]
+    pixels: np.ndarray = field(default_factory=_none)
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """The file is decoded to its end.
+
+    Attributes:
+        seconds: the decoder worked since its last message.
+        bytes, mtime_ns: the file as it was when it was read.
+        content_hash: of its bytes.
+        width, height: in pixels, upright.
+        captured_at: when the camera says it was taken.
+        spans: of the film's last n frames; empty for a picture.
+        pixels: (n, size, size, 3) uint8, the film's last frames; n = 1 for a picture.
+    """
+
+    seconds: float
+    kind: Kind
+    bytes: int
+    mtime_ns: int
+    content_hash: str
+    width: int
+    height: int
+    captured_at: datetime | None = None
+    spans: tuple[tuple[float, float], ...] = ()
+    pixels: np.ndarray = field(default_factory=_none)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The file cannot be decoded.
+
+    Attributes:
+        reason: in a person's words.
+        again: try again at the next run even if the file stays the same.
+    """
+
+    seconds: float
+    reason: str
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Ready for work, or still at it with nothing to show yet."""
+
+    seconds: float = 0.0
+
+
+Message = Frames | Finished | Refused | Alive
+_MESSAGES: dict[str, Callable[..., Message]] = {
+    cls.__name__: cls for cls in (Frames, Finished, Refused, Alive)
+}
+
+
+def write(stream: BinaryIO, header: dict[str, Any], pixels: np.ndarray | None = None) -> None:
+    """Write one message."""
+    text = json.dumps(header).encode()  # ASCII: file names that are not UTF-8 survive as escapes
+    body = pixels.data.cast("B") if pixels is not None and pixels.size else b""
+    stream.write(_LENGTHS.pack(len(text), len(body)) + text)
+    if body:
+        stream.write(body)
+    stream.flush()
+
+
+def read(read_exactly: Callable[[memoryview], bool]) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Read one message.
+
+    Args:
+        read_exactly: fills a buffer from the stream, False at its end.
+
+    Returns:
+        Header and pixels (flat uint8), or None at the end of the stream.
+    """
+    prefix = bytearray(_LENGTHS.size)
+    if not read_exactly(memoryview(prefix)):
+        return None
+    header_bytes, pixel_bytes = _LENGTHS.unpack(prefix)
+    header = bytearray(header_bytes)
+    pixels = np.empty(pixel_bytes, np.uint8)
+    if not read_exactly(memoryview(header)):
+        return None
+    if pixel_bytes and not read_exactly(pixels.data):
+        return None
+    return json.loads(header), pixels
+
+
+def pack_order(order: Order) -> dict[str, Any]:
+    return asdict(order)
+
+
+def unpack_order(header: dict[str, Any]) -> Order:
+    wishes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in header["preprocess"].items()
+    }
+    return Order(**{**header, "preprocess": Preprocess(**wishes)})
+
+
+def pack_job(job: Job) -> dict[str, Any]:
+    return asdict(job)
+
+
+def unpack_job(header: dict[str, Any]) -> Job:
+    return Job(state=FileState(**header["state"]), kind=header["kind"])
+
+
+def send(stream: BinaryIO, message: Message) -> None:
+    """Write a decoder's message."""
+    header = {name: value for name, value in vars(message).items() if name != "pixels"}
+    if isinstance(message, Finished) and message.captured_at is not None:
+        header["captured_at"] = message.captured_at.isoformat()
+    header["type"] = type(message).__name__
+    write(stream, header, message.pixels if isinstance(message, Frames | Finished) else None)
+
+
+def unpack(header: dict[str, Any], pixels: np.ndarray, size: int) -> Message:
+    """The message that ``send`` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: it makes no sense; its sender is not to be trusted.
+    """
+    make = _MESSAGES[header.pop("type")]
+    if "spans" in header:
+        header["spans"] = tuple((float(start), float(end)) for start, end in header["spans"])
+        header["pixels"] = pixels.reshape(-1, size, size, 3)
+    if header.get("captured_at"):
+        header["captured_at"] = datetime.fromisoformat(header["captured_at"])
+    return make(**header)

@@ -1,0 +1,310 @@
+"""From the bytes of a picture file to upright RGB pixels.
+
+Runs in decoder processes on whatever the world has put into files: every failure of Pillow or of a
+codec below it becomes a ``MediaError`` in a person's words.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from PIL import ExifTags, Image, ImageChops
+
+from maxsight.errors import MediaError
+from maxsight.models.preprocess import Preprocess, resize
+from maxsight.pipelines.content import NotNow
+from maxsight.pipelines.formats import (
+    AVIF,
+    HEIF,
+    JPEG,
+    TIFF,
+    WEBP,
+    PictureFormat,
+    picture_format,
+    stranger,
+)
+
+# A JPEG is decoded at a fraction of its size whose sides are still this many times what is asked
+# for, and any other picture is averaged down to it: the last step stays the encoder's own filter.
+_DRAFT_GAP = 2
+_REDUCE_GAP = 3
+
+# Wider than this many times their height (or the reverse), pictures are cut to the middle before
+# a crop-the-centre resize, which otherwise would scale the parts it throws away: 60,000 x 1 pixels
+# would become 13 million x 224.
+_LONGEST_STRIP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class UprightImage:
+    """A decoded picture.
+
+    Attributes:
+        image: mode RGB, upright, transparency on white, possibly smaller than the file's picture.
+        width, height: of the file's picture, upright, in pixels.
+        captured_at: when the camera says it was taken.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    captured_at: datetime | None
+
+
+def decode_picture(
+    data: bytes, preprocess: Preprocess, *, max_pixels: int
+) -> tuple[np.ndarray, UprightImage]:
+    """Decode a file and scale it for an encoder.
+
+    Args:
+        data: the whole file.
+        preprocess: the encoder's wishes.
+        max_pixels: refuse what would have to be decoded at more pixels than this.
+
+    Returns:
+        (size, size, 3) uint8 pixels, and the picture they were made from.
+
+    Raises:
+        MediaError: not a picture, or damaged.
+        NotNow: too large for the limits, or its codec is not installed.
+    """
+    longest = preprocess.resize_mode == "longest"
+    upright = read_picture(
+        data, side=preprocess.size, of="long" if longest else "short", max_pixels=max_pixels
+    )
+    image = upright.image
+    if preprocess.resize_mode == "shortest":
+        image = _middle_of_strip(image)
+    return resize(image, preprocess), upright
+
+
+def read_picture(
+    data: bytes,
+    *,
+    side: int | None = None,
+    of: Literal["short", "long"] = "long",
+    max_pixels: int,
+) -> UprightImage:
+    """Decode a file to RGB.
+
+    Args:
+        data: the whole file.
+        side: pixels that will be needed of the ``of`` side; a larger picture may be returned
+            smaller, but never below twice this. None decodes at full size.
+        max_pixels: refuse what would have to be decoded at more pixels than this.
+
+    Raises:
+        MediaError: not a picture, or damaged.
+        NotNow: too large for the limits, or its codec is not installed.
+    """
+    form = picture_format(data)
+    if form is None:
+        raise MediaError(f"not a picture but {stranger(data)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is refused or tolerated here
+        image = _open(data, form, max_pixels)
+        full = image.size
+        if form is JPEG and side is not None:
+            image.draft(None, _scaled(full, side * _DRAFT_GAP, of))
+        _refuse_giant(image.size, full, form, max_pixels)
+        try:
+            image.load()
+            rgb = _on_white(_reduced(_eight_bits(image), side, of))
+        except MediaError:
+            raise
+        except MemoryError:
+            raise _too_hungry(full, form) from None
+        except Exception as error:  # plugins raise whatever damaged bytes lead them to
+            raise _damage(error, form, data) from None
+        orientation, captured_at = _exif(image)
+    if orientation in _TURNS:
+        rgb = rgb.transpose(_TURNS[orientation])
+    # A TIFF is turned by Pillow itself, on loading; its size then already is the upright one.
+    width, height = full if orientation < 5 else (full[1], full[0])
+    return UprightImage(rgb, width, height, captured_at)
+
+
+def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
+    try:
+        plugin = importlib.import_module(form.plugin)
+    except ImportError:
+        raise NotNow(
+            f"a {form.name} picture, and no codec for it is installed; "
+            "pip install 'maxsight[heif]' and run again"
+        ) from None
+    if form is HEIF:
+        plugin.register_heif_opener(thumbnails=False)
+    if form is WEBP and data[12:16] == b"VP8X":
+        # libwebp reserves the whole canvas on opening, before Pillow can tell its size.
+        canvas = tuple(int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
+        _refuse_giant(canvas, canvas, form, max_pixels)
+    try:
+        return Image.open(io.BytesIO(data), formats=form.pillow)
+    except MemoryError:
+        raise _too_hungry(None, form) from None
+    except Image.DecompressionBombError:
+        raise NotNow(f"a {form.name} picture too large to be read; scale it down") from None
+    except Exception as error:  # as above
+        raise _damage(error, form, data) from None
+
+
+def _refuse_giant(
+    size: tuple[int, ...], full: tuple[int, ...], form: PictureFormat, max_pixels: int
+) -> None:
+    if math.prod(size) > max_pixels:
+        raise NotNow(
+            f"a {form.name} picture of {full[0]:,} x {full[1]:,} pixels, above the limit of "
+            f"{max_pixels / 1e6:,.0f} million pixels; scale it down, or raise MAXSIGHT_MAX_PIXELS "
+            "and run again"
+        )
+
+
+def _too_hungry(size: tuple[int, int] | None, form: PictureFormat) -> MediaError:
+    extent = f" of {size[0]:,} x {size[1]:,} pixels" if size else ""
+    return NotNow(
+        f"a {form.name} picture{extent} that takes more memory to decode than is allowed; "
+        "scale it down, or raise MAXSIGHT_MAX_PIXELS and run again"
+    )
+
+
+def _damage(error: Exception, form: PictureFormat, data: bytes) -> MediaError:
+    words = str(error).lower()
+    if "truncated" in words or "end of file" in words or _ends_early(data, form):
+        return MediaError(f"truncated: the {form.name} data ends too early; copy it again")
+    return MediaError(f"damaged: its {form.name} data cannot be decoded; copy it again")
+
+
+def _ends_early(data: bytes, form: PictureFormat) -> bool:
+    """Whether a file is shorter than its own table of contents says."""
+    if form is WEBP:
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if form is TIFF:
+        return int.from_bytes(data[4:8], "little" if data[:2] == b"II" else "big") >= len(data)
+    place = 0
+    while form in (AVIF, HEIF) and 0 <= place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        if size < 8:  # up to the end of the file, or not four bytes long
+            return False
+        place += size
+    return place > len(data)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _exif(image: Image.Image) -> tuple[int, datetime | None]:
+    """Orientation (1 to 8; 1 is upright) and time of capture."""
+    try:
+        exif = image.getexif()
+        camera = exif.get_ifd(ExifTags.IFD.Exif)
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        when = camera.get(ExifTags.Base.DateTimeOriginal) or camera.get(
+            ExifTags.Base.DateTimeDigitized
+        )
+    except Exception:  # a picture is not worse for damaged notes about it
+        return 1, None
+    return orientation if orientation in _TURNS else 1, _exif_time(when)
+
+
+def _exif_time(text: object) -> datetime | None:
+    try:
+        return datetime.strptime(str(text).strip("\x00 ")[:19], "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+
+
+_SIXTEEN_TO_EIGHT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Mode L, RGB or RGBA, whatever the file's mode."""
+    if image.mode in ("L", "RGB", "RGBA"):
+        return image if "transparency" not in image.info else image.convert("RGBA")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_SIXTEEN_TO_EIGHT[np.asarray(image)])
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_stretched(np.asarray(image)))
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG for one of Adobe's, which are stored inverted.
+        image = ImageChops.invert(image)
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    try:
+        return image.convert("RGB")
+    except ValueError:
+        raise MediaError(
+            f"its colour mode {image.mode} cannot be shown; convert it to RGB"
+        ) from None
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """Numbers without a fixed range as grey levels, (H, W) uint8.
+
+    Whole numbers up to 65,535 and fractions up to 1 keep their usual meaning, numbers up to 255
+    stay; anything else is stretched from its least to its greatest finite value.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = float(values[finite].min()), float(values[finite].max())
+    whole = np.issubdtype(values.dtype, np.integer)
+    if low >= 0:
+        low = 0.0
+        usual = [65535.0] if whole else [1.0, 255.0]
+        high = next((limit for limit in usual if high <= limit), high)
+    scale = 255 / (high - low) if high > low else 0.0
+    grey = np.where(finite, values, low)
+    levels: np.ndarray = np.clip((grey.astype(np.float32) - low) * scale + 0.5, 0, 255)
+    return levels.astype(np.uint8)
+
+
+def _reduced(image: Image.Image, side: int | None, of: Literal["short", "long"]) -> Image.Image:
+    if side is None:
+        return image
+    factor = _side(image.size, of) // (side * _REDUCE_GAP)
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image if image.mode == "RGB" else image.convert("RGB")
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    white.paste(image, mask=image.getchannel("A"))
+    return white
+
+
+def _side(size: tuple[int, int], of: Literal["short", "long"]) -> int:
+    return min(size) if of == "short" else max(size)
+
+
+def _scaled(size: tuple[int, int], side: int, of: Literal["short", "long"]) -> tuple[int, int]:
+    """``size`` scaled until its ``of`` side is ``side`` pixels."""
+    scale = side / _side(size, of)
+    return max(1, math.ceil(size[0] * scale)), max(1, math.ceil(size[1] * scale))
+
+
+def _middle_of_strip(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    new_width, new_height = (
+        min(width, height * _LONGEST_STRIP),
+        min(height, width * _LONGEST_STRIP),
+    )
+    if (new_width, new_height) == image.size:
+        return image
+    left, top = (width - new_width) // 2, (height - new_height) // 2
+    return image.crop((left, top, left + new_width, top + new_height))

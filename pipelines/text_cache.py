@@ -1,0 +1,96 @@
+"""Vectors of texts that were encoded before, shared by every library of one encoder.
+
+A query typed twice must not pay for loading a language model: with its vector at hand a search
+starts in the time it takes to open the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+_LOG = logging.getLogger(__name__)
+_CAPACITY = 100_000  # texts; 300 MB at 768 dimensions
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS texts (
+    fingerprint TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL,
+    used INTEGER NOT NULL, PRIMARY KEY (fingerprint, text)
+) WITHOUT ROWID
+"""
+
+
+class TextCache:
+    """Text -> vector on disk, keyed by the encoder's fingerprint. Safe among processes.
+
+    A cache that cannot be read or written (no space, no permission, a damaged file) is logged
+    once and then does nothing: it only ever saves time.
+
+    Args:
+        path: of the SQLite file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+
+    def get(self, fingerprint: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """The known ones among ``texts``, each (D,) float32."""
+        if self._connection is None:
+            return {}
+        found = {}
+        try:
+            for text in texts:
+                row = self._connection.execute(
+                    "SELECT vector FROM texts WHERE fingerprint = ? AND text = ?",
+                    (fingerprint, text),
+                ).fetchone()
+                if row is not None:
+                    found[text] = np.frombuffer(row[0], dtype="<f4")
+        except sqlite3.Error as error:
+            self._give_up(error)
+        return found
+
+    def put(self, fingerprint: str, vectors: Mapping[str, np.ndarray]) -> None:
+        """Remember ``text -> (D,) vector``; beyond 100,000 texts the oldest go."""
+        if self._connection is None:
+            return
+        try:
+            with contextlib.closing(self._connection.cursor()) as cursor:
+                cursor.execute("BEGIN IMMEDIATE")
+                newest = cursor.execute("SELECT coalesce(max(used), 0) FROM texts").fetchone()[0]
+                cursor.executemany(
+                    "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
+                    [
+                        (fingerprint, text, np.asarray(vector, "<f4").tobytes(), newest + 1)
+                        for text, vector in vectors.items()
+                    ],
+                )
+                cursor.execute(
+                    "DELETE FROM texts WHERE used <= ("
+                    "SELECT used FROM texts ORDER BY used DESC LIMIT 1 OFFSET ?)",
+                    (_CAPACITY,),
+                )
+                cursor.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _give_up(self, error: Exception) -> None:
+        _LOG.warning("the cache of encoded texts at %s is not used: %s", self._path, error)
+        self.close()

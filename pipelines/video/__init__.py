@@ -1,0 +1,107 @@
+"""Pictures out of films: one interface, PyAV and decord behind it.
+
+PyAV (FFmpeg) streams any film in bounded memory and is what everything runs on by default.
+``MAXSIGHT_VIDEO_BACKEND=decord`` has decord decode what it decodes rightly (H.264, VP8 and VP9 in
+files that carry an index); it returns wrong frames of HEVC and MPEG-TS and fails on AV1, so these
+go to PyAV all the same.
+
+Needs the extra ``video``. Nothing of it is imported before the first call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from maxsight.errors import BackendError, UsageError
+from maxsight.pipelines.video.frame import Frame, VideoInfo
+from maxsight.settings import video_backend
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from maxsight.pipelines.video.pyav import Film
+
+__all__ = ["Frame", "VideoInfo", "frame_at", "probe", "sample_frames"]
+
+
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """Read a film's header and its first frame.
+
+    Raises:
+        MediaError: the file is not a film that can be decoded; the message says why.
+        BackendError: the extra ``video`` is not installed.
+    """
+    with _open(path) as film:
+        return film.info()
+
+
+def sample_frames(
+    path: str | os.PathLike[str], *, fps: float = 1.0, size: int | None = None, threads: int = 1
+) -> Iterator[Frame]:
+    """Frames at 0, 1/fps, 2/fps, ... seconds, decoded as a stream.
+
+    Each is the first decoded frame at or after its time; a still that stands longer than 1/fps is
+    one frame with one long span. The spans cover the film from its first shown frame to its end
+    without a gap. Memory is bounded by a few decoded frames and one 1/fps of compressed data,
+    whatever the length of the film.
+
+    Damage: frames that cannot be decoded are left out, and the film goes on with the next that can;
+    a film that breaks off ends with its last frame. Both are logged.
+
+    Args:
+        fps: samples a second.
+        size: the shorter side of the pictures is reduced to this many pixels, never enlarged.
+        threads: that decode. More than one gains little where several films are read side by side.
+
+    Raises:
+        UsageError: ``fps`` or ``size`` is not positive.
+        MediaError: the file is not a film, or not one frame of it can be decoded.
+        BackendError: the extra ``video`` is not installed.
+    """
+    if not 0 < fps < float("inf"):
+        raise UsageError(f"fps={fps} must be above 0")
+    if size is not None and size < 1:
+        raise UsageError(f"size={size} must be at least 1 pixel")
+    if video_backend() == "decord":
+        from maxsight.pipelines.video import decord
+
+        info = probe(path)
+        if decord.is_right_for(info):
+            film = decord.Film(os.fspath(path), info, size=size, threads=threads)
+            if film.is_exact:
+                yield from film.sample(fps)
+                return
+    with _open(path, threads=threads) as stream:
+        yield from stream.sample(fps, size)
+
+
+def frame_at(path: str | os.PathLike[str], time: float, *, size: int | None = None) -> Image:
+    """The picture on show ``time`` seconds after the film's first frame.
+
+    Exact: reading starts at a keyframe before it. Before the start it is the first frame, past the
+    end the last.
+
+    Args:
+        size: as for ``sample_frames``.
+
+    Returns:
+        Mode RGB, upright, square pixels.
+
+    Raises:
+        MediaError: the file is not a film, or not one frame of it can be decoded.
+        BackendError: the extra ``video`` is not installed.
+    """
+    with _open(path) as film:
+        return film.at(time, size)
+
+
+def _open(path: str | os.PathLike[str], *, threads: int = 1) -> Film:
+    try:
+        from maxsight.pipelines.video.pyav import Film
+    except ImportError as error:
+        raise BackendError(
+            f"films need PyAV, which does not import here ({error}): pip install 'maxsight[video]'"
+        ) from error
+    return Film(os.fspath(path), threads=threads)

@@ -1,0 +1,248 @@
+"""Films through FFmpeg's own libraries: streaming, in bounded memory, whatever the coding."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from types import TracebackType
+from typing import Self
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL.Image import Image
+
+from maxsight.errors import MediaError
+from maxsight.pipelines.video.frame import GRACE_S, Frame, VideoInfo
+from maxsight.pipelines.video.picture import PictureMaker, Shape
+from maxsight.pipelines.video.timeline import Clock, Schedule
+from maxsight.settings import max_pixels
+
+log = logging.getLogger(__name__)
+
+# FFmpeg also opens play lists, image sequences ("%03d.jpg") and scripts that read other files or
+# the network. A library holds files that strangers wrote: only formats that hold the film itself.
+_CONTAINERS = (
+    "3gp,asf,av1,avi,dirac,dv,evc,flv,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mpeg,mpegts,"
+    "mpegvideo,mxf,nsv,nut,obu,ogg,rm,swf,vc1,vvc,webm,wtv,yuv4mpegpipe"
+)
+
+# What FFmpeg and PyAV raise over damaged data: their own tree, and Python's errors from values that
+# make no sense (a time base of 0, a frame of 0 rows, a codec that is not there).
+_DAMAGE = (av.FFmpegError, ValueError, ArithmeticError, RuntimeError, LookupError, MemoryError)
+
+# How far before a wanted frame reading starts, in seconds, until one try lands before it: the
+# keyframe a container points to may come with frames that cannot be decoded (open GOP), and
+# containers without an index land anywhere.
+_RUN_UPS = (0.0, 2.0, 20.0)
+
+
+class Film:
+    """An open film.
+
+    Args:
+        path: of the file.
+        threads: that decode.
+
+    Raises:
+        MediaError: it cannot be opened, or holds no video that this build of FFmpeg decodes.
+    """
+
+    def __init__(self, path: str, *, threads: int = 1) -> None:
+        self._path = path
+        self._threads = threads
+        self._container, self._stream = _open(path, threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._container.close()
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the coding; ``av1`` whichever library decodes it."""
+        return self._stream.codec_context.codec.canonical_name
+
+    @property
+    def container(self) -> str:
+        """FFmpeg's name of the file format."""
+        return self._container.format.name
+
+    def info(self) -> VideoInfo:
+        """The header's word and, from the first frame, how the film is turned."""
+        stream = self._stream
+        first = next(self._decoded(self._packets()), None)
+        if first is None:
+            raise self._no_frames()
+        shape = Shape.of(first, stream.sample_aspect_ratio)
+        width, height = shape.square(first.width, first.height)
+        if shape.is_turned:
+            width, height = height, width
+        duration = None
+        if stream.duration is not None and stream.time_base:
+            duration = float(stream.duration * stream.time_base)
+        elif self._container.duration is not None:
+            duration = self._container.duration / av.time_base
+        rate = stream.average_rate
+        return VideoInfo(
+            width=width,
+            height=height,
+            duration_s=duration if duration and duration > 0 else None,
+            frame_rate=float(rate) if rate else None,
+            codec=self.codec,
+            container=self.container,
+        )
+
+    def sample(self, fps: float, size: int | None) -> Iterator[Frame]:
+        """See ``maxsight.pipelines.video.sample_frames``."""
+        schedule = Schedule(self._stream, fps)
+        maker: PictureMaker | None = None
+        held: tuple[float, Image] | None = None
+        end = 0.0
+        for frame in self._decoded(schedule.needed(self._packets())):
+            time, end = schedule.clock.span(frame)
+            if not schedule.is_due(time):
+                continue
+            if maker is None:
+                maker = self._maker(frame, size)
+            image = self._picture(maker, frame)
+            if image is None:
+                continue
+            if held is not None:
+                yield Frame(held[0], time, held[1])
+            held = time, image
+            schedule.advance(time)
+        if held is None:
+            raise self._no_frames()
+        yield Frame(held[0], max(end, held[0] + GRACE_S), held[1])
+
+    def at(self, time: float, size: int | None) -> Image:
+        """See ``maxsight.pipelines.video.frame_at``."""
+        clock = Clock(self._stream)
+        first = next(self._decoded(self._packets()), None)
+        if first is None:
+            raise self._no_frames()
+        clock.span(first)
+        maker = self._maker(first, size)
+        for run_up in _RUN_UPS:
+            if time - run_up <= 0:
+                break
+            try:
+                self._container.seek(clock.stamp(time - run_up), stream=self._stream)
+            except _DAMAGE:
+                break
+            image = self._shown_at(time, maker, Clock(self._stream, origin=clock.origin))
+            if image is not None:
+                return image
+        # From the start: the only way in a film without an index or with times that jump.
+        self.close()
+        self._container, self._stream = _open(self._path, self._threads)
+        image = self._shown_at(time, maker, Clock(self._stream))
+        if image is None:
+            raise self._no_frames()
+        return image
+
+    def _shown_at(self, time: float, maker: PictureMaker, clock: Clock) -> Image | None:
+        """The frame on show at ``time``, reading on from here; None if that begins later."""
+        shown: VideoFrame | None = None
+        for frame in self._decoded(self._packets()):
+            starts, _ = clock.span(frame)
+            if starts > time + GRACE_S and (shown is not None or starts > GRACE_S):
+                break
+            shown = frame
+        return None if shown is None else self._picture(maker, shown)
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """The film's packets from here to its end, or to where the file is too damaged to go on."""
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size:  # an empty one would close the decoder
+                    yield packet
+        except _DAMAGE as error:
+            log.warning("%s: damaged, read up to there: %s", self._path, error)
+
+    def _decoded(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+        """Frames in shown order; what cannot be decoded is left out."""
+        damaged = 0
+        for packet in chain(packets, [None]):  # None: hand out the frames still inside
+            try:
+                frames = self._stream.decode(packet)
+            except _DAMAGE:
+                damaged += 1
+                continue
+            yield from frames
+        if damaged:
+            log.warning("%s: %d damaged parts were left out", self._path, damaged)
+
+    def _maker(self, first: VideoFrame, size: int | None) -> PictureMaker:
+        return PictureMaker(Shape.of(first, self._stream.sample_aspect_ratio), size)
+
+    def _picture(self, maker: PictureMaker, frame: VideoFrame) -> Image | None:
+        try:
+            return maker.picture(frame)
+        except _DAMAGE as error:
+            log.warning("%s: a frame cannot be shown: %s", self._path, error)
+            return None
+
+    def _no_frames(self) -> MediaError:
+        return MediaError(f"no frame of its {self.codec} video can be decoded: damaged or cut off")
+
+
+def _open(path: str, threads: int) -> tuple[InputContainer, VideoStream]:
+    try:
+        if os.path.getsize(path) == 0:
+            raise MediaError("the file is empty (0 bytes)")
+        container = av.open(
+            os.path.abspath(path),  # a relative name could read as "protocol:..."
+            container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except _DAMAGE as error:
+        raise MediaError(f"not a video that FFmpeg reads: {_reason(error)}") from error
+    except OSError as error:
+        raise MediaError(f"cannot be read: {error.strerror}") from error
+    try:
+        return container, _video_stream(container, threads)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _video_stream(container: InputContainer, threads: int) -> VideoStream:
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not films:
+        raise MediaError("no video in it, only sound or a cover picture")
+    best = container.streams.best("video")
+    stream = best if best in films else films[0]
+    assert isinstance(stream, VideoStream)
+    context = stream.codec_context
+    if context is None:
+        raise MediaError(f"this build of FFmpeg does not decode its video ({stream.name})")
+    if stream.width * stream.height > max_pixels():
+        raise MediaError(
+            f"its frames of {stream.width} x {stream.height} pixels are above the limit of "
+            f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)"
+        )
+    context.thread_count = threads
+    context.thread_type = "AUTO" if threads > 1 else "NONE"
+    # Also where the size changes on the way.
+    context.options = {"max_pixels": str(max_pixels())}
+    return stream
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,24 @@
+import sys
+
+import numpy as np
+import pytest
+
+from maxsight.benchmarks.peers import TOOLS, Peer
+from maxsight.errors import BackendError
+
+VECTORS = np.eye(4, 512, dtype=np.float32)
+
+
+def test_a_peer_that_is_not_installed_says_how_to_install_it(tmp_path):
+    with pytest.raises(BackendError, match=f"benchmarks.peers {tmp_path}"):
+        Peer(TOOLS[0], tmp_path, vectors=VECTORS, queries=VECTORS)
+
+
+def test_a_peer_that_fails_leaves_its_last_words_and_no_process(tmp_path):
+    # This very interpreter stands in for the peer's environment, in which the peer is missing.
+    tool = TOOLS[0]
+    python = tmp_path / tool.environment / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    with pytest.raises(BackendError, match=r"rclip stopped: .*No module named 'rclip'"):
+        Peer(tool, tmp_path, vectors=VECTORS, queries=VECTORS)

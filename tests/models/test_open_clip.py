@@ -1,0 +1,621 @@
+"""open_clip encoders against open_clip itself, with small real models in open_clip's own format."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import numpy as np
+import open_clip
+import pytest
+import skimage
+import torch
+from open_clip.push_to_hf_hub import save_config_for_hf
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from maxsight.errors import BackendError, EncoderError, UnknownEncoder, UsageError, WeightsMissing
+from maxsight.models import hub, open_clip_zoo
+from maxsight.models.encoder import load
+from maxsight.models.open_clip import OpenClipEncoder
+from maxsight.models.preprocess import Preprocess, normalize, resize
+
+TEXT = {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "tiny-vit": {
+        "embed_dim": 24,
+        "vision_cfg": {
+            "image_size": 48,
+            "layers": 2,
+            "width": 64,
+            "head_width": 32,
+            "patch_size": 16,
+        },
+        "text_cfg": TEXT,
+    },
+    # like SigLIP: a timm trunk that pools by attention, a bidirectional text tower with a bias
+    "tiny-siglip": {
+        "embed_dim": 96,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 160,
+            "timm_model_name": "test_vit3",
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": TEXT | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+    },
+    "tiny-resnet": {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
+        "text_cfg": TEXT,
+    },
+    "tiny-convnext": {
+        "embed_dim": 24,
+        "vision_cfg": {
+            "image_size": 96,
+            "timm_model_name": "test_convnext",
+            "timm_model_pretrained": False,
+            "timm_pool": "",
+            "timm_proj": "linear",
+        },
+        "text_cfg": TEXT,
+    },
+}
+PREPROCESSING = {
+    "tiny-siglip": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "resize_mode": "squash"},
+    "tiny-convnext": {"interpolation": "bilinear", "resize_mode": "longest"},
+}
+# "!€" begins with token 0, which is also how open_clip pads
+TEXTS = ["a red bus in the rain", "", "a !€ b", "one " * 30, "Ein Haus am See, größer"]
+
+
+def save_model(name: str, folder: Path, *, seed: int = 0) -> Path:
+    """A randomly initialised model as open_clip writes it for the hub."""
+    folder.mkdir(parents=True)
+    registered = folder / f"{name}.json"
+    registered.write_text(json.dumps(ARCHITECTURES[name]))
+    open_clip.add_model_config(registered)
+    torch.manual_seed(seed)
+    model = open_clip.create_model(name, force_preprocess_cfg=PREPROCESSING.get(name))
+    registered.unlink()
+    save_config_for_hf(model, folder / "open_clip_config.json", ARCHITECTURES[name])
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more to waking threads than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("zoo")
+    return {name: save_model(name, root / name) for name in ARCHITECTURES}
+
+
+@pytest.fixture(scope="module")
+def encoders(folders: dict[str, Path]) -> dict[str, OpenClipEncoder]:
+    loaded = {}
+    for name, folder in folders.items():
+        encoder = load(f"open_clip:local-dir:{folder}", device="cpu")
+        assert isinstance(encoder, OpenClipEncoder)
+        loaded[name] = encoder
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Real photographs in odd sizes: tall, wide, smaller than any tower's input, square."""
+    data = Path(skimage.__file__).parent / "data"
+    cat = Image.open(data / "chelsea.png").convert("RGB")  # 451 x 300
+    coffee = Image.open(data / "coffee.png").convert("RGB")  # 600 x 400
+    rocket = Image.open(data / "rocket.jpg").convert("RGB")  # 640 x 427
+    return [
+        cat,
+        coffee.crop((3, 5, 130, 396)),
+        rocket.crop((0, 0, 639, 211)),
+        cat.crop((60, 60, 96, 90)),  # 36 x 30: at 75 pixels the short side is a rounding tie
+        coffee.resize((37, 256)),
+        rocket.crop((0, 200, 640, 205)),
+        cat.crop((10, 10, 234, 234)),
+    ]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_pooled_vectors_are_open_clips_own(
+    name: str,
+    folders: dict[str, Path],
+    encoders: dict[str, OpenClipEncoder],
+    pictures: list[Image.Image],
+) -> None:
+    source = f"local-dir:{folders[name]}"
+    model, _, transform = open_clip.create_model_and_transforms(source)
+    model.eval()
+    with torch.no_grad():
+        images = torch.stack([transform(picture) for picture in pictures])
+        expected_images = model.encode_image(images, normalize=True)
+        expected_texts = model.encode_text(open_clip.get_tokenizer(source)(TEXTS), normalize=True)
+    encoder = encoders[name]
+    assert encoder.dim == ARCHITECTURES[name]["embed_dim"]
+    assert encoder.dtype == torch.float32
+    assert encoder.modalities == {"text", "image"}
+    assert encoder.max_text_tokens == TEXT["context_length"]
+    torch.testing.assert_close(
+        encoder.encode_images(pictures).vectors, expected_images, atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        encoder.encode_text(TEXTS).vectors, expected_texts, atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-siglip"])
+def test_tokens_come_with_the_same_pooled_vectors(
+    name: str, encoders: dict[str, OpenClipEncoder], pictures: list[Image.Image]
+) -> None:
+    encoder = encoders[name]
+    side = {"tiny-vit": 3, "tiny-siglip": 10}[name]
+    for plain, packed in (
+        (encoder.encode_images(pictures), encoder.encode_images(pictures, tokens=True)),
+        (encoder.encode_text(TEXTS), encoder.encode_text(TEXTS, tokens=True)),
+    ):
+        assert plain.tokens is None
+        assert packed.tokens is not None
+        torch.testing.assert_close(packed.vectors, plain.vectors, atol=1e-6, rtol=0)
+        assert packed.tokens.dtype == torch.float32
+        assert packed.tokens.shape[1] == encoder.token_dim == encoder.dim
+        norms = packed.tokens.norm(dim=1)
+        torch.testing.assert_close(norms, torch.ones_like(norms), atol=1e-5, rtol=0)
+    patches = encoder.encode_images(pictures, tokens=True).offsets
+    assert patches is not None
+    assert patches.tolist() == [side * side * i for i in range(len(pictures) + 1)]
+    words = encoder.encode_text(TEXTS, tokens=True).offsets
+    assert words is not None
+    tokenizer = open_clip.SimpleTokenizer()
+    room = encoder.max_text_tokens - 2  # the start and the end of the text take two
+    expected = [min(len(tokenizer.encode(text)), room) for text in TEXTS]
+    assert expected[1:4] == [0, 4, room]
+    assert words.diff().tolist() == expected
+
+
+def test_a_patch_token_is_the_projected_state_of_its_patch(
+    folders: dict[str, Path], encoders: dict[str, OpenClipEncoder], pictures: list[Image.Image]
+) -> None:
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folders['tiny-vit']}")
+    states: list[torch.Tensor] = []
+    model.visual.transformer.register_forward_hook(lambda *call: states.append(call[2]))
+    with torch.no_grad():
+        model.eval().encode_image(transform(pictures[0])[None])
+        normed = model.visual.ln_post(states[0])[0]
+        expected = torch.nn.functional.normalize(normed @ model.visual.proj, dim=-1)
+    packed = encoders["tiny-vit"].encode_images(pictures[:1], tokens=True)
+    assert packed.tokens is not None
+    torch.testing.assert_close(packed.tokens, expected[1:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(packed.vectors[0], expected[0], atol=1e-5, rtol=0)
+
+
+def test_a_siglip_patch_token_is_its_patch_pooled_alone(
+    folders: dict[str, Path], encoders: dict[str, OpenClipEncoder], pictures: list[Image.Image]
+) -> None:
+    model, _, transform = open_clip.create_model_and_transforms(
+        f"local-dir:{folders['tiny-siglip']}"
+    )
+    visual = model.eval().visual
+    with torch.no_grad():
+        states = visual.trunk.forward_features(transform(pictures[2])[None])
+        one_by_one = [visual.head(visual.trunk.forward_head(states[:, i : i + 1])) for i in (1, 42)]
+        expected = torch.nn.functional.normalize(torch.cat(one_by_one), dim=-1)
+    tokens = encoders["tiny-siglip"].encode_images(pictures[2:3], tokens=True).tokens
+    assert tokens is not None
+    torch.testing.assert_close(tokens[[0, 41]], expected, atol=1e-5, rtol=0)
+
+
+def test_word_tokens_do_not_see_what_follows_in_a_causal_tower(
+    encoders: dict[str, OpenClipEncoder],
+) -> None:
+    packed = encoders["tiny-vit"].encode_text(["a red bus", "a red bus in the rain"], tokens=True)
+    assert packed.tokens is not None
+    assert packed.offsets is not None
+    short, long = packed.tokens[:3], packed.tokens[3:]
+    assert packed.offsets.tolist() == [0, 3, 9]
+    torch.testing.assert_close(short, long[:3], atol=1e-5, rtol=0)
+    assert not torch.allclose(long[2], long[3], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["tiny-resnet", "tiny-convnext"])
+def test_towers_without_tokens_say_so(
+    name: str, encoders: dict[str, OpenClipEncoder], pictures: list[Image.Image]
+) -> None:
+    encoder = encoders[name]
+    assert encoder.token_dim is None
+    with pytest.raises(EncoderError, match="gives no tokens"):
+        encoder.encode_images(pictures, tokens=True)
+    with pytest.raises(EncoderError, match="gives no tokens"):
+        encoder.encode_text(TEXTS, tokens=True)
+    with pytest.raises(EncoderError, match="gives no tokens"):
+        encoder.encode_text([], tokens=True)
+
+
+def test_pixels_made_elsewhere_give_the_same_vectors(
+    encoders: dict[str, OpenClipEncoder], pictures: list[Image.Image]
+) -> None:
+    encoder = encoders["tiny-vit"]
+    pixels = np.stack([resize(picture, encoder.preprocess) for picture in pictures])
+    from_pixels = encoder.encode_images(torch.from_numpy(pixels)).vectors
+    assert torch.equal(from_pixels, encoder.encode_images(pictures).vectors)
+
+
+def test_nothing_gives_nothing(encoders: dict[str, OpenClipEncoder]) -> None:
+    encoder = encoders["tiny-vit"]
+    assert encoder.encode_text([]).vectors.shape == (0, 24)
+    packed = encoder.encode_images([], tokens=True)
+    assert packed.vectors.shape == (0, 24)
+    assert packed.tokens is not None
+    assert packed.tokens.shape == (0, 24)
+    no_pixels = torch.zeros(0, 48, 48, 3, dtype=torch.uint8)
+    assert len(encoder.encode_images(no_pixels)) == 0
+
+
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-siglip"])
+def test_half_precision_stays_close_and_returns_float32(
+    name: str,
+    folders: dict[str, Path],
+    encoders: dict[str, OpenClipEncoder],
+    pictures: list[Image.Image],
+) -> None:
+    from maxsight.models.open_clip import load as load_as
+
+    half = load_as(f"local-dir:{folders[name]}", device="cpu", dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    assert half.fingerprint == encoders[name].fingerprint
+    for ours, exact in (
+        (
+            half.encode_images(pictures, tokens=True),
+            encoders[name].encode_images(pictures, tokens=True),
+        ),
+        (half.encode_text(TEXTS, tokens=True), encoders[name].encode_text(TEXTS, tokens=True)),
+    ):
+        assert ours.tokens is not None
+        assert exact.tokens is not None
+        for low, full in ((ours.vectors, exact.vectors), (ours.tokens, exact.tokens)):
+            assert low.dtype == torch.float32
+            assert (low * full).sum(1).min() > 0.99
+
+
+# --- fingerprints ------------------------------------------------------------------------------
+
+
+def fingerprint(folder: Path) -> str:
+    return load(f"open_clip:local-dir:{folder}", device="cpu").fingerprint
+
+
+def test_the_fingerprint_follows_what_changes_results(
+    folders: dict[str, Path], encoders: dict[str, OpenClipEncoder], tmp_path: Path
+) -> None:
+    original = encoders["tiny-vit"].fingerprint
+    copy = tmp_path / "copy"
+    shutil.copytree(folders["tiny-vit"], copy)
+    assert fingerprint(copy) == original, "a folder's place is not part of an encoder"
+
+    config_file, weights_file = copy / "open_clip_config.json", copy / "open_clip_model.safetensors"
+    config = json.loads(config_file.read_text())
+    seen = {original}
+    for section, key, value in (
+        ("preprocess_cfg", "interpolation", "bilinear"),
+        ("preprocess_cfg", "mean", [0.5, 0.5, 0.5]),
+        ("model_cfg", "quick_gelu", True),
+    ):
+        changed = config | {section: config[section] | {key: value}}
+        config_file.write_text(json.dumps(changed))
+        seen.add(fingerprint(copy))
+    config_file.write_text(json.dumps(config))
+
+    weights = load_file(weights_file)
+    weights["visual.proj"][3, 5] += 1e-6
+    save_file(weights, weights_file)
+    seen.add(fingerprint(copy))
+    assert len(seen) == 5
+
+
+def test_the_hubs_cache_names_a_file_by_its_hash(tmp_path: Path) -> None:
+    import hashlib
+
+    content = b"weights"
+    expected = hashlib.sha256(content).hexdigest()
+    plain = tmp_path / "model.bin"
+    plain.write_bytes(content)
+    assert hub.content_hash(plain) == expected
+    # A name is believed only where the cache made it: behind a link.
+    misnamed = tmp_path / ("0" * 64)
+    misnamed.write_bytes(content)
+    assert hub.content_hash(misnamed) == expected
+    (tmp_path / "snapshot.bin").symlink_to(misnamed)
+    assert hub.content_hash(tmp_path / "snapshot.bin") == "0" * 64
+
+
+# --- names and missing weights -----------------------------------------------------------------
+
+
+def test_every_published_pair_is_on_the_hub() -> None:
+    for name in open_clip_zoo.names():
+        architecture, tag = name.split("/")
+        config = open_clip.pretrained.get_pretrained_cfg(architecture, tag)
+        assert config["hf_hub"].count("/") == 2, name
+
+
+def test_the_list_can_be_printed() -> None:
+    command = [sys.executable, "-m", open_clip_zoo.__name__]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == open_clip_zoo.names()
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("ViT-B-32/laion2b_s34b_b97k", "ViT-B-32/laion2b_s34b_b79k"),
+        ("ViTB32/openai", "ViT-B-32/openai"),
+        ("ViT-B-32", "ViT-B-32/openai"),
+        ("ViT-B-16-SigLIP2/weblii", "ViT-B-16-SigLIP2/webli"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_near_ones(name: str, suggestion: str) -> None:
+    with pytest.raises(UnknownEncoder) as caught:
+        load(f"open_clip:{name}")
+    assert suggestion in str(caught.value)
+    assert f"python -m {open_clip_zoo.__name__}" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return cache
+
+
+def missing_weights(name: str) -> tuple[str, float]:
+    start = time.monotonic()
+    with pytest.raises(WeightsMissing) as caught:
+        load(f"open_clip:{name}", device="cpu")
+    return str(caught.value), time.monotonic() - start
+
+
+def test_a_refused_connection_is_reported_at_once(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+    message, seconds = missing_weights("ViT-B-32/laion2b_s34b_b79k")
+    assert "laion/CLIP-ViT-B-32-laion2B-s34B-b79K" in message
+    assert "open_clip_model.safetensors" in message
+    assert str(empty_cache) in message
+    assert endpoint in message
+    assert "refused" in message
+    assert "--encoder builtin" in message
+    assert seconds < 3
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_a_silent_network_is_given_up_after_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+        message, seconds = missing_weights("RN50/openai")
+    assert endpoint in message
+    assert seconds < 7
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    message, seconds = missing_weights("ViT-L-14/datacomp_xl_s13b_b90k")
+    assert "HF_HUB_OFFLINE is set" in message
+    assert seconds < 3
+
+
+class TinyHub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a download needs; it has one file."""
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        body = b"real bytes"
+        if self.path == "/":
+            self.send_response(200)
+            body = b""
+        elif self.path == "/owner/name/resolve/main/model.bin":
+            self.send_response(200)
+            self.send_header("ETag", '"' + "a" * 64 + '"')
+            self.send_header("X-Repo-Commit", "c" * 40)
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            body = b""
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def tiny_hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), TinyHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_file_is_fetched_once_then_read_from_the_cache(tiny_hub: str, tmp_path: Path) -> None:
+    program = textwrap.dedent("""
+        import sys
+        from maxsight.models import hub
+        path = hub.fetch("owner/name", ["model.safetensors", "model.bin"], encoder="x")
+        print(path.read_text(), hub.content_hash(path))
+    """)
+    environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
+    for endpoint in (tiny_hub, "http://127.0.0.1:9"):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment | {"HF_ENDPOINT": endpoint},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.split() == ["real", "bytes", "a" * 64], done.stderr
+
+
+def test_published_weights_are_taken_from_the_cache_without_a_network(
+    folders: dict[str, Path], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache as the hub's client lays it out; the pair is published like any other."""
+    weights = folders["tiny-vit"] / "open_clip_model.safetensors"
+    repository = empty_cache / "models--someone--tiny"
+    blob = repository / "blobs" / hub.content_hash(weights)
+    snapshot = repository / "snapshots" / ("d" * 40)
+    for folder in (blob.parent, snapshot, repository / "refs"):
+        folder.mkdir(parents=True)
+    shutil.copy(weights, blob)
+    (snapshot / weights.name).symlink_to(blob)
+    (repository / "refs" / "main").write_text("d" * 40)
+    published = {
+        "hf_hub": "someone/tiny/",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.25, 0.25, 0.25),
+        "resize_mode": "longest",
+        "interpolation": "bilinear",
+        "quick_gelu": True,
+    }
+    registry = open_clip.pretrained._PRETRAINED
+    monkeypatch.setitem(registry, "tiny-vit", {"some_tag": published})
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny-vit", ARCHITECTURES["tiny-vit"])
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    encoder = load("open_clip:tiny-vit/some_tag", device="cpu")
+    assert encoder.preprocess == Preprocess(
+        48, "longest", "bilinear", (0.5,) * 3, (0.25,) * 3, fill=(0, 0, 0)
+    )
+    # The tag says its weights were trained with QuickGELU, whatever the architecture is called.
+    model = open_clip.create_model("tiny-vit", pretrained=str(weights), force_quick_gelu=True)
+    with torch.no_grad():
+        expected = model.eval().encode_text(open_clip.tokenize(TEXTS, 12), normalize=True)
+    torch.testing.assert_close(encoder.encode_text(TEXTS).vectors, expected, atol=1e-5, rtol=0)
+
+
+def test_a_folder_that_is_no_encoder_says_what_it_lacks(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    def error(folder: Path, kind: type[EncoderError]) -> str:
+        with pytest.raises(kind) as caught:
+            load(f"open_clip:local-dir:{folder}", device="cpu")
+        return str(caught.value)
+
+    assert "is not a folder" in error(tmp_path / "nowhere", WeightsMissing)
+    assert "no open_clip_config.json" in error(tmp_path, WeightsMissing)
+    config = tmp_path / "open_clip_config.json"
+    config.write_text("{")
+    assert "not an open_clip configuration" in error(tmp_path, EncoderError)
+    config.write_text('{"model_cfg": {}}')
+    assert "vision_cfg" in error(tmp_path, EncoderError)
+    shutil.copy(folders["tiny-vit"] / config.name, config)
+    assert "no weights" in error(tmp_path, WeightsMissing)
+    whole = (folders["tiny-vit"] / "open_clip_model.safetensors").read_bytes()
+    weights = tmp_path / "open_clip_model.safetensors"
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in error(tmp_path, EncoderError)
+    shutil.copy(folders["tiny-resnet"] / weights.name, weights)
+    assert "cannot be read" in error(tmp_path, EncoderError)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is not None, reason="transformers is installed"
+)
+def test_a_tokenizer_that_needs_transformers_says_so(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folders["tiny-siglip"], copy)
+    config = json.loads((copy / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "timm/ViT-B-16-SigLIP"
+    (copy / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(BackendError, match="transformers"):
+        load(f"open_clip:local-dir:{copy}", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:0", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_usage_error(device: str, folders: dict[str, Path]) -> None:
+    with pytest.raises(UsageError, match=device):
+        load(f"open_clip:local-dir:{folders['tiny-vit']}", device=device)
+
+
+# --- preprocessing -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [224, 75])
+def test_preprocessing_is_open_clips(
+    size: int,
+    resize_mode: Any,
+    interpolation: Any,
+    pictures: list[Image.Image],
+) -> None:
+    config = PreprocessCfg(
+        size=size, resize_mode=resize_mode, interpolation=interpolation, fill_color=7
+    )
+    ours = Preprocess(
+        size,
+        resize_mode,
+        interpolation,
+        mean=config.mean,
+        std=config.std,
+        fill=(7, 7, 7),
+    )
+    raw = dataclasses.replace(config, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    for picture in pictures:
+        pixels = torch.from_numpy(resize(picture, ours).copy())
+        exact = (image_transform_v2(raw, is_train=False)(picture) * 255).round().to(torch.uint8)
+        assert torch.equal(pixels, exact.permute(1, 2, 0)), picture.size
+        expected = image_transform_v2(config, is_train=False)(picture)
+        difference = (normalize(pixels[None], ours)[0] - expected).abs().max()
+        assert difference < 1e-6, (picture.size, difference)
+
+
+def test_a_sliver_survives_every_resize_mode() -> None:
+    sliver = Image.new("RGB", (3000, 1), (9, 9, 9))
+    for mode in ("shortest", "longest", "squash"):
+        pixels = resize(sliver, Preprocess(32, mode))
+        assert pixels.shape == (32, 32, 3)
+        assert (pixels == 9).any()

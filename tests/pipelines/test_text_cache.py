@@ -1,0 +1,67 @@
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maxsight.pipelines import text_cache
+from maxsight.pipelines.text_cache import TextCache
+
+
+def test_a_text_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    vector = np.random.default_rng(0).normal(size=768).astype(np.float32)
+    TextCache(tmp_path / "c.sqlite").put("f", {"a red bus": vector})
+    found = TextCache(tmp_path / "c.sqlite").get("f", ["a red bus", "unseen"])
+    assert list(found) == ["a red bus"]
+    np.testing.assert_array_equal(found["a red bus"], vector)
+
+
+def test_encoders_do_not_share_texts(tmp_path: Path) -> None:
+    cache = TextCache(tmp_path / "c.sqlite")
+    cache.put("one", {"cat": np.ones(3)})
+    assert cache.get("two", ["cat"]) == {}
+
+
+def test_it_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_cache, "_CAPACITY", 10)
+    cache = TextCache(tmp_path / "c.sqlite")
+    for number in range(25):
+        cache.put("f", {f"text {number}": np.full(2, number)})
+    kept = cache.get("f", [f"text {number}" for number in range(25)])
+    assert sorted(kept) == sorted(f"text {number}" for number in range(15, 25))
+
+
+@pytest.mark.parametrize("damage", ["not a database", ""])
+def test_a_damaged_cache_never_stops_a_search(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "c.sqlite"
+    path.write_text(damage * 1000)
+    cache = TextCache(path)
+    cache.put("f", {"cat": np.ones(3)})
+    assert set(cache.get("f", ["cat"])) <= {"cat"}
+
+
+def test_no_place_for_it_never_stops_a_search(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    cache = TextCache(tmp_path / "file" / "c.sqlite")
+    cache.put("f", {"cat": np.ones(3)})
+    assert cache.get("f", ["cat"]) == {}
+
+
+def _put_many(path: Path, start: int) -> None:
+    cache = TextCache(path)
+    for number in range(start, start + 50):
+        cache.put("f", {f"text {number}": np.full(4, number)})
+
+
+def test_processes_share_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_put_many, args=(path, start)) for start in (0, 50, 100)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(TextCache(path).get("f", [f"text {n}" for n in range(150)])) == 150
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

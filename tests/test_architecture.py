@@ -1,0 +1,278 @@
+"""The floors hold: imports look down, in no circle, through public names, and cost little."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKING_FOLDERS = ("kernels", "models", "index", "pipelines", "serve", "benchmarks")
+# A floor may import what stands below it; models and index stand side by side.
+FLOORS = {
+    "maxsight.errors": 0,
+    "maxsight.settings": 1,
+    "maxsight.kernels": 2,
+    "maxsight.models": 3,
+    "maxsight.index": 3,
+    "maxsight.pipelines": 4,
+    "maxsight.serve": 5,
+    "maxsight": 6,
+    "maxsight.benchmarks": 7,
+}
+# The verb `bench` exists to run the benchmarks, which themselves use the face.
+ALLOWED_UPWARD = {("maxsight.cli.bench", "maxsight.benchmarks")}
+# Programs that drive other people's tools, in environments of their own.
+PEERS = "maxsight.benchmarks.peer"
+MOST_LINES = 600
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "misc", "common"}
+
+HEAVY = {"torch", "open_clip", "transformers", "sentence_transformers", "av", "decord"}
+HEAVIER_THAN_HELP = HEAVY | {"numpy", "PIL", "lance", "pyarrow", "faiss", "huggingface_hub"}
+LIGHT = {
+    "maxsight": HEAVIER_THAN_HELP,
+    "maxsight.errors": HEAVIER_THAN_HELP,
+    "maxsight.settings": HEAVIER_THAN_HELP,
+    "maxsight.cli": HEAVIER_THAN_HELP,
+    "maxsight.doctor": HEAVIER_THAN_HELP,
+    "maxsight.library": HEAVY,
+    "maxsight.index": HEAVY,
+    "maxsight.models.encoder": HEAVY,
+    "maxsight.models.preprocess": HEAVY,
+    "maxsight.pipelines.search": HEAVY,
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports, at line ``line``."""
+
+    full: str  # maxsight.models.hub.fetch
+    target: str  # the module of it that is a file of ours, maxsight.models.hub
+    name: str | None  # what is taken from that module, None for the module itself
+    line: int
+    for_types_only: bool
+
+
+@cache
+def sources() -> dict[str, Path]:
+    """Module name -> file, for everything that is installed."""
+    found: dict[str, Path] = {}
+    for top in ("maxsight", *WORKING_FOLDERS):
+        prefix = "maxsight" if top == "maxsight" else f"maxsight.{top}"
+        for folder, folders, files in os.walk(ROOT / top):  # does not follow links
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            parts = Path(folder).relative_to(ROOT / top).parts
+            for file in files:
+                if file.endswith(".py"):
+                    stem = [] if file == "__init__.py" else [file.removesuffix(".py")]
+                    found[".".join([prefix, *parts, *stem])] = Path(folder) / file
+    return found
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(sources()[module].read_text(encoding="utf-8"))
+
+
+def nearest_module(name: str) -> str:
+    """``maxsight.models.hub.fetch`` -> ``maxsight.models.hub``."""
+    while name not in sources():
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imports(module: str) -> Iterator[Import]:
+    """Everything of maxsight's that a module imports, wherever in it."""
+    typing_only = {
+        id(node)
+        for branch in ast.walk(tree(module))
+        if isinstance(branch, ast.If) and ast.unparse(branch.test).endswith("TYPE_CHECKING")
+        for statement in branch.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            names: list[tuple[str, str | None]] = [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [(f"{node.module}.{alias.name}", alias.name) for alias in node.names]
+        else:
+            continue
+        for full, name in names:
+            if full.split(".")[0] == "maxsight":
+                target = nearest_module(full)
+                taken = None if target == full else name
+                yield Import(full, target, taken, node.lineno, id(node) in typing_only)
+
+
+def room(module: str) -> str:
+    """The entry of FLOORS that a module belongs to."""
+    while module not in FLOORS:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert {room(module) for module in sources()} >= set(FLOORS) - {"maxsight.serve"}
+    assert any(True for module in sources() for _ in imports(module))
+
+
+def test_imports_only_look_down() -> None:
+    upward = []
+    for module in sources():
+        here = room(module)
+        for found in imports(module):
+            there = room(found.full)
+            if here == there or FLOORS[there] < FLOORS[here]:
+                continue
+            if (module, there) not in ALLOWED_UPWARD:
+                upward.append(f"{sources()[module]}:{found.line} imports {found.full}")
+    assert not upward, "\n".join(upward)
+
+
+def test_imports_make_no_circle() -> None:
+    """Not even through a function: what must be imported late to work is a circle all the same."""
+    graph = {
+        module: {
+            found.target
+            for found in imports(module)
+            if not found.for_types_only
+            and found.target != module
+            and (module, room(found.full)) not in ALLOWED_UPWARD
+        }
+        for module in sources()
+    }
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for target in sorted(graph[module]):
+                walk(target, (*path, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        walk(module, ())
+
+
+def test_private_names_stay_in_their_module() -> None:
+    crossing = []
+    for module in sources():
+        bound: dict[str, str] = {}  # local name -> the module of ours it stands for
+        for found in imports(module):
+            if found.name is not None and is_private(found.name):
+                crossing.append(f"{sources()[module]}:{found.line} takes {found.name}")
+            if found.name is None:
+                bound[found.target.rpartition(".")[2]] = found.target
+            if is_private(found.target.rpartition(".")[2]):
+                crossing.append(f"{sources()[module]}:{found.line} imports {found.target}")
+        for node in ast.walk(tree(module)):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id in bound
+                and is_private(node.attr)
+            ):
+                crossing.append(f"{sources()[module]}:{node.lineno} reads {ast.unparse(node)}")
+    assert not crossing, "\n".join(crossing)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_imports_are_absolute_and_through_maxsight() -> None:
+    wrong = []
+    files = [*sources().values(), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("examples/*.py")]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                if node.level:
+                    wrong.append(f"{file}:{node.lineno} is relative")
+                names = [node.module or ""]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in names:
+                if name.split(".")[0] in WORKING_FOLDERS:
+                    wrong.append(f"{file}:{node.lineno} imports {name} without maxsight")
+    assert not wrong, "\n".join(wrong)
+
+
+def in_a_fresh_process(program: str, *arguments: str) -> str:
+    """Run where `import kernels` would find ours: with the root first on the path."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_module_is_loaded_under_a_bare_name() -> None:
+    """Twice loaded would be two classes of one name; and other packages are called `kernels`."""
+    modules = sorted(name for name in sources() if not name.startswith(PEERS))
+    program = """
+import importlib, json, sys
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+print(json.dumps(sorted(sys.modules)))
+"""
+    loaded = json.loads(in_a_fresh_process(program, json.dumps(modules)).splitlines()[-1])
+    assert set(modules) <= set(loaded)
+    bare = [name for name in loaded if name.split(".")[0] in WORKING_FOLDERS]
+    assert not bare
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_stay_light(module: str) -> None:
+    """What a command imports before it knows what it needs is what every command waits for."""
+    program = (
+        "import importlib, json, sys; importlib.import_module(sys.argv[1]); "
+        "print(json.dumps([name for name in sys.modules if '.' not in name]))"
+    )
+    heavy = set(json.loads(in_a_fresh_process(program, module))) & LIGHT[module]
+    assert not heavy, f"importing {module} loads {sorted(heavy)}"
+
+
+def test_files_are_small_and_named_for_a_concept() -> None:
+    for module, file in sources().items():
+        lines = len(file.read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES, f"{file} has {lines} lines; split it by concept"
+        vague = VAGUE_NAMES & set(module.split("."))
+        assert not vague, f"{file} is named {vague}, which says nothing about what it holds"
+
+
+def test_every_package_is_installed() -> None:
+    """setuptools is told every package by name; one left out is missing from the wheel."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {
+        module if file.name == "__init__.py" else module.rpartition(".")[0]
+        for module, file in sources().items()
+    }
+    assert sorted(tool["packages"]) == sorted(packages)
+    folders = {f"maxsight.{name}": name for name in WORKING_FOLDERS if (ROOT / name).is_dir()}
+    assert tool["package-dir"] == {"maxsight": "maxsight"} | folders
+    for package in packages:
+        assert sources().get(package), f"{package} has no __init__.py"
+
+
+def test_the_links_let_a_bare_checkout_work() -> None:
+    for name in WORKING_FOLDERS:
+        if (ROOT / name).is_dir():
+            link = ROOT / "maxsight" / name
+            assert link.is_symlink(), f"{link} is missing: ln -s ../{name} maxsight/{name}"
+            assert os.readlink(link) == f"../{name}"
