@@ -54,7 +54,7 @@ def make_films(
     """Write films of the given pictures in random order.
 
     Args:
-        pictures: caption and RGB image. Each is used at most once, each caption at most once a film.
+        pictures: caption and RGB image. Each is used once at most, each caption once a film.
         folder: where the films are written, as ``000.mp4`` and on; existing ones are replaced.
         films: how many at most; fewer where the pictures run out.
         shots: a film.

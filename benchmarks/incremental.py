@@ -18,13 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from maxsight.benchmarks import pictures
+from maxsight.benchmarks import pictures, processes
 from maxsight.benchmarks.command import command
 from maxsight.benchmarks.rows import Row
 from maxsight.index.store import Store
@@ -50,15 +49,35 @@ class Contents:
 
 
 def run(
-    data: Path, *, count: int = 5000, kills: int = 20, changed: int = 100, seed: int = 0
+    data: Path,
+    *,
+    count: int = 5000,
+    kills: int = 20,
+    changed: int = 100,
+    encoder: str = "builtin",
+    seed: int = 0,
 ) -> list[Row]:
-    """Measure.
+    """Measure on drawings.
 
     Args:
         data: folder for fetched and rendered material.
-        count: pictures.
+        count: how many drawings.
+        kills, changed, encoder, seed: as in :func:`measure`.
+    """
+    folder = pictures.drawings(data, count)
+    return measure(folder, kills=kills, changed=changed, encoder=encoder, seed=seed)
+
+
+def measure(
+    material: Path, *, kills: int, changed: int, encoder: str = "builtin", seed: int = 0
+) -> list[Row]:
+    """Measure on a copy of any folder of pictures, no two of them alike.
+
+    Args:
+        material: stays as it is.
         kills: how often a run is ended by ``kill -9``.
         changed: files each of: touched, renamed, edited, deleted, added.
+        encoder: its URI.
         seed: of the moments and the files.
 
     Returns:
@@ -68,67 +87,102 @@ def run(
         AssertionError: a count, or a library after the kills, is not what it must be.
     """
     draw = random.Random(seed)
+    count = len(_files(material))
     case = f"{count:,} pictures"
     with tempfile.TemporaryDirectory(prefix="maxsight-incremental-") as scratch:
         folder = Path(scratch) / "pictures"
-        shutil.copytree(pictures.drawings(data, count), folder)
-        whole, killed = Path(scratch) / "whole.maxsight", Path(scratch) / "killed.maxsight"
+        shutil.copytree(material, folder)
+        whole = Indexing(Path(scratch) / "whole.maxsight", folder, encoder)
+        killed = Indexing(Path(scratch) / "killed.maxsight", folder, encoder)
 
-        first = index(whole, folder, expect={"added": count})
-        second = index(whole, folder, expect={"unchanged": count})
+        first = whole.finish(expect={"added": count})
+        second = whole.finish(expect={"unchanged": count})
+        again = "second run, nothing changed"
         rows = [
-            _row(case, "first run", first),
-            _row(case, "second run, nothing changed", second),
-            Row(
-                "incremental",
-                case,
-                "second run, nothing changed",
-                "time / first run",
-                round(second / first, 4),
-                "x",
-            ),
+            _seconds(case, "first run", first),
+            _seconds(case, again, second),
+            Row("incremental", case, again, "time / first run", round(second / first, 4), "x"),
         ]
-        rows += kill_and_finish(killed, folder, whole, kills=kills, usual_s=first, draw=draw)
+        rows += kill_and_finish(killed, whole.library, kills=kills, usual_s=first, draw=draw)
 
         for name, (counted, change) in _CHANGES.items():
             before = _files(folder)
             change(draw.sample(before, changed))
             after = _files(folder)
             same = min(len(before), len(after)) - (changed if len(before) == len(after) else 0)
-            took = index(whole, folder, expect={counted: changed, "unchanged": same})
-            rows.append(_row(case, f"after {name}", took))
+            took = whole.finish(expect={counted: changed, "unchanged": same})
+            rows.append(_seconds(case, f"after {name}", took))
             rows.append(Row("incremental", case, f"after {name}", counted, changed, "files"))
-        _assert_describes(whole, folder)
+        _assert_describes(whole.library, folder)
         # The other library takes all of it in one run, and must end up the same.
-        index(killed, folder, expect=None)
-        assert_same(contents(killed), contents(whole))
+        killed.finish(expect=None)
+        assert_same(contents(killed.library), contents(whole.library))
     return rows
 
 
+@dataclass(frozen=True)
+class Indexing:
+    """``maxsight index LIBRARY FOLDER`` as a process."""
+
+    library: Path
+    folder: Path
+    encoder: str
+
+    def start(self) -> subprocess.Popen[str]:
+        """Begin a run."""
+        program = Path(sys.executable).with_name("maxsight")
+        options = ["--json", "--encoder", self.encoder]
+        return subprocess.Popen(
+            [program, "index", self.library, self.folder, *options],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, *, expect: Mapping[str, int] | None) -> float:
+        """Run to the end.
+
+        Args:
+            expect: the run's counts; those not named must be zero. None: whatever they are.
+
+        Returns:
+            Seconds from the process's start to its end.
+
+        Raises:
+            AssertionError: the counts are others.
+        """
+        begun = time.perf_counter()
+        process = self.start()
+        output, _ = process.communicate()
+        seconds = time.perf_counter() - begun
+        if process.returncode:
+            raise AssertionError(f"maxsight index ended with {process.returncode}: {output}")
+        report = json.loads(output)
+        counted = {name: report[name] for name in _COUNTS}
+        if expect is not None and counted != dict.fromkeys(_COUNTS, 0) | dict(expect):
+            raise AssertionError(f"expected {dict(expect)} and nothing else, got {counted}")
+        return seconds
+
+
 def kill_and_finish(
-    library: Path,
-    folder: Path,
-    truth: Path,
-    *,
-    kills: int,
-    usual_s: float,
-    draw: random.Random,
+    indexing: Indexing, truth: Path, *, kills: int, usual_s: float, draw: random.Random
 ) -> list[Row]:
-    """Index ``folder`` with runs that are killed, then with one that is not.
+    """Index a folder with runs that are killed, then with one that is not.
 
     Half of the runs are killed at a moment of their start-up, half at one of their work; those
-    together last as long as an undisturbed run.
+    together last as long as an undisturbed run. One that ends before its moment is not counted:
+    its library is compared like the last one, and the next run begins a new one.
 
     Args:
+        indexing: of a library that is not there yet.
         truth: the library of an uninterrupted run over the same folder.
         usual_s: seconds of that run.
 
     Raises:
         AssertionError: the library differs from ``truth``, or a process outlived its parent.
     """
-    count = len(_files(folder))
+    count = len(_files(indexing.folder))
     case = f"{count:,} pictures"
-    start_up = _seconds_until_work(folder)
+    start_up = _seconds_until_work(indexing)
     work = max(0.5, usual_s - start_up)
     moments = [draw.uniform(0.1, start_up) for _ in range(kills // 2)]
     moments += [
@@ -136,60 +190,44 @@ def kill_and_finish(
         for _ in range(len(moments), kills)
     ]
     draw.shuffle(moments)
-    stored = []
-    for moment in moments:
-        process = _start(library, folder)
+    whole = contents(truth)
+    stored: list[int] = []
+    storing = early = 0
+    while moments:
+        process = indexing.start()
         try:
-            process.wait(timeout=moment)
+            process.communicate(timeout=moments[-1])
         except subprocess.TimeoutExpired:
             _kill(process)
-        else:
-            raise AssertionError(f"the run ended before it was killed, with {process.returncode}")
-        stored.append(_stored(library))
-    begun = time.perf_counter()
-    index(library, folder, expect={"added": count - stored[-1], "unchanged": stored[-1]})
-    last = time.perf_counter() - begun
-    mine, whole = contents(library), contents(truth)
+            stored.append(_stored(indexing.library))
+            storing += stored[-1] > max(stored[:-1], default=0)
+            moments.pop()
+            continue
+        assert_same(contents(indexing.library), whole)
+        shutil.rmtree(indexing.library)
+        stored.clear()
+        early += 1
+        # The machine is faster than it was when the moments were chosen.
+        moments = [0.8 * moment for moment in moments]
+    before = stored[-1] if stored else 0
+    last = indexing.finish(expect={"added": count - before, "unchanged": before})
+    mine = contents(indexing.library)
     assert_same(mine, whole)
     equal = sum(np.array_equal(mine.vectors[path], whole.vectors[path]) for path in whole.vectors)
     contender = f"after {kills} kill -9"
     figures = (
-        ("runs that stored something", sum(b > a for a, b in pairwise([0, *stored])), "", kills),
-        ("stored before the last run", stored[-1], "files", 1),
+        ("killed runs that stored something", storing, "", kills),
+        ("runs that ended before their moment", early, "", kills + early),
+        ("stored before the last run", before, "files", 1),
         ("the last run", round(last, 3), "s", 1),
         ("files as in an uninterrupted run", len(mine.hashes), "files", 1),
         ("vectors equal to the last bit", round(100 * equal / count, 2), "%", count),
-        ("size / uninterrupted run", round(_size(library) / _size(truth), 3), "x", 1),
+        ("size / uninterrupted run", round(_size(indexing.library) / _size(truth), 3), "x", 1),
     )
     return [
         Row("incremental", case, contender, metric, value, unit, runs=runs)
         for metric, value, unit, runs in figures
     ]
-
-
-def index(library: Path, folder: Path, *, expect: Mapping[str, int] | None) -> float:
-    """Run ``maxsight index`` to its end.
-
-    Args:
-        expect: its counts; those not named must be zero. None: whatever they are.
-
-    Returns:
-        Seconds from the process's start to its end.
-
-    Raises:
-        AssertionError: the counts are others.
-    """
-    begun = time.perf_counter()
-    process = _start(library, folder)
-    output, _ = process.communicate()
-    seconds = time.perf_counter() - begun
-    if process.returncode:
-        raise AssertionError(f"maxsight index ended with {process.returncode}: {output}")
-    report = json.loads(output)
-    counted = {name: report[name] for name in _COUNTS}
-    if expect is not None and counted != dict.fromkeys(_COUNTS, 0) | dict(expect):
-        raise AssertionError(f"expected {dict(expect)} and nothing else, got {counted}")
-    return seconds
 
 
 def contents(library: Path) -> Contents:
@@ -271,21 +309,14 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _start(library: Path, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("maxsight"), "index", library, folder, "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _seconds_until_work(folder: Path) -> float:
+def _seconds_until_work(indexing: Indexing) -> float:
     """Start-up of a run that encodes a single picture: the work itself comes on top."""
     with tempfile.TemporaryDirectory(prefix="maxsight-incremental-") as scratch:
         one = Path(scratch) / "one"
         one.mkdir()
-        shutil.copy(_files(folder)[0], one)
-        return index(Path(scratch) / "one.maxsight", one, expect={"added": 1})
+        shutil.copy(_files(indexing.folder)[0], one)
+        single = Indexing(Path(scratch) / "one.maxsight", one, indexing.encoder)
+        return single.finish(expect={"added": 1})
 
 
 def _stored(library: Path) -> int:
@@ -297,41 +328,16 @@ def _stored(library: Path) -> int:
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """``kill -9`` for a run; its decoders must then end by themselves."""
-    decoders = _descendants(process.pid)
+    decoders = processes.descendants(process.pid)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + _ORPHANS_MAY_LIVE_S
-    while orphans := decoders & set(_processes()):
+    while orphans := decoders & set(processes.running()):
         if time.monotonic() > deadline:
             for pid, _ in orphans:
                 os.kill(pid, signal.SIGKILL)
             raise AssertionError(f"{len(orphans)} processes outlived their killed parent")
         time.sleep(0.05)
-
-
-def _descendants(parent: int) -> set[tuple[int, str]]:
-    processes = _processes()
-    found: set[tuple[int, str]] = set()
-    parents = {parent}
-    while parents:
-        children = {process for process, above in processes.items() if above in parents} - found
-        found |= children
-        parents = {pid for pid, _ in children}
-    return found
-
-
-def _processes() -> dict[tuple[int, str], int]:
-    """(pid, start time) -> parent of every process that is no zombie."""
-    found = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # After the command's name, which may hold anything: state, parent, ..., start time.
-            fields = status.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if fields[0] != "Z":
-            found[int(status.parent.name), fields[19]] = int(fields[1])
-    return found
 
 
 def _assert_describes(library: Path, folder: Path) -> None:
@@ -349,7 +355,7 @@ def _size(library: Path) -> int:
     return sum(path.stat().st_size for path in library.rglob("*") if path.is_file())
 
 
-def _row(case: str, contender: str, seconds: float) -> Row:
+def _seconds(case: str, contender: str, seconds: float) -> Row:
     return Row("incremental", case, contender, "wall time", round(seconds, 3), "s")
 
 

@@ -78,13 +78,18 @@ def run(
     rows = []
     for width in dim or [512]:
         for count in size or [1_000, 10_000, 100_000]:
-            rows += measure(cloud(count, width, queries=queries), peers=peers)
+            rounds = max(15, min(200, 5_000_000 // count))
+            rows += measure(cloud(count, width, queries=queries), rounds=rounds, peers=peers)
             gc.collect()
     return rows
 
 
-def measure(vectors: Cloud, *, peers: Path | None = None) -> list[Row]:
+def measure(vectors: Cloud, *, rounds: int, peers: Path | None = None) -> list[Row]:
     """The rows of one set of vectors. Parity of all contenders is asserted first.
+
+    Args:
+        rounds: searches of each contender.
+        peers: as in :func:`run`.
 
     Raises:
         ParityError: a contender that searches exactly gave another answer than FAISS flat.
@@ -93,7 +98,6 @@ def measure(vectors: Cloud, *, peers: Path | None = None) -> list[Row]:
 
     count, dim = vectors.vectors.shape
     case = f"{_short(count)} x {dim}"
-    rounds = max(15, min(200, 5_000_000 // count))
     asked = len(vectors.queries)
     with ExitStack() as stack:
         searches: dict[str, Search] = {}

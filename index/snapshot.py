@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from maxsight.errors import FilterError, LibraryError, UsageError
-from maxsight.index import tables
+from maxsight.errors import LibraryError, UsageError
+from maxsight.index import filters, tables
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import Film, TokenTable, UnitHit
 from maxsight.index.vectors import ExactIndex, Mask, Rows
@@ -62,6 +62,10 @@ class Snapshot:
         self._settled = settled
         self._item_ids: Rows = item_table["item_id"].to_numpy()
         self._item_table = item_table
+        # Arrays, not chunked columns: a few values are picked from them for every search.
+        self._paths = item_table["path"].combine_chunks()
+        self._raw_paths = item_table["path_bytes"].combine_chunks()
+        self._kinds = item_table["kind"].combine_chunks()
         self._first: Rows = item_table["first_unit"].to_numpy()
         self._count: Rows = item_table["unit_count"].to_numpy()
         # (row_count,) position of each row's file in the item table, -1 if no file claims it.
@@ -193,7 +197,7 @@ class Snapshot:
             positions.max(initial=0) < len(stored) and bool(np.all(stored[positions] == ids))
         ):
             raise ValueError("unit_ids must be units of this snapshot")
-        with tables.storage_errors(self._library):
+        with tables.storage_errors(self._library / tables.UNITS):
             rows = self._units.take(
                 positions, columns=["tokens", "token_scales", "token_sizes"]
             ).combine_chunks()
@@ -210,7 +214,7 @@ class Snapshot:
     @functools.cached_property
     def _stored_units(self) -> Rows:
         """Unit ids of the table's rows in their order, those nobody claims included."""
-        with tables.storage_errors(self._library):
+        with tables.storage_errors(self._library / tables.UNITS):
             ids: Rows = self._units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
         return ids
 
@@ -222,28 +226,25 @@ class Snapshot:
         return width
 
     def _matching(self, where: str) -> Rows:
-        found = matching_items(self._items, where, ["item_id"], self._library)
+        found = filters.matching_items(self._items, where, ["item_id"], self._library)
         ids: Rows = found["item_id"].to_numpy()
         return ids
 
     def _hits(self, rows: Rows, scores: npt.NDArray[np.float32]) -> list[UnitHit]:
-        owners = self._owner[rows]
-        items = self._item_table.take(pa.array(owners))
-        paths = tables.decode_paths(items)
-        kinds = items["kind"].to_pylist()
         hits = []
-        for rank, (row, owner) in enumerate(zip(rows, owners, strict=True)):
-            start, end = self._spans[row].tolist()
-            timed = kinds[rank] == "video"
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            owner = int(self._owner[row])
+            kind = self._kinds[owner].as_py()
+            start, end = self._spans[row].tolist() if kind == "video" else (None, None)
             hits.append(
                 UnitHit(
                     unit_id=int(self._unit_ids[row]),
                     item_id=int(self._item_ids[owner]),
-                    path=paths[rank],
-                    kind=kinds[rank],
-                    start=start if timed else None,
-                    end=end if timed else None,
-                    score=float(scores[rank]),
+                    path=tables.decode_path(self._paths[owner], self._raw_paths[owner]),
+                    kind=kind,
+                    start=start,
+                    end=end,
+                    score=score,
                 )
             )
         return hits
@@ -277,15 +278,16 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
 def _load(
     library: Path, manifest: Manifest, items: Any, units: Any, previous: Snapshot | None
 ) -> Snapshot | None:
-    with tables.storage_errors(library):
+    with tables.storage_errors(library / tables.ITEMS):
         item_table = items.to_table(columns=_COLUMNS, filter=f"status = '{tables.LIVE}'")
         item_table = item_table.sort_by("first_unit").combine_chunks()
-        first: Rows = item_table["first_unit"].to_numpy()
-        count: Rows = item_table["unit_count"].to_numpy()
-        if previous is not None:
-            kept = owners(previous._unit_ids, first, count) >= 0
-            if np.count_nonzero(kept) < (1 - _DEAD_SHARE) * len(kept):
-                previous = None
+    first: Rows = item_table["first_unit"].to_numpy()
+    count: Rows = item_table["unit_count"].to_numpy()
+    if previous is not None:
+        kept = owners(previous._unit_ids, first, count) >= 0
+        if np.count_nonzero(kept) < (1 - _DEAD_SHARE) * len(kept):
+            previous = None
+    with tables.storage_errors(library / tables.UNITS):
         fragments = units.get_fragments()
         if previous is None:
             unit_ids, spans = np.empty(0, np.int64), np.empty((0, 2), np.float64)
@@ -349,28 +351,6 @@ class _Reader:
             self.unit_ids.append(ids[wanted])
             self.spans.append(np.stack(times, axis=1).astype(np.float64)[wanted])
             yield flat.reshape(len(ids), -1)[wanted]
-
-
-def matching_items(items: Any, where: str, columns: list[str], library: Path) -> pa.Table:
-    """Live item rows for which ``where`` holds.
-
-    Raises:
-        FilterError: it is not an expression over the item columns.
-    """
-    # The expression is evaluated alone and the status checked on what it returns: text joined to
-    # another condition could undo it, as `1=1) OR (1=1` would.
-    extra = [name for name in ("status",) if name not in columns]
-    try:
-        found = items.to_table(columns=[*columns, *extra], filter=where)
-    except (ValueError, OSError, RuntimeError) as error:
-        known = ", ".join(tables.PUBLIC_COLUMNS)
-        reason = str(error).splitlines()[0]
-        raise FilterError(
-            f"cannot evaluate --where {where!r}: {reason[:300]}; it is SQL over the columns "
-            f"{known}, for example \"width > 1000 AND path LIKE '%/Rome/%'\" or \"kind = 'video'\""
-        ) from error
-    found = found.filter(pc.equal(found["status"], tables.LIVE))
-    return found.drop_columns(extra)
 
 
 def owners(unit_ids: Rows, first: Rows, count: Rows) -> Rows:

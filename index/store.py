@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError, LibraryLocked
+from maxsight.index import filters, tables
 from maxsight.index import snapshot as snapshots
-from maxsight.index import tables
 from maxsight.index.ledger import Ledger, Step
 from maxsight.index.lock import WriteLock
 from maxsight.index.manifest import FILE_NAME, Manifest
@@ -138,7 +138,7 @@ class Store:
 
     def known(self) -> dict[str, KnownItem]:
         """The files the library holds, by path as ``os.fsdecode`` gives it."""
-        columns = ["item_id", "path", "path_bytes", "bytes", "mtime", "kind", "content_hash"]
+        columns = ["item_id", "path", "path_bytes", "bytes", "mtime_ns", "kind", "content_hash"]
         rows = self._rows(tables.LIVE, columns)
         return {
             state.path: KnownItem(item_id, state, kind, content_hash)
@@ -153,7 +153,7 @@ class Store:
 
     def failures(self) -> dict[str, Failure]:
         """The files that could not be read, by path."""
-        rows = self._rows(tables.FAILED, ["path", "path_bytes", "bytes", "mtime", "error"])
+        rows = self._rows(tables.FAILED, ["path", "path_bytes", "bytes", "mtime_ns", "error"])
         reasons = rows["error"].to_pylist()
         pairs = zip(_states(rows), reasons, strict=True)
         return {state.path: Failure(state, reason) for state, reason in pairs}
@@ -177,7 +177,7 @@ class Store:
         if where is None:
             return self._rows(tables.LIVE, chosen)
         items = tables.open_table(self.path, tables.ITEMS)
-        return snapshots.matching_items(items, where, chosen, self.path)
+        return filters.matching_items(items, where, chosen, self.path)
 
     def snapshot(self) -> Snapshot:
         """The newest state, for searching; the same object while nothing was committed."""
@@ -347,7 +347,7 @@ def _drop_unclaimed(items: Any, units: Any) -> int:
 
 
 def _states(rows: pa.Table) -> list[FileState]:
-    times = rows["mtime"].cast(pa.int64()).to_pylist()
+    times = rows["mtime_ns"].to_pylist()
     sizes = rows["bytes"].to_pylist()
     return list(map(FileState, tables.decode_paths(rows), sizes, times))
 

@@ -17,7 +17,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from maxsight.errors import LibraryError
+from maxsight.errors import LibraryError, MaxsightError
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import EncodedItem, Failure, FileState
 
@@ -49,7 +49,8 @@ ITEM_SCHEMA = pa.schema(
         pa.field("kind", pa.string()),
         pa.field("content_hash", pa.string()),
         pa.field("bytes", pa.int64()),
-        pa.field("mtime", pa.timestamp("ns", tz="UTC")),
+        pa.field("mtime", pa.timestamp("us", tz="UTC")),
+        pa.field("mtime_ns", pa.int64()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("duration_s", pa.float64()),
@@ -120,6 +121,8 @@ def storage_errors(place: Path) -> Iterator[None]:
     """Turn what Lance raises while it works on ``place`` into LibraryError."""
     try:
         yield
+    except MaxsightError:
+        raise
     # Lance has no exception classes of its own; every failure of a read or a write is one of these.
     except (OSError, ValueError, RuntimeError) as error:
         text = str(error)
@@ -128,6 +131,11 @@ def storage_errors(place: Path) -> Iterator[None]:
             raise LibraryError(
                 f"no space left for {place} (disk of {_mount_point(place)}): what was stored "
                 "before is safe; free some space and run the same command again"
+            ) from error
+        if "Not found" in text:
+            raise LibraryError(
+                f"{place} has lost a file: a compaction deleted what this process had open, take a "
+                f"new snapshot; if that does not help, the library is damaged ({text[:300]})"
             ) from error
         raise LibraryError(f"{place} cannot be used: {text.splitlines()[0][:500]}") from error
 
@@ -147,6 +155,11 @@ def encode_path(path: str) -> tuple[str, bytes | None]:
         raw = os.fsencode(path)
         return raw.decode("utf-8", "backslashreplace"), raw
     return path, None
+
+
+def decode_path(display: pa.StringScalar, raw: pa.BinaryScalar) -> str:
+    """One path as ``os.fsdecode`` gives it."""
+    return os.fsdecode(raw.as_py()) if raw.is_valid else str(display.as_py())
 
 
 def decode_paths(table: pa.Table) -> list[str]:
@@ -171,7 +184,8 @@ def state_columns(states: Sequence[FileState]) -> dict[str, pa.Array]:
         "path": pa.array([display for display, _ in paths], pa.string()),
         "path_bytes": pa.array([raw for _, raw in paths], pa.binary()),
         "bytes": pa.array([state.bytes for state in states], pa.int64()),
-        "mtime": pa.array(times, pa.int64()).cast(ITEM_SCHEMA.field("mtime").type),
+        "mtime": pa.array([ns // 1000 for ns in times], ITEM_SCHEMA.field("mtime").type),
+        "mtime_ns": pa.array(times, pa.int64()),
     }
 
 

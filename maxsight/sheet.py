@@ -99,8 +99,10 @@ def _card(hit: Hit | Moment) -> str:
     if when:
         target += f"#t={hit.start:g},{hit.end:g}"
     full = escape(_printable(hit.path), quote=True)
+    # A moment is shown at its best frame, a film among pictures at the frame that was found.
+    time = getattr(hit, "peak", hit.start)
     return (
-        f'<figure><a href="{target}" title="{full}">{_thumbnail(hit.path, hit.start, name)}</a>'
+        f'<figure><a href="{target}" title="{full}">{_thumbnail(hit.path, time, name)}</a>'
         f"<figcaption>{name}<small><span>{hit.rank} · {hit.score:.3f}</span>{when}</small>"
         "</figcaption></figure>"
     )

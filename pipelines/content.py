@@ -102,8 +102,8 @@ def read_whole(path: str, *, max_bytes: int) -> tuple[bytes, FileState]:
                 f"{before.bytes / 1e9:.1f} GB, more than a picture may take "
                 f"({max_bytes / 1e9:.1f} GB); raise MAXSIGHT_MAX_PIXELS if memory allows"
             )
-        with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
-            data = file.readall()
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            data = file.read(before.bytes + 1)  # no further: it may grow for ever
         after = state_of(path, os.fstat(descriptor))
         if before != after or len(data) != before.bytes:
             raise NotNow(CHANGED_MEANWHILE)
@@ -129,8 +129,10 @@ def hash_file(path: str, on_block: Callable[[], None] = lambda: None) -> tuple[s
     hasher = _Hash()
     with open_regular(path) as descriptor:
         before = state_of(path, os.fstat(descriptor))
-        while block := os.read(descriptor, _BLOCK):
+        left = before.bytes
+        while left > 0 and (block := os.read(descriptor, min(left, _BLOCK))):
             hasher.update(block)
+            left -= len(block)
             on_block()
         if before != state_of(path, os.fstat(descriptor)):
             raise NotNow(CHANGED_MEANWHILE)

@@ -29,6 +29,9 @@ from maxsight.pipelines.pictures import decode_picture
 _FRAMES = 8
 _SIGN_OF_LIFE_S = 2.0
 
+# A file up to this size is read whatever the limit on pixels: they may be few, its notes many.
+_SMALL_FILE_BYTES = 1 << 27
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -64,7 +67,8 @@ class Decoder:
 
     def _picture(self, job: Job) -> None:
         # Eight bytes a pixel: the most an uncompressed picture takes (16 bits, with transparency).
-        data, state = read_whole(job.path, max_bytes=8 * self._order.max_pixels)
+        limit = max(8 * self._order.max_pixels, _SMALL_FILE_BYTES)
+        data, state = read_whole(job.path, max_bytes=limit)
         content_hash = digest(data)
         pixels, upright = decode_picture(
             data, self._order.preprocess, max_pixels=self._order.max_pixels

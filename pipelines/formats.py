@@ -33,22 +33,22 @@ class PictureFormat:
     Attributes:
         name: as people write it.
         plugin: the module that registers it with Pillow.
-        pillow: the names Pillow registers it under.
+        pillow: the name Pillow knows it by.
     """
 
     name: str
     plugin: str
-    pillow: tuple[str, ...]
+    pillow: str
 
 
-JPEG = PictureFormat("JPEG", "PIL.JpegImagePlugin", ("JPEG",))
-PNG = PictureFormat("PNG", "PIL.PngImagePlugin", ("PNG",))
-GIF = PictureFormat("GIF", "PIL.GifImagePlugin", ("GIF",))
-BMP = PictureFormat("BMP", "PIL.BmpImagePlugin", ("BMP",))
-WEBP = PictureFormat("WebP", "PIL.WebPImagePlugin", ("WEBP",))
-TIFF = PictureFormat("TIFF", "PIL.TiffImagePlugin", ("TIFF",))
-AVIF = PictureFormat("AVIF", "PIL.AvifImagePlugin", ("AVIF",))
-HEIF = PictureFormat("HEIC", "pillow_heif", ("HEIF",))
+JPEG = PictureFormat("JPEG", "PIL.JpegImagePlugin", "JPEG")
+PNG = PictureFormat("PNG", "PIL.PngImagePlugin", "PNG")
+GIF = PictureFormat("GIF", "PIL.GifImagePlugin", "GIF")
+BMP = PictureFormat("BMP", "PIL.BmpImagePlugin", "BMP")
+WEBP = PictureFormat("WebP", "PIL.WebPImagePlugin", "WEBP")
+TIFF = PictureFormat("TIFF", "PIL.TiffImagePlugin", "TIFF")
+AVIF = PictureFormat("AVIF", "PIL.AvifImagePlugin", "AVIF")
+HEIF = PictureFormat("HEIC", "pillow_heif", "HEIF")
 
 _BY_PREFIX: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"\xff\xd8\xff", JPEG),

@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 # A run counts as if it held this many frames more, of the film's mean score: one lucky frame does
 # not beat four good ones.
 _PRIOR_FRAMES = 2
-# Share of the surroundings' score taken off. They are as long as the run on each side, at least
-# this many frames; beyond the film's ends lies the library's mean.
+# Share of the surroundings' score taken off. On each side they are as long as the run, within these
+# bounds in frames; beyond the film's ends lies the library's mean.
 _CONTRAST = 0.25
-_LEAST_AROUND = 2
+_LEAST_AROUND, _MOST_AROUND = 2, 32
 # A change is large against the film's mean change and this much cosine distance: below it
 # differences are the encoder's noise over a still picture.
 _STILL = 0.02
+# Scores that differ by less, as those of a still film, are taken to be the same: vectors
+# are stored in half precision.
+_NOISE = 1e-3
 # What the picture's structure, change at the ends less change inside, can add to a value at most.
 _MOST_STRUCTURE = 1.0
 
@@ -101,11 +104,16 @@ def search_moments(
         raise UsageError(
             f"{path} is not a film of this library; index it first, or leave the path away"
         )
+
+    def vectors(number: int) -> NDArray[np.float32]:
+        rows = films[number].rows
+        return snapshot.vectors(np.arange(rows.start, rows.stop))
+
     scored = [
         FilmScores(film.item_id, film.path, film.spans, snapshot.scores(vector, film.rows))
         for film in films
     ]
-    return find_moments(scored, k=k, vectors=lambda number: snapshot.vectors(films[number].rows))
+    return find_moments(scored, k=k, vectors=vectors)
 
 
 def find_moments(
@@ -118,7 +126,8 @@ def find_moments(
 ) -> list[Moment]:
     """The best moments of some films, best first.
 
-    Adding a constant to all scores or multiplying them by a positive number changes nothing.
+    Adding a constant to all scores changes nothing; what they are worth depends on how they are
+    spread over all the films.
 
     Args:
         films: in any order, which decides between equals.
@@ -136,22 +145,20 @@ def find_moments(
     numbers = [number for number, film in enumerate(films) if len(film.scores)]
     if not numbers:
         return []
-    standing = _standing(np.concatenate([films[number].scores for number in numbers]))
-    counts = np.array([len(films[number].scores) for number in numbers], dtype=np.int64)
-    firsts = np.concatenate([[0], np.cumsum(counts)])
-    promises = _promises(standing, firsts)
-    found: list[tuple[float, int, Moment]] = []
+    standing = _standing([films[number].scores for number in numbers])
+    promises = _promises(standing)
+    found: list[tuple[int, Moment]] = []
     for place in np.argsort(-promises, kind="stable"):
-        # Films come by what they could reach: once k moments are above that, no better one follows.
-        if len(found) >= k and promises[place] <= sorted(value for value, _, _ in found)[-k]:
+        # Films come by what they could reach: below k moments that are better, no other follows.
+        if len(found) == k and promises[place] <= found[-1][1].score:
             break
         number = numbers[place]
         film = films[number]
         changes = None if vectors is None else _changes(vectors(number))
-        reel = _Reel(standing[firsts[place] : firsts[place + 1]], changes=changes)
+        reel = _Reel([standing[place]], changes=changes)
         edges = _edges(film.spans)
         for start, stop, value in _best_runs(reel, edges, k=k, min_s=min_s, max_s=max_s):
-            best = start + int(np.argmax(film.scores[start:stop]))
+            best = start + int(np.argmax(standing[place][start:stop]))
             moment = Moment(
                 rank=0,
                 path=film.path,
@@ -161,149 +168,134 @@ def find_moments(
                 peak=float(film.spans[best, 0]),
                 score=value,
             )
-            found.append((value, number, moment))
-    found.sort(key=lambda entry: (-entry[0], entry[1], entry[2].start))
-    return [replace(moment, rank=rank) for rank, (_, _, moment) in enumerate(found[:k], 1)]
+            found.append((number, moment))
+        found.sort(key=lambda entry: (-entry[1].score, entry[0], entry[1].start))
+        del found[k:]
+    return [replace(moment, rank=rank) for rank, (_, moment) in enumerate(found, 1)]
 
 
 class _Reel:
-    """Films end to end, and the value of any run of frames within one of them.
+    """Films end to end, and the values of all runs of one length within them.
+
+    Between films, before the first and after the last lies a gap that counts as frames of the
+    library's mean: no run's surroundings reach into another film.
 
     Args:
-        standing: (N,) scores in standard deviations from the library's mean.
-        firsts: (F + 1,) where each film begins, and the end; None: one film.
-        changes: (N - 1,) in [0, 1], how much the picture changes between neighbours; of one film
-            only. None: not known, and no part of the value.
+        standing: of each film, (U,) scores in standard deviations from the library's mean.
+        changes: (U - 1,) in [0, 1], how much the picture changes between neighbours; of a single
+            film only. None: not known, and no part of the values.
+
+    Attributes:
+        firsts: (F,) where each film begins, counted from the first film's beginning.
+        size: frames and inner gaps.
+        longest: frames of the longest film.
     """
 
-    def __init__(
-        self,
-        standing: Floats,
-        *,
-        firsts: Integers | None = None,
-        changes: Floats | None = None,
-    ) -> None:
-        if firsts is None:
-            firsts = np.array([0, len(standing)])
-        counts = np.diff(firsts)
-        self.size = len(standing)
+    def __init__(self, standing: Sequence[Floats], *, changes: Floats | None = None) -> None:
+        counts = np.array([len(scores) for scores in standing], dtype=np.int64)
+        self.firsts = np.cumsum(counts + _MOST_AROUND) - counts - _MOST_AROUND
+        self.size = int(self.firsts[-1] + counts[-1])
         self.longest = int(counts.max())
-        self._sums = np.concatenate([[0.0], np.cumsum(standing)])
-        self._first = np.repeat(firsts[:-1], counts)
-        self._last = np.repeat(firsts[1:], counts)
-        self._mean = np.repeat(np.diff(self._sums[firsts]) / counts, counts)
-        self._cuts: Floats | None = None
-        self._greatest: list[Floats] = []
-        if changes is not None:
-            # A film surely begins at its beginning.
-            self._cuts = np.concatenate([[1.0], changes, [1.0]])
-            self._greatest = _running_maxima(changes)
+        padded = np.zeros(self.size + 2 * _MOST_AROUND)
+        # Where the film of each place ends; a place in a gap belongs to a film that ended.
+        self._last = np.zeros(self.size, dtype=np.int64)
+        self._mean = np.zeros(self.size)
+        for first, scores in zip(self.firsts.tolist(), standing, strict=True):
+            film = slice(first, first + len(scores))
+            padded[_MOST_AROUND + first :][: len(scores)] = scores
+            self._last[film] = first + len(scores)
+            self._mean[film] = scores.mean()
+        self._sums = np.concatenate([[0.0], np.cumsum(padded)])
+        # A film surely begins at its beginning and ends at its end.
+        self._cuts = None if changes is None else np.concatenate([[1.0], changes, [1.0]])
+        self._greatest = [] if changes is None else _running_maxima(changes)
 
-    def starts(self, length: int) -> Integers:
-        """Where a run of ``length`` frames can start without leaving its film."""
-        starts = np.arange(self.size - length + 1)
-        return starts[starts + length <= self._last[starts]]
+    def values(self, length: int) -> Floats:
+        """(size - length + 1,) values of the runs of ``length`` frames, by where they start.
 
-    def values(self, starts: Integers, stops: Integers) -> Floats:
-        """Values of the runs [start, stop), each within one film."""
-        lengths = stops - starts
-        inside = self._sums[stops] - self._sums[starts]
-        inside = (inside + _PRIOR_FRAMES * self._mean[starts]) / (lengths + _PRIOR_FRAMES)
-        reach = np.maximum(lengths, _LEAST_AROUND)
-        before = np.maximum(starts - reach, self._first[starts])
-        after = np.minimum(stops + reach, self._last[starts])
-        # Frames that are missing beyond the film's ends count as the library's mean, which is 0.
-        around = self._sums[starts] - self._sums[before] + self._sums[after] - self._sums[stops]
-        values = inside - _CONTRAST * around / (2 * reach)
+        Minus infinity where a run would leave its film.
+        """
+        count = self.size - length + 1
+        reach = min(max(length, _LEAST_AROUND), _MOST_AROUND)
+
+        def sums(offset: int) -> Floats:
+            return self._sums[_MOST_AROUND + offset :][:count]
+
+        inside = sums(length) - sums(0)
+        around = sums(0) - sums(-reach) + sums(length + reach) - sums(length)
+        values: Floats = inside + _PRIOR_FRAMES * self._mean[:count]
+        values /= length + _PRIOR_FRAMES
+        values -= _CONTRAST / (2 * reach) * around
         if self._cuts is not None:
-            values += (self._cuts[starts] + self._cuts[stops]) / 2
-            values -= self._greatest_change(starts, stops)
+            values += (self._cuts[:count] + self._cuts[length:]) / 2
+            if length > 1:
+                level = (length - 1).bit_length() - 1
+                maxima = self._greatest[level]
+                values -= np.maximum(maxima[:count], maxima[length - 1 - (1 << level) :][:count])
+        values[self._last[:count] < np.arange(length, self.size + 1)] = -np.inf
         return values
 
-    def _greatest_change(self, starts: Integers, stops: Integers) -> Floats:
-        """The largest change between neighbours of each run, 0 for a run of one frame."""
-        greatest = np.zeros(len(starts))
-        levels = np.frexp(stops - starts - 1)[1] - 1  # floor(log2(number of changes))
-        for level, maxima in enumerate(self._greatest):
-            chosen = levels == level
-            left, right = starts[chosen], stops[chosen] - 1 - (1 << level)
-            greatest[chosen] = np.maximum(maxima[left], maxima[right])
-        return greatest
+
+def _standing(scores: Sequence[NDArray[np.float32]]) -> list[Floats]:
+    """Scores as standard deviations from their mean."""
+    together = np.concatenate(scores).astype(np.float64)
+    finite = np.isfinite(together)
+    together[~finite] = together[finite].min() if finite.any() else 0.0
+    together -= together.mean()
+    together /= max(float(together.std()), _NOISE)
+    return np.split(together, np.cumsum([len(part) for part in scores])[:-1])
 
 
-def _standing(scores: NDArray[np.float32]) -> Floats:
-    """Scores as standard deviations from their mean; all 0 where they are all the same."""
-    scores = scores.astype(np.float64)
-    finite = np.isfinite(scores)
-    scores[~finite] = scores[finite].min() if finite.any() else 0.0
-    deviation = scores.std()
-    scores -= scores.mean()
-    # Rounding leaves a constant with a deviation of some 1e-17 of it.
-    return scores / deviation if deviation > 1e-12 else np.zeros_like(scores)
-
-
-def _promises(standing: Floats, firsts: Integers) -> Floats:
+def _promises(standing: Sequence[Floats]) -> Floats:
     """(F,) the most a moment of each film can be worth, before its pictures are looked at."""
-    reel = _Reel(standing, firsts=firsts)
+    reel = _Reel(standing)
     best = np.full(reel.size, -np.inf)
     for length in _lengths(reel.longest):
-        starts = reel.starts(length)
-        best[starts] = np.maximum(best[starts], reel.values(starts, starts + length))
-    return np.maximum.reduceat(best, firsts[:-1]) + _MOST_STRUCTURE
+        values = reel.values(length)
+        np.maximum(best[: len(values)], values, out=best[: len(values)])
+    most: Floats = np.maximum.reduceat(best, reel.firsts)
+    return most + _MOST_STRUCTURE
 
 
 def _best_runs(
     reel: _Reel, edges: Floats, *, k: int, min_s: float, max_s: float
 ) -> list[tuple[int, int, float]]:
     """(start, stop, value) of the best runs of one film that share no frame, best first."""
-    lengths = _lengths(reel.longest)
+    lengths = _lengths(reel.longest)[::-1]  # of equal runs argmax takes the longest
+    taken = np.zeros(reel.size, dtype=np.bool_)
+
+    def allowed(length: int) -> Floats:
+        """Values of the runs that share no frame with those taken and last neither too long."""
+        values = reel.values(length)
+        seconds = edges[length:] - edges[:-length]
+        used = np.concatenate([[0], np.cumsum(taken)])
+        values[(used[length:] != used[:-length]) | (seconds < min_s) | (seconds > max_s)] = -np.inf
+        return values
+
     values = np.full((len(lengths), reel.size), -np.inf)
     for row, length in enumerate(lengths):
-        starts = reel.starts(length)
-        seconds = edges[starts + length] - edges[starts]
-        allowed = starts[(seconds >= min_s) & (seconds <= max_s)]
-        values[row, allowed] = reel.values(allowed, allowed + length)
-    taken = np.zeros(reel.size, dtype=np.bool_)
+        values[row, : reel.size - length + 1] = allowed(length)
     found: list[tuple[int, int, float]] = []
     while len(found) < k:
-        row, start = np.unravel_index(np.argmax(values), values.shape)
-        if not np.isfinite(values[row, start]):
+        row, start = divmod(int(np.argmax(values)), reel.size)
+        value, length = float(values[row, start]), lengths[row]
+        if value == -np.inf:
             break
-        found.append(
-            _refined(reel, edges, taken, int(start), lengths[row], min_s=min_s, max_s=max_s)
-        )
-        start, stop, _ = found[-1]
+        # The lengths that were left out, between the next longer and the next shorter one.
+        longer = lengths[row - 1] if row else length
+        shorter = lengths[row + 1] if row + 1 < len(lengths) else length
+        low, high = max(0, start - (longer - shorter)), start + (longer - shorter) + 1
+        for other in range(shorter + 1, longer) if longer - shorter > 2 else ():
+            near = allowed(other)[low:high]
+            if near.max(initial=-np.inf) > value:
+                best = int(np.argmax(near))
+                value, start, length = float(near[best]), low + best, other
+        stop = start + length
+        found.append((start, stop, value))
         taken[start:stop] = True
         for row, length in enumerate(lengths):
             values[row, max(0, start - length + 1) : stop] = -np.inf
     return found
-
-
-def _refined(
-    reel: _Reel,
-    edges: Floats,
-    taken: NDArray[np.bool_],
-    start: int,
-    length: int,
-    *,
-    min_s: float,
-    max_s: float,
-) -> tuple[int, int, float]:
-    """The best run whose ends lie no further from the given one's than the next length tried."""
-    slack = 0 if length < _EVERY_LENGTH_TO else int(length * (_LENGTH_STEP - 1)) + 1
-    near_starts = np.arange(max(0, start - slack), min(reel.size, start + slack + 1))
-    stop = start + length
-    near_stops = np.arange(max(1, stop - slack), min(reel.size, stop + slack) + 1)
-    starts, stops = (grid.ravel() for grid in np.meshgrid(near_starts, near_stops))
-    seconds = edges[stops] - edges[starts]
-    used = np.concatenate([[0], np.cumsum(taken)])
-    allowed = (
-        (starts < stops) & (seconds >= min_s) & (seconds <= max_s) & (used[stops] == used[starts])
-    )
-    starts, stops = starts[allowed], stops[allowed]
-    values = reel.values(starts, stops)
-    best = int(np.argmax(values))
-    return int(starts[best]), int(stops[best]), float(values[best])
 
 
 def _changes(vectors: NDArray[np.float32]) -> Floats:
@@ -311,7 +303,8 @@ def _changes(vectors: NDArray[np.float32]) -> Floats:
     distances = 1.0 - np.einsum("ud,ud->u", vectors[1:], vectors[:-1]).astype(np.float64)
     distances = np.maximum(distances, 0.0)
     usual = distances.mean() if len(distances) else 0.0
-    return distances / (distances + usual + _STILL)
+    changes: Floats = distances / (distances + usual + _STILL)
+    return changes
 
 
 def _edges(spans: Floats) -> Floats:
@@ -321,7 +314,7 @@ def _edges(spans: Floats) -> Floats:
     off as either. Where the frames lie further apart than usual, the earlier one stood still, and
     the cut comes within a usual gap of the later one.
     """
-    gaps = np.diff(spans[:, 0])
+    gaps: Floats = np.diff(spans[:, 0])
     usual = np.median(gaps) if len(gaps) else 0.0
     inner = spans[1:, 0] - np.minimum(gaps, usual) / 2
     return np.concatenate([spans[:1, 0], inner, spans[-1:, 1]])

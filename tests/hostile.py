@@ -166,7 +166,7 @@ def _decodes(data: bytes | bytearray) -> bool:
 
 def _crippled() -> Iterator[tuple[str, bytes]]:
     """Files of the right kind that lack what makes a picture."""
-    for name, magic in (
+    yield from (
         ("magic.jpg", b"\xff\xd8\xff\xe0"),
         ("magic.png", b"\x89PNG\r\n\x1a\n"),
         ("magic.gif", b"GIF89a"),
@@ -185,8 +185,7 @@ def _crippled() -> Iterator[tuple[str, bytes]]:
         ("odd-bits.bmp", _bmp(8, 8, bits=7)),
         ("nested.png", b"\x89PNG\r\n\x1a\n" + b"\xff\xd8\xff\xe0" * 50),
         ("end-only.jpg", b"\xff\xd8\xff\xd9"),
-    ):
-        yield name, magic
+    )
 
 
 def _bombs() -> Iterator[tuple[str, bytes]]:

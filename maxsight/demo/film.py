@@ -16,7 +16,7 @@ _CANVAS = 640  # pixels: the still fits on this square, and the camera moves ove
 
 @dataclass(frozen=True)
 class Shot:
-    """One still's time in the film: [start, end) in seconds. ``cut`` is false after a cross-fade."""
+    """When a still is seen, [start, end) in seconds; ``cut`` is false after a cross-fade."""
 
     name: str
     start: float

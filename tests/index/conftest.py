@@ -23,7 +23,8 @@ class Samples:
 
     def unit_vectors(self, count: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
         vectors = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
     def item(
         self, path: str, content: str, *, tokens: int | None = None, size: int = 100
@@ -77,7 +78,7 @@ class Samples:
         if not expected:
             assert snapshot.search(self.unit_vectors(1), 5) == [[]]
             return
-        everything = snapshot.search(self.unit_vectors(1), 10_000)[0]
+        everything = snapshot.search(self.unit_vectors(1), 10**6)[0]
         assert len(everything) == snapshot.unit_count
         assert len({hit.unit_id for hit in everything}) == snapshot.unit_count
         found = {(hit.item_id, hit.path) for hit in everything}

@@ -9,11 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import textwrap
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -338,22 +335,6 @@ def test_the_fingerprint_follows_what_changes_results(
     assert len(seen) == 5
 
 
-def test_the_hubs_cache_names_a_file_by_its_hash(tmp_path: Path) -> None:
-    import hashlib
-
-    content = b"weights"
-    expected = hashlib.sha256(content).hexdigest()
-    plain = tmp_path / "model.bin"
-    plain.write_bytes(content)
-    assert hub.content_hash(plain) == expected
-    # A name is believed only where the cache made it: behind a link.
-    misnamed = tmp_path / ("0" * 64)
-    misnamed.write_bytes(content)
-    assert hub.content_hash(misnamed) == expected
-    (tmp_path / "snapshot.bin").symlink_to(misnamed)
-    assert hub.content_hash(tmp_path / "snapshot.bin") == "0" * 64
-
-
 # --- names and missing weights -----------------------------------------------------------------
 
 
@@ -438,65 +419,6 @@ def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds < 3
 
 
-class TinyHub(BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a download needs; it has one file."""
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def answer(self) -> None:
-        body = b"real bytes"
-        if self.path == "/":
-            self.send_response(200)
-            body = b""
-        elif self.path == "/owner/name/resolve/main/model.bin":
-            self.send_response(200)
-            self.send_header("ETag", '"' + "a" * 64 + '"')
-            self.send_header("X-Repo-Commit", "c" * 40)
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound")
-            body = b""
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def tiny_hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), TinyHub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_file_is_fetched_once_then_read_from_the_cache(tiny_hub: str, tmp_path: Path) -> None:
-    program = textwrap.dedent("""
-        import sys
-        from maxsight.models import hub
-        path = hub.fetch("owner/name", ["model.safetensors", "model.bin"], encoder="x")
-        print(path.read_text(), hub.content_hash(path))
-    """)
-    environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
-    for endpoint in (tiny_hub, "http://127.0.0.1:9"):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment | {"HF_ENDPOINT": endpoint},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.stdout.split() == ["real", "bytes", "a" * 64], done.stderr
-
-
 def test_published_weights_are_taken_from_the_cache_without_a_network(
     folders: dict[str, Path], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -572,6 +494,51 @@ def test_a_tokenizer_that_needs_transformers_says_so(
     (copy / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(BackendError, match="transformers"):
         load(f"open_clip:local-dir:{copy}", device="cpu")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
+)
+def test_a_tokenizer_from_the_folder_is_read_and_counted(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Like SigLIP's: padding on the right, an end, no start."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "</s>", "<unk>", "a", "red", "bus"]
+    inner = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    )
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    copy = tmp_path / "copy"
+    shutil.copytree(folders["tiny-siglip"], copy)
+    made.save_pretrained(copy)
+    config = json.loads((copy / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "someone/tiny"
+    (copy / "open_clip_config.json").write_text(json.dumps(config))
+
+    encoder = load(f"open_clip:local-dir:{copy}", device="cpu")
+    texts = ["a red bus", "", "a yellow bus", "red " * 30]
+    model = open_clip.create_model(f"local-dir:{copy}").eval()
+    with torch.no_grad():
+        ids = open_clip.get_tokenizer(f"local-dir:{copy}")(texts)
+        expected = model.encode_text(ids, normalize=True)
+    packed = encoder.encode_text(texts, tokens=True)
+    torch.testing.assert_close(packed.vectors, expected, atol=1e-5, rtol=0)
+    assert packed.offsets is not None
+    assert packed.offsets.diff().tolist() == [3, 0, 3, 11]
+
+    (copy / "tokenizer.json").write_text(
+        (copy / "tokenizer.json").read_text().replace('"bus"', '"car"')
+    )
+    assert fingerprint(copy) != encoder.fingerprint
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:0", "cuda:99"])

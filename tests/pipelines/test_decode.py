@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -238,18 +239,21 @@ def test_broken_exif_never_spoils_a_picture(noise: bytes) -> None:
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_reduced_decoding_changes_nothing_that_counts(form: str, mode: str) -> None:
-    """Draft mode and averaging against a full decode: below one grey level in 255."""
+    """Draft mode and averaging against a full decode."""
     preprocess = Preprocess(size=64, resize_mode=mode)  # type: ignore[arg-type]
-    for photograph in photographs():
-        large = photograph.resize((1600, 1200), Image.Resampling.LANCZOS)
-        data = encoded(large, form)
+    for number, photograph in enumerate(photographs()[:3]):
+        # Sides that 8 does not divide leave a part of a pixel at the edge of a draft.
+        size = (1600, 1200) if number else (1597, 1205)
+        large = photograph.resize(size, Image.Resampling.LANCZOS)
+        data = encoded(large, form, **({"compress_level": 1} if form == "PNG" else {}))
         full = resize(Image.open(io.BytesIO(data)).convert("RGB"), preprocess).astype(float)
         pixels, picture = decode_picture(data, preprocess, max_pixels=LIMIT)
-        assert picture.image.width < 1600
-        assert (picture.width, picture.height) == (1600, 1200)
-        assert np.abs(pixels - full).mean() < 1.0
+        assert picture.image.width < 1000 or (form == "PNG" and not number)
+        assert (picture.width, picture.height) == size
+        assert np.abs(pixels - full).mean() < (0.7 if number else 3.0)
         one, other = pixels.ravel() - pixels.mean(), full.ravel() - full.mean()
-        assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9995
+        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+        assert cosine > (0.999 if number else 0.995)
 
 
 def test_sides_of_60000_pixels() -> None:
@@ -259,7 +263,7 @@ def test_sides_of_60000_pixels() -> None:
     assert (picture.width, picture.height) == (60_000, 400)
     # 3.6 thousand million pixels fit the limit only because an eighth of each side is decoded.
     giant = Image.new("1", (60_000, 3_100))
-    with pytest.raises(NotNow, match="60,000 x 3,100 pixels.*MAXSIGHT_MAX_PIXELS"):
+    with pytest.raises(NotNow, match=r"60,000 x 3,100 pixels.*MAXSIGHT_MAX_PIXELS"):
         decode_picture(encoded(giant, "PNG"), PREPROCESS, max_pixels=LIMIT)
     draft = encoded(giant.convert("L"), "JPEG")
     assert decode_picture(draft, PREPROCESS, max_pixels=LIMIT)[1].width == 60_000
@@ -300,7 +304,7 @@ def test_limits_of_files(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="empty"):
         read_whole(str(path), max_bytes=10)
     os.truncate(path, 10**12)  # sparse
-    with pytest.raises(NotNow, match="1000.0 GB"):
+    with pytest.raises(NotNow, match=r"1000\.0 GB"):
         read_whole(str(path), max_bytes=10**9)
 
 
@@ -316,38 +320,41 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
         hash_file(str(path), grow)
 
 
-def test_unreadable_files_and_folders(tmp_path: Path) -> None:
+def test_unreadable_files_and_folders() -> None:
     """Run as an ordinary user, for whom rights exist."""
-    (tmp_path / "shut").mkdir()
-    (tmp_path / "shut" / "a.jpg").write_bytes(b"x")
-    (tmp_path / "b.jpg").write_bytes(b"x")
-    (tmp_path / "b.jpg").chmod(0)
-    (tmp_path / "shut").chmod(0)
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(0o755)
     program = (
         "import os, sys\n"
-        "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "from maxsight.pipelines.walk import Walk\n"
         "from maxsight.pipelines.content import read_whole, NotNow\n"
+        "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "walk = Walk([sys.argv[1]], lambda count: None)\n"
         "print(*(f'{f.state.path}: {f.reason}' for f in walk.unreadable), sep='\\n')\n"
         "print(walk.is_out_of_sight(sys.argv[1] + '/shut/a.jpg'))\n"
         "try: read_whole(sys.argv[1] + '/b.jpg', max_bytes=9)\n"
         "except NotNow as error: print(error)\n"
     )
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True
-        )
-    finally:
-        (tmp_path / "shut").chmod(0o755)
-    assert done.returncode == 0, done.stderr
-    listed, out_of_sight, read = done.stdout.splitlines()
-    assert "/shut: a folder that cannot be listed: no permission" in listed
-    assert out_of_sight == "True"
-    assert "chmod" in read
-    assert Walk([str(tmp_path)], lambda count: None).unreadable == []
+    # Not pytest's folder, which stands in one that only its owner may enter.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "shut").mkdir()
+        (folder / "shut" / "a.jpg").write_bytes(b"x")
+        (folder / "b.jpg").write_bytes(b"x")
+        (folder / "b.jpg").chmod(0)
+        (folder / "shut").chmod(0)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", program, name], capture_output=True, text=True
+            )
+        finally:
+            (folder / "shut").chmod(0o755)
+        assert done.returncode == 0, done.stderr
+        listed, out_of_sight, read = done.stdout.splitlines()
+        assert "/shut: a folder that cannot be listed: no permission" in listed
+        assert out_of_sight == "True"
+        assert "chmod" in read
+        (folder / "b.jpg").chmod(0o644)
+        assert Walk([name], lambda count: None).unreadable == []
 
 
 # ---------------------------------------------------------------- processes
@@ -424,14 +431,32 @@ def test_a_decoder_lost_costs_one_file(
 
 
 def test_decoders_cannot_take_the_machines_memory(tmp_path: Path) -> None:
-    # Rows of a progressive JPEG are kept as coefficients, all of them: gigabytes for this one.
-    path = tmp_path / "hungry.jpg"
-    Image.new("RGB", (20_000, 20_000), "red").save(path, progressive=True)
+    # A picture of 100 x 100 pixels, cut from one tile of 48,000 x 48,000.
+    tags = [(256, 100), (257, 100), (258, 8), (259, 8), (262, 1), (277, 1)]
+    tags += [(322, 48_000), (323, 48_000), (324, 134), (325, 30)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    path = tmp_path / "hungry.tif"
+    path.write_bytes(
+        b"II*\x00\x08\x00\x00\x00"
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
+        + zlib.compress(bytes(1000)).ljust(30, b"\x00")
+    )
     with pool(max_pixels=30_000_000) as decoders:
         ((message,),) = by_path(decoders.decode([job(path)])).values()
     assert isinstance(message, Refused)
     assert "more memory" in message.reason
     assert message.again
+
+
+def test_a_progressive_jpeg_is_measured_whole() -> None:
+    # All its coefficients are held at once: 60,000 x 60,000 of them take twenty gigabytes.
+    data = bytearray(encoded(Image.new("RGB", (64, 64), "red"), "JPEG", progressive=True))
+    place = data.index(b"\xff\xc2") + 5
+    data[place : place + 4] = struct.pack(">HH", 60_000, 60_000)
+    with pytest.raises(NotNow, match="JPEG picture of 60,000 x 60,000 pixels"):
+        decode_picture(bytes(data), PREPROCESS, max_pixels=LIMIT)
 
 
 def test_decoders_end_with_their_parent(tmp_path: Path, photograph: Image.Image) -> None:
