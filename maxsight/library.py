@@ -154,7 +154,7 @@ class Library:
                 token_dim=encoder.token_dim if tokens else None,
             ).close()
         with Store.open(self.path, write=True) as store:
-            return ingest(
+            report = ingest(
                 store,
                 lambda: self.encoder,
                 roots,
@@ -162,6 +162,9 @@ class Library:
                 batch_size=batch_size,
                 progress=progress,
             )
+            # One commit every few seconds leaves many small files; readers open few large ones.
+            store.compact()
+        return report
 
     def search(
         self,
@@ -293,7 +296,8 @@ class Library:
     def info(self) -> LibraryInfo:
         """Counts, encoder and size."""
         store = self._store()
-        kinds = store.items(columns=["kind"])["kind"].to_pylist()
+        held = store.items(columns=["kind", "unit_count"])
+        kinds = held["kind"].to_pylist()
         manifest = store.manifest
         return LibraryInfo(
             path=str(self.path),
@@ -306,7 +310,7 @@ class Library:
             created=manifest.created,
             images=kinds.count("image"),
             videos=kinds.count("video"),
-            units=store.snapshot().unit_count,
+            units=sum(held["unit_count"].to_pylist()),
             failures=len(store.failures()),
             bytes_on_disk=sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
         )

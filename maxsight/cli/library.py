@@ -94,7 +94,7 @@ def remove(
     if json:
         print_json({"removed": removed})
     elif not quiet:
-        console().print(f"removed {removed:,} files from the library")
+        console().print(f"removed from the library: {removed:,}")
 
 
 def compact(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption = False) -> None:

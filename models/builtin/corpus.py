@@ -32,8 +32,8 @@ TEST_PERCENT, VALIDATION_PERCENT = 20, 8
 class Picture:
     """One captioned drawing or photograph, not yet rendered.
 
-    `key` is unique within `style`. `caption` is lower case, without a leading article. `tone` is the
-    emoji skin tone (1 to 5), or None. Either `svg` holds the drawing or `path` names its file.
+    ``key`` is unique within ``style``. ``caption`` is lower case, without a leading article. ``tone`` is the
+    emoji skin tone (1 to 5), or None. Either ``svg`` holds the drawing or ``path`` names its file.
     """
 
     style: str
@@ -110,9 +110,9 @@ def normalise_caption(text: str) -> str:
 
 
 def emoji(data: Path, style: str, *, tones: bool = True) -> Iterator[Picture]:
-    """The emoji of one drawing style, skin tones included unless `tones` is false.
+    """The emoji of one drawing style, skin tones included unless ``tones`` is false.
 
-    `style` is a key of packages.TRAINING_EMOJI or packages.TEST_EMOJI. Names and tags come from
+    ``style`` is a key of packages.TRAINING_EMOJI or packages.TEST_EMOJI. Names and tags come from
     emojibase, drawings from the iconify package of the style.
     """
     names = packages.fetch(packages.EMOJI_NAMES, data)
@@ -266,7 +266,7 @@ def is_photograph(stamp: Picture, pixels: np.ndarray) -> bool:
 
 
 def render(picture: Picture, size: int) -> Image.Image:
-    """The picture as an RGB image on white; drawings get a longer side of about `size` pixels.
+    """The picture as an RGB image on white; drawings get a longer side of about ``size`` pixels.
 
     Raises ValueError where the drawing cannot be rendered (a handful of clip art files are broken).
     """

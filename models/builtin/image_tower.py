@@ -43,7 +43,7 @@ _LITE0 = (
 class ImageFeatures(NamedTuple):
     """What the trunk sees.
 
-    pooled: (B, 1280), mean of `patches` over the picture. logits: (B, 1000), ImageNet classes.
+    pooled: (B, 1280), mean of ``patches`` over the picture. logits: (B, 1000), ImageNet classes.
     patches: (B, 49, 1280), the 7 x 7 map after the head convolution, row by row.
     """
 
@@ -53,7 +53,7 @@ class ImageFeatures(NamedTuple):
 
 
 class _Convolution(nn.Module):
-    """A convolution with TensorFlow's "same" padding, ReLU6 unless `linear`."""
+    """A convolution with TensorFlow's "same" padding, ReLU6 unless ``linear``."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class _Block(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Pictures to features. Build it with `ImageTower.from_state`; a bare one has no weights."""
+    """Pictures to features. Build it with ``ImageTower.from_state``; a bare one has no weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,15 +138,6 @@ class ImageTower(nn.Module):
         _fold(tower.head, state, "_conv_head", "_bn1")
         tower.classifier.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
         return tower.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-    def trunk(self, pixels):
-        x = self.stem(pixels)
-        mid = None
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if i == 10:
-                mid = x.mean((2, 3))
-        return x, mid
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
         """pixels: (B, 3, 224, 224) float, channels last in memory, scaled to [-1, 1]."""

