@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -67,9 +68,10 @@ def make_films(
     moments: list[KnownMoment] = []
     for number in range(films):
         chosen: dict[str, Image.Image] = {}
-        while left and len(chosen) < shots:
-            caption, image = left.pop()
-            chosen.setdefault(caption, image)
+        for place in range(len(left) - 1, -1, -1):
+            if len(chosen) < shots and left[place][0] not in chosen:
+                caption, image = left.pop(place)
+                chosen[caption] = image
         if len(chosen) < shots:
             break
         moments += _make_film(list(chosen.items()), folder / f"{number:03}.mp4", draw)
@@ -82,7 +84,7 @@ def _make_film(
     lengths = [draw.randrange(2 * FRAME_RATE, 6 * FRAME_RATE) for _ in pictures]
     faded = [number > 0 and draw.random() < _FADE_SHARE for number in range(len(pictures))]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FRAME_RATE)
+        stream: Any = container.add_stream("libx264", rate=FRAME_RATE)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.options = {"crf": "26", "preset": "veryfast"}
         before: np.ndarray | None = None

@@ -40,12 +40,37 @@ class Row:
     runs: int = 1
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """Where and when rows were measured.
+
+    Attributes:
+        device: processor and usable cores.
+        load: processes that wanted a core, the benchmark's own among them, over the last five
+            minutes: above the number of cores the times are those of a busy machine.
+        versions: of the packages that matter.
+        when: UTC.
+    """
+
+    device: str
+    load: str
+    versions: str
+    when: str
+
+
 def timed(
     seconds: Sequence[float], *, benchmark: str, case: str, contender: str, metric: str = "time"
 ) -> Row:
     """A row in milliseconds from the seconds of several runs."""
     low, median, high = spread([1000 * s for s in seconds])
     return Row(benchmark, case, contender, metric, median, "ms", low, high, len(seconds))
+
+
+def circumstances(path: Path) -> Circumstances:
+    """Those of the last row of a CSV file that :func:`save` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    return Circumstances(last["device"], last["load"], last["versions"], last["when"])
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -63,11 +88,13 @@ def _rounded(value: float) -> float:
 
 
 def save(rows: Sequence[Row], path: Path) -> None:
-    """Append rows to a CSV file, each with the machine, the versions and the time."""
+    """Append rows to a CSV file, each with the :class:`Circumstances` of now."""
     if not rows:
         return
-    context = {"device": _device(), "versions": _versions(), "when": _now()}
-    records = [dataclasses.asdict(row) | context for row in rows]
+    now = Circumstances(
+        _device(), f"{os.getloadavg()[1]:.1f}", _versions(), f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z"
+    )
+    records = [dataclasses.asdict(row) | dataclasses.asdict(now) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -95,10 +122,6 @@ def load(path: Path) -> list[Row]:
             )
             latest[row.benchmark, row.case, row.contender, row.metric] = row
     return list(latest.values())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _device() -> str:

@@ -24,26 +24,22 @@ _TEXT = "a red apple"
 _TORCH = 'python -c "import torch"'
 
 
-def run(data: Path, *, rounds: int = 11, count: int = 200) -> list[Row]:
-    """Measure.
+def run(data: Path, *, rounds: int = 11) -> list[Row]:
+    """Measure on the library that ``maxsight demo`` makes.
 
     Args:
-        data: folder for fetched and rendered material.
+        data: folder for rendered material.
         rounds: how often each command runs.
-        count: pictures in the library; the demo's is of that size.
 
     Returns:
         Wall time of each command, and as a multiple of ``import torch`` in the same round.
     """
-    indexed = pictures.drawings(data, count)
-    # Rendered from other packages' drawings than the library's, so none of its bytes are there.
-    (stranger, *_) = sorted(pictures.photographs(data, 6).iterdir())
-    inside = next(path for path in sorted(indexed.rglob("*")) if path.is_file())
+    stranger = sorted(pictures.photographs(data, 6).iterdir())[0]
     with tempfile.TemporaryDirectory(prefix="maxsight-startup-") as scratch:
-        library = Path(scratch) / "startup.maxsight"
-        warm_cache = Path(scratch) / "cache"
-        _run(["index", library, indexed, "--quiet"], cache=warm_cache)
-        search: list[str | Path] = ["search", library, "--json"]
+        demo, warm_cache = Path(scratch) / "demo", Path(scratch) / "cache"
+        made = json.loads(_run(["demo", demo, "--json"], cache=warm_cache))
+        inside = sorted((demo / "pictures").iterdir())[0]
+        search: list[str | Path] = ["search", made["library"], "--json"]
 
         def cold_cache() -> Path:
             return Path(tempfile.mkdtemp(dir=scratch))
@@ -71,7 +67,7 @@ def run(data: Path, *, rounds: int = 11, count: int = 200) -> list[Row]:
             measure(-1)
         seconds = interleave(contenders, rounds=rounds)
 
-    case = f"library of {count} pictures"
+    case = f"demo, {made['report']['units']} pictures and frames"
     rows = [
         timed(times, benchmark="startup", case=case, contender=name)
         for name, times in seconds.items()

@@ -1,4 +1,7 @@
-"""One vector from several: the linear mix behind composed queries."""
+"""A query of several parts as one vector: a signed, weighted sum, normalised.
+
+numpy only: a search whose texts are cached mixes without importing torch.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,52 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Weight of a text beside a picture.
-TEXT_WEIGHT = 0.6
+from maxsight.errors import UsageError
+
+# How much more a text counts than a picture of the same weight, where both are in the query. Of
+# 0.4 to 2, best on the validation split of the composed triplets with the built-in encoder
+# (models/builtin/MODEL_CARD.md; benchmarks/composed_triplets.py measures the test split).
+TEXT_WEIGHT = 1.2
 
 
 def mix(
-    vectors: np.ndarray, *, weights: Sequence[float], is_text: Sequence[bool]
+    vectors: np.ndarray,
+    *,
+    weights: Sequence[float],
+    is_text: Sequence[bool],
+    text_weight: float = TEXT_WEIGHT,
 ) -> np.ndarray:
-    """Mix unit vectors into one.
+    """Mix the parts of a query.
 
     Args:
-        vectors: (n, D) float32, rows L2-normalised.
-        weights: n signed weights.
-        is_text: which rows are texts; beside a picture they count ``TEXT_WEIGHT`` as much.
+        vectors: (N, D) float32, rows L2-normalised.
+        weights: N finite numbers; below zero means *less of this*.
+        is_text: N booleans, which vectors stand for texts.
+        text_weight: factor on the texts' weights where some vectors are not texts.
 
     Returns:
         (D,) float32, L2-normalised.
+
+    Raises:
+        UsageError: there are no vectors, lengths differ, a weight is not finite, or the parts
+            cancel each other out.
     """
-    scale = np.array(weights, dtype=np.float32)
-    texts = np.array(is_text)
-    if not texts.all():
-        scale = np.where(texts, TEXT_WEIGHT * scale, scale)
-    mixed = scale @ vectors
-    return mixed / np.linalg.norm(mixed)
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) == 0:
+        raise UsageError(f"a query needs (N, D) vectors with N of 1 or more, got {vectors.shape}")
+    if not len(vectors) == len(weights) == len(is_text):
+        raise UsageError(
+            f"{len(vectors)} vectors need as many weights and text marks, "
+            f"got {len(weights)} and {len(is_text)}"
+        )
+    factors = np.asarray(weights, dtype=np.float32)
+    if not np.isfinite(factors).all():
+        raise UsageError(f"weights must be finite, got {list(weights)}")
+    texts = np.asarray(is_text, dtype=bool)
+    if texts.any() and not texts.all():
+        factors = np.where(texts, text_weight * factors, factors).astype(np.float32)
+    mixed = factors @ vectors
+    norm = float(np.linalg.norm(mixed))
+    if norm <= 1e-6 * float(np.abs(factors).sum()):
+        raise UsageError("the parts of the query cancel each other out; change their weights")
+    return np.asarray(mixed / norm, dtype=np.float32)

@@ -214,7 +214,7 @@ def _bad_films() -> Iterator[tuple[str, bytes]]:
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuv420p"
         for shade in range(20):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (shade * 12, 0, 0)))
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade * 12, np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     film = out.getvalue()
@@ -229,9 +229,9 @@ def _bad_films() -> Iterator[tuple[str, bytes]]:
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        frame.sample_rate = 8000
-        container.mux(sound.encode(frame))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.sample_rate = 8000
+        container.mux(sound.encode(silence))
         container.mux(sound.encode())
     yield "sound-only.mp4", out.getvalue()
 

@@ -1,0 +1,1 @@
+"""The embedded default encoder and the scripts that make its trained heads."""

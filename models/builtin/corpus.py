@@ -1,9 +1,9 @@
-"""Pictures with captions from free packages: what the built-in encoder is trained on and tested with.
+"""Captioned pictures from free packages: what the built-in encoder learns from and is tested with.
 
-Training reads Noto, Noto v1, Fluent, Fluent flat, FxEmoji, Twemoji, EmojiOne and Open Clip Art (public
-domain, MIT, Apache-2.0, CC-BY-4.0). OpenMoji (CC-BY-SA) and Tux Paint's stamps (GPL-2) are for tests
-only. Concepts are split by the head noun of their caption, the same way in every source, so a held-out
-concept is unseen in every drawing style.
+Training reads Noto, Noto v1, Fluent, Fluent flat, FxEmoji, Twemoji, EmojiOne and Open Clip Art
+(public domain, MIT, Apache-2.0, CC-BY-4.0). OpenMoji (CC-BY-SA) and Tux Paint's stamps (GPL-2) are
+for tests only. Concepts are split by the head noun of their caption, the same way in every source,
+so a held-out concept is unseen in every drawing style.
 """
 
 from __future__ import annotations
@@ -23,17 +23,26 @@ import numpy as np
 from PIL import Image
 
 from maxsight.models.builtin import packages
+from maxsight.models.preprocess import Preprocess, resize
 
 SPLIT_SALT = "v1"
 TEST_PERCENT, VALIDATION_PERCENT = 20, 8
+# Colours are counted at one size, so that the count does not grow with the picture.
+_PHOTOGRAPH_TEST = Preprocess(size=224, resize_mode="longest")
 
 
 @dataclass(frozen=True)
 class Picture:
     """One captioned drawing or photograph, not yet rendered.
 
-    ``key`` is unique within ``style``. ``caption`` is lower case, without a leading article. ``tone`` is the
-    emoji skin tone (1 to 5), or None. Either ``svg`` holds the drawing or ``path`` names its file.
+    Attributes:
+        style: the artist's hand: ``noto``, ``twemoji``, ..., ``openclipart``, ``tuxpaint``.
+        key: unique within the style.
+        caption: lower case, without a leading article.
+        tags: further words.
+        group: of an emoji, say ``animals-nature``.
+        tone: skin tone of an emoji, 1 to 5.
+        svg: the drawing, unless ``path`` names its file.
     """
 
     style: str
@@ -52,13 +61,11 @@ class Picture:
 
 
 def training_pictures(data: Path) -> Iterator[Picture]:
-    """Every picture the heads may learn from (their split still has to be looked at), packages fetched."""
+    """Every picture the heads may learn from, of all splits; packages are fetched."""
     yield from clipart(data)
     for style in packages.TRAINING_EMOJI:
         yield from emoji(data, style)
 
-
-# Splits ---------------------------------------------------------------------------------------------
 
 _PHRASE_END = {"with", "of", "in", "on", "for", "from", "holding", "and", "at", "by", "without"}
 _NOT_A_NOUN = {
@@ -91,7 +98,7 @@ def head_noun(caption: str) -> str:
 
 
 def split_of(noun: str) -> str:
-    """ "test" for 20 % of head nouns, "validation" for 8 %, "train" for the rest, by md5: always the same."""
+    """``test`` for 20 % of head nouns, ``validation`` for 8 %, ``train`` for the rest, by md5."""
     percent = (
         int(hashlib.md5((SPLIT_SALT + noun).encode(), usedforsecurity=False).hexdigest()[:8], 16)
         % 100
@@ -104,9 +111,6 @@ def split_of(noun: str) -> str:
 def normalise_caption(text: str) -> str:
     """Lower case, without a leading article and a closing full stop."""
     return re.sub(r"^(an?|the|some) ", "", text.strip().rstrip(".!").lower())
-
-
-# Emoji ----------------------------------------------------------------------------------------------
 
 
 def emoji(data: Path, style: str, *, tones: bool = True) -> Iterator[Picture]:
@@ -168,7 +172,8 @@ class _Icons:
                 icon = self._icons[name]
                 width, height = icon.get("width", self._size[0]), icon.get("height", self._size[1])
                 return (
-                    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+                    '<svg xmlns="http://www.w3.org/2000/svg" '
+                    'xmlns:xlink="http://www.w3.org/1999/xlink" '
                     f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
                 )
         return None
@@ -187,8 +192,6 @@ def _slug(label: str) -> str:
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
-
-# Open Clip Art --------------------------------------------------------------------------------------
 
 _NOT_PICTURES = re.compile(
     r"(shapes/|special/|buttons|signs_and_symbols/(flags|signs)|decorations/|unsorted/|recreation/games/cards"
@@ -229,11 +232,8 @@ def clipart(data: Path) -> Iterator[Picture]:
         )
 
 
-# Tux Paint ------------------------------------------------------------------------------------------
-
-
 def stamps(data: Path) -> Iterator[Picture]:
-    """Tux Paint's stamps, photographs and drawings, each with an English sentence. For tests only."""
+    """Tux Paint's stamps, photographs and drawings, with English sentences. For tests only."""
     root = packages.fetch(packages.TEST_STAMPS, data) / "usr/share/tuxpaint/stamps"
     for text in sorted(root.rglob("*.txt")):
         key = text.relative_to(root).with_suffix("").as_posix()
@@ -249,20 +249,22 @@ def stamps(data: Path) -> Iterator[Picture]:
             )
 
 
-def is_photograph(stamp: Picture, pixels: np.ndarray) -> bool:
+def is_photograph(picture: Picture, image: Image.Image) -> bool:
     """Whether a stamp is a photograph: no drawing file, no cartoon, and many distinct colours.
 
-    pixels: (S, S, 3) uint8, the rendered stamp on white.
+    Args:
+        picture: any; what is not a stamp is not a photograph.
+        image: RGB, the rendered picture on white.
     """
-    if stamp.path is None or stamp.path.with_suffix(".svg").exists() or "cartoon" in stamp.key:
+    if picture.style != "tuxpaint" or picture.path is None or "cartoon" in picture.key:
         return False
+    if picture.path.with_suffix(".svg").exists():
+        return False
+    pixels = resize(image, _PHOTOGRAPH_TEST)
     coarse = (pixels.reshape(-1, 3) >> 3).astype(np.int32)
     colours = coarse[:, 0] << 10 | coarse[:, 1] << 5 | coarse[:, 2]
     foreground = colours[colours != 0x7FFF]
-    return len(np.unique(foreground)) / max(1, len(foreground)) ** 0.5 > 2.2
-
-
-# Rendering ------------------------------------------------------------------------------------------
+    return bool(len(np.unique(foreground)) > 2.2 * max(1, len(foreground)) ** 0.5)
 
 
 def render(picture: Picture, size: int) -> Image.Image:
@@ -293,7 +295,8 @@ def render(picture: Picture, size: int) -> Image.Image:
 def _render_svg(svg: str, size: int) -> Image.Image:
     import resvg_py
 
-    # System fonts would make the corpus depend on the machine; without dpi, sizes in mm or pt are refused.
+    # System fonts would make the corpus depend on the machine; without dpi, sizes in mm or pt are
+    # refused.
     png = resvg_py.svg_to_bytes(
         svg_string=svg, width=size, height=size, dpi=96.0, skip_system_fonts=True
     )

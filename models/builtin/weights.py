@@ -58,7 +58,8 @@ HEADS = WeightFile(
     sha256="0" * 64,
     requirement="maxsight",
 )
-ALL = (IMAGE_TOWER, TEXT_TOWER, TOKENIZER, HEADS)
+TOWERS = (IMAGE_TOWER, TEXT_TOWER, TOKENIZER)
+ALL = (*TOWERS, HEADS)
 
 
 def locate(file: WeightFile) -> Path:

@@ -11,10 +11,38 @@ import av
 import numpy as np
 from PIL import Image
 
+from maxsight.pipelines.video import sample_frames
+
 WIDTH, HEIGHT, RATE = 192, 128, 30
 _CELLS, _BAR = 12, 32  # twelve black or white cells in the top rows spell the number
 
+FRAMES = 120
+SECONDS = FRAMES / RATE
+
 IDENTITY = (65536, 0, 0, 65536)
+
+
+X265 = "log-level=none:pools=1"
+CODINGS: dict[str, dict[str, Any]] = {
+    "h264.mp4": {"options": {"bf": "3", "preset": "veryfast"}},
+    "h264-open-gop.mkv": {"options": {"bf": "3", "x264-params": "open-gop=1"}},
+    "h264-one-keyframe.mp4": {"options": {"bf": "3", "preset": "veryfast"}, "keyframes": 1000},
+    "h264.ts": {"options": {"bf": "3", "preset": "veryfast"}},
+    "h264.flv": {"options": {"bf": "2", "preset": "veryfast"}},
+    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": X265, "preset": "ultrafast"}},
+    "hevc10-open-gop.mkv": {
+        "codec": "libx265",
+        "pixels": "yuv420p10le",
+        "options": {"x265-params": f"{X265}:open-gop=1", "preset": "ultrafast"},
+    },
+    "vp8.webm": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
+    "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "10", "svtav1-params": "lp=1"}},
+    "mpeg4.avi": {"codec": "mpeg4", "options": {"bf": "2", "q": "3"}},
+    "mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2", "q": "3"}},
+    "mjpeg.avi": {"codec": "mjpeg", "pixels": "yuvj420p"},
+    "ffv1.mkv": {"codec": "ffv1"},
+}
 
 
 def picture(number: int, *, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
@@ -75,6 +103,23 @@ def write_film(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def coded(folder: Path, name: str) -> Path:
+    """The film of ``FRAMES`` frames in one of ``CODINGS``, written once a folder."""
+    path = folder / name
+    return path if path.exists() else write_film(path, range(FRAMES), **CODINGS[name])
+
+
+def plain_film(folder: Path) -> Path:
+    """Four seconds of H.264 with B-frames, the index at its end."""
+    return write_film(folder / "plain.mp4", range(FRAMES), options={"bf": "3", "crf": "30"})
+
+
+def times_and_numbers(path: Path, fps: float) -> tuple[list[float], list[int]]:
+    """When each sampled frame is said to be shown, and which one it is."""
+    frames = list(sample_frames(path, fps=fps))
+    return [frame.time for frame in frames], [number_of(frame.image) for frame in frames]
 
 
 def remux(source: Path, target: Path, *, earlier_s: float = 0.0) -> Path:

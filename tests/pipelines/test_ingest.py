@@ -357,7 +357,7 @@ def test_errors_that_end_a_run(world: World) -> None:
     with Store.open(world.library, write=True) as store:
         for arguments in ({"fps": 0.0}, {"batch_size": 0}):
             with pytest.raises(UsageError, match=next(iter(arguments))):
-                ingest(store, never, [world.photos], **arguments)  # type: ignore[arg-type]
+                ingest(store, never, [world.photos], **arguments)
         with pytest.raises(UsageError, match="does not exist"):
             ingest(store, never, [world.photos / "none"])
 

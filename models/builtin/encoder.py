@@ -1,0 +1,152 @@
+"""The embedded default encoder: no download, everything comes with ``pip install maxsight``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from maxsight.errors import UnknownEncoder
+from maxsight.models.builtin import heads, image_tower, towers, weights
+from maxsight.models.device import resolve
+from maxsight.models.embeddings import Embeddings
+from maxsight.models.preprocess import normalize, resize
+
+# Raise it when a change of this package's code changes vectors though no weight file changed.
+_REVISION = 1
+
+
+def load(name: str, *, device: str = "auto", dtype: torch.dtype | None = None) -> BuiltinEncoder:
+    """Load the built-in encoder, after comparing every weight file with its pinned hash.
+
+    Args:
+        name: what follows ``builtin:`` in the URI; must be empty.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: precision of the image trunk. Default: bfloat16 where the device multiplies it, else
+            float32.
+
+    Raises:
+        UnknownEncoder: ``name`` is not empty.
+        WeightsMissing: a weight package is not installed, or lacks a file.
+        WeightsCorrupted: a weight file differs from the one this release was measured with.
+    """
+    if name:
+        raise UnknownEncoder(f"there is one built-in encoder; write builtin, not builtin:{name}")
+    target = resolve(device)
+    return BuiltinEncoder(
+        weights.find_all(), device=target, dtype=dtype or towers.image_dtype(target)
+    )
+
+
+class BuiltinEncoder:
+    """EfficientNet-Lite0 and MiniLM in one 384-dimensional space (docs/builtin-encoder.md).
+
+    Image tokens are the 49 patches of the trunk's 7 x 7 map, row by row; text tokens are MiniLM's
+    word pieces without [CLS] and [SEP], so an empty text owns none. The fingerprint leaves
+    ``dtype`` out: bfloat16 and float32 give the same vectors to a cosine of 0.999. A tower is
+    read when first used.
+    """
+
+    uri = "builtin"
+    dim = heads.DIM
+    token_dim: int | None = heads.DIM
+    modalities = frozenset({"text", "image"})
+    max_text_tokens = towers.MAX_TEXT_TOKENS
+    preprocess = towers.PREPROCESS
+
+    def __init__(
+        self,
+        files: Mapping[weights.WeightFile, Path],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.fingerprint = _fingerprint()
+        self._files = files
+
+    @cached_property
+    def _heads(self) -> heads.Heads:
+        return heads.from_state(load_file(self._files[weights.HEADS])).to(self.device)
+
+    @cached_property
+    def _image_tower(self) -> image_tower.ImageTower:
+        path = self._files[weights.IMAGE_TOWER]
+        return towers.read_image_tower(path, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def _sentences(self) -> towers.SentenceEncoder:
+        return towers.SentenceEncoder(
+            self._files[weights.TEXT_TOWER], self._files[weights.TOKENIZER], device=self.device
+        )
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str], *, tokens: bool = False) -> Embeddings:
+        """See ``Encoder``."""
+        vectors = self._heads.text(self._sentences.prompted(texts))
+        if not tokens:
+            return Embeddings(vectors)
+        if not texts:
+            return self._nothing()
+        features, lengths = self._sentences(texts)
+        states = torch.split(features.states, lengths)
+        words = torch.cat([state[1:-1] for state in states])
+        return Embeddings(
+            vectors,
+            self._heads.text(F.normalize(words, dim=-1)),
+            offsets=self._offsets([length - 2 for length in lengths]),
+        )
+
+    @torch.no_grad()
+    def encode_images(
+        self, images: Sequence[Image] | Tensor, *, tokens: bool = False
+    ) -> Embeddings:
+        """See ``Encoder``."""
+        if len(images) == 0:
+            return self._nothing() if tokens else Embeddings(self._nothing().vectors)
+        if isinstance(images, Tensor):
+            pixels = images
+        else:
+            squares = [resize(image.convert("RGB"), self.preprocess) for image in images]
+            pixels = torch.stack([torch.tensor(square) for square in squares])
+        batch = normalize(pixels.to(self.device), self.preprocess).to(self.dtype)
+        features = self._image_tower(batch)
+        vectors = self._heads.image(features.pooled, features.logits)
+        if not tokens:
+            return Embeddings(vectors)
+        count = features.patches.shape[1]
+        patches = features.patches.flatten(0, 1)
+        return Embeddings(
+            vectors,
+            self._heads.image(patches, self._image_tower.classifier(patches)),
+            offsets=self._offsets([count] * len(vectors)),
+        )
+
+    def _offsets(self, lengths: Sequence[int]) -> Tensor:
+        counts = torch.tensor([0, *lengths], dtype=torch.int64)
+        return counts.cumsum(0).to(self.device)
+
+    def _nothing(self) -> Embeddings:
+        empty = torch.zeros(0, self.dim, device=self.device)
+        return Embeddings(empty, empty.clone(), offsets=self._offsets([]))
+
+
+def _fingerprint() -> str:
+    identity = {
+        "weights": [file.sha256 for file in weights.ALL],
+        "preprocess": asdict(towers.PREPROCESS),
+        "prompts": towers.PROMPTS,
+        "max_text_tokens": towers.MAX_TEXT_TOKENS,
+        "revision": _REVISION,
+    }
+    return hashlib.sha256(b"builtin\n" + json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,26 @@
+import pytest
+
+from maxsight.benchmarks import rows, tables
+from maxsight.benchmarks.rows import Row
+from maxsight.errors import DatasetError
+
+
+def test_figures_are_written_between_the_comments(tmp_path):
+    rows.save(
+        [Row("b", "1k", "maxsight", "latency", 1.2345, "ms", 1.0, 1234.5, 9)], tmp_path / "x.csv"
+    )
+    document = "before\n<!-- figures of x.csv -->\nold\n<!-- end -->\nafter"
+    filled = tables.filled(document, tmp_path)
+    assert "| 1k | maxsight | latency | 1.23 ms | 1–1,234 | 9 |" in filled
+    assert "core" in filled
+    assert "old" not in filled
+    assert filled.startswith("before\n<!-- figures of x.csv -->\n|")
+    assert filled.endswith("<!-- end -->\nafter")
+    assert tables.filled(filled, tmp_path) == filled
+    with pytest.raises(DatasetError, match=r"y\.csv is missing"):
+        tables.filled(document.replace("x.csv", "y.csv"), tmp_path)
+
+
+def test_the_documentation_says_what_the_results_say():
+    document = tables.DOCUMENT.read_text(encoding="utf-8")
+    assert tables.filled(document, tables.RESULTS) == document
