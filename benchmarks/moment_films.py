@@ -23,7 +23,6 @@ from maxsight.index.store import Store
 from maxsight.models.builtin import corpus
 
 _SIDE = 480  # of a rendered photograph, in pixels
-_LOOKED_AT = 224  # at this side photographs are told from drawings
 
 Span = tuple[float, float]
 
@@ -173,19 +172,12 @@ def _photographs(data: Path, *, held_out: bool) -> list[tuple[str, Image.Image]]
     """Caption and picture of the stamps that are photographs."""
     chosen = []
     for stamp in corpus.stamps(data):
-        # A drawing stands beside the picture where there is one, and takes long to render.
+        # Drawings are no photographs, and take long to render.
         is_drawn = stamp.path is None or stamp.path.with_suffix(".svg").exists()
         if is_drawn or (stamp.split == "test") != held_out:
             continue
         image = corpus.render(stamp, _SIDE)
-        small = Image.new("RGB", (_LOOKED_AT, _LOOKED_AT), "white")
-        scale = _LOOKED_AT / max(image.size)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        small.paste(
-            image.resize((width, height), Image.Resampling.BICUBIC),
-            ((_LOOKED_AT - width) // 2, (_LOOKED_AT - height) // 2),
-        )
-        if corpus.is_photograph(stamp, np.asarray(small)):
+        if corpus.is_photograph(stamp, image):
             chosen.append((stamp.caption, image))
     return chosen
 

@@ -38,7 +38,7 @@ def run(data: Path, *, rounds: int = 11) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="maxsight-startup-") as scratch:
         demo, warm_cache = Path(scratch) / "demo", Path(scratch) / "cache"
         made = json.loads(_run(["demo", demo, "--json"], cache=warm_cache))
-        inside = sorted((demo / "pictures").iterdir())[0]
+        inside = sorted((demo / "pictures").glob("*.webp"))[0]
         search: list[str | Path] = ["search", made["library"], "--json"]
 
         def cold_cache() -> Path:

@@ -190,7 +190,7 @@ def _encode_reference(
             data, model.preprocess, max_pixels=settings.max_pixels()
         )
     except MediaError as error:
-        raise MediaError(f"{path} {error}") from None
+        raise MediaError(f"{path}: {error}") from None
     import torch
 
     vectors = model.encode_images(torch.from_numpy(pixels)[None]).vectors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,8 @@ def index(
         except IngestInterrupted as interrupted:
             report = interrupted.report
     if json:
-        print_json(report)
+        failures = [{"path": path, "reason": reason} for path, reason in report.failures]
+        print_json(asdict(report) | {"failures": failures})
     else:
         _print_report(report, quiet=quiet)
     if report.interrupted:
@@ -79,7 +81,7 @@ def _print_report(report: IngestReport, *, quiet: bool) -> None:
         rate = f", {report.units_per_second:.1f} pictures and frames/s" if report.units else ""
         out.print(f"{', '.join(words) or 'nothing to do'}  ({report.seconds:.1f} s{rate})")
     for path, reason in report.failures[:_LISTED_FAILURES]:
-        remarks.print(f"failed: {printable(path)} {printable(reason)}", markup=False)
+        remarks.print(f"failed: {printable(path)}: {printable(reason)}", markup=False)
     if (more := report.failed - _LISTED_FAILURES) > 0:
         remarks.print(f"failed: {more:,} more; maxsight info lists them all")
     if report.interrupted:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from tests.cli.conftest import Answer, Shell
+from shell import Answer, Shell
 
 PICTURES = Path("maxsight-demo/pictures")
 
@@ -114,7 +113,7 @@ def test_files_that_cannot_be_read_are_listed(shell: Shell, tmp_path: Path) -> N
     assert "broken.jpg" in answer.err
     report = shell("index", own, tmp_path, "--json")
     assert report.code == 1
-    assert [Path(f[0]).name for f in report.json["failures"]] == ["broken.jpg"]
+    assert [Path(f["path"]).name for f in report.json["failures"]] == ["broken.jpg"]
 
 
 @pytest.mark.parametrize(

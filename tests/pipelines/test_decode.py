@@ -17,6 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from brightening import write_film
+from decoders import LIMIT, PREPROCESS, job, pool, support_environment
+from hostile import photographs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -24,14 +27,10 @@ from PIL import Image, ImageOps
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
 from maxsight.pipelines.content import NotNow, hash_file, read_whole
-from maxsight.pipelines.decode import Decoded, DecodePool
+from maxsight.pipelines.decode import Decoded
 from maxsight.pipelines.messages import Finished, Frames, Job, Refused
 from maxsight.pipelines.pictures import decode_picture, read_picture
 from maxsight.pipelines.walk import Walk
-from tests.hostile import photographs
-
-PREPROCESS = Preprocess(size=64)
-LIMIT = 180_000_000
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:
@@ -360,18 +359,6 @@ def test_unreadable_files_and_folders() -> None:
 # ---------------------------------------------------------------- processes
 
 
-def job(path: Path, kind: str | None = "image") -> Job:
-    from maxsight.pipelines.content import state_of
-
-    return Job(state_of(str(path), path.stat()), kind)  # type: ignore[arg-type]
-
-
-def pool(*, workers: int = 1, timeout_s: float = 30, max_pixels: int = LIMIT) -> DecodePool:
-    return DecodePool(
-        PREPROCESS, fps=2, workers=workers, timeout_s=timeout_s, max_pixels=max_pixels
-    )
-
-
 @pytest.fixture
 def pictures(tmp_path: Path, photograph: Image.Image) -> list[Path]:
     paths = [tmp_path / f"{number}.png" for number in range(6)]
@@ -465,7 +452,7 @@ def test_decoders_end_with_their_parent(tmp_path: Path, photograph: Image.Image)
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from tests.pipelines.test_decode import job, pool\n"
+        "from decoders import job, pool\n"
         "decoders = pool(workers=2)\n"
         "stream = decoders.decode(job(Path(sys.argv[1])) for _ in range(10**9))\n"
         "for _ in range(5): next(stream)\n"
@@ -473,7 +460,10 @@ def test_decoders_end_with_their_parent(tmp_path: Path, photograph: Image.Image)
         "time.sleep(60)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=support_environment(),
     ) as parent:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
@@ -522,21 +512,6 @@ def test_decoders_never_import_torch() -> None:
 
 
 # ---------------------------------------------------------------- films
-
-
-def write_film(path: Path, *, seconds: int, rate: int = 10) -> None:
-    """A film whose frames grow brighter."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        count = seconds * rate
-        for number in range(count):
-            shade = round(20 + 200 * number / count)
-            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), shade, np.uint8))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def test_films_come_in_groups_of_frames_with_spans(tmp_path: Path) -> None:

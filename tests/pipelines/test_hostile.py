@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_grid import ColourGridEncoder
+from hostile import write_bad, write_good
 from PIL import Image
 
 from maxsight.index.store import Store
 from maxsight.pipelines.ingest import IngestReport, ingest
-from tests.hostile import write_bad, write_good
-from tests.pipelines.colour_grid import ColourGridEncoder
 
 ENCODER = ColourGridEncoder()
 

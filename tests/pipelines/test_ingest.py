@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from brightening import write_film
+from colour_grid import ColourGridEncoder
+from decoders import support_environment
+from hostile import distinct_pictures, photographs
 from PIL import Image
 
 from maxsight.errors import BackendError, LibraryError, UsageError
 from maxsight.index.store import Store
 from maxsight.models.embeddings import Embeddings
 from maxsight.pipelines.ingest import IngestReport, Progress, ingest
-from tests.hostile import distinct_pictures, photographs
-from tests.pipelines.colour_grid import ColourGridEncoder
-from tests.pipelines.test_decode import write_film
 
 ENCODER = ColourGridEncoder()
 
@@ -387,7 +388,7 @@ from dataclasses import asdict
 import torch
 from maxsight.index.store import Store
 from maxsight.pipelines import ingest as module
-from tests.pipelines.colour_grid import ColourGridEncoder
+from colour_grid import ColourGridEncoder
 
 class Slow(ColourGridEncoder):
     def encode_images(self, images, *, tokens=False):
@@ -415,6 +416,7 @@ def start(world: World, *, commit_seconds: float) -> Iterator[subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=support_environment(),
     ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

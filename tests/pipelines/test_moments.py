@@ -98,6 +98,18 @@ def test_long_runs_are_refined() -> None:
         assert (moment.start, moment.end) == (299.5, 299.5 + length)
 
 
+def test_long_runs_are_worth_what_it_says() -> None:
+    scores = np.random.default_rng(7).normal(0.1, 0.05, 160)
+    scores[50:110] += 0.2
+    vectors = shots([20, 30, 60, 10, 40])
+    (moment,) = find_moments([film(scores)], k=1, vectors=[vectors].__getitem__)
+    (runs,) = by_definition([film(scores)], [vectors])
+    best = max(runs, key=lambda run: runs[run])
+    assert (moment.start, moment.end) == (best[0] - 0.5, best[1] - 0.5)
+    assert moment.score == pytest.approx(runs[best], abs=1e-4)
+    assert best == (50, 110)
+
+
 # The answer is known --------------------------------------------------------------------------
 
 

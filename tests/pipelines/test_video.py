@@ -14,9 +14,7 @@ from PIL import Image
 pytest.importorskip("av")
 
 import av
-
-from maxsight.pipelines.video import frame_at, probe, sample_frames
-from tests.pipelines.numbered_films import (
+from numbered_films import (
     CODINGS,
     FRAMES,
     HEIGHT,
@@ -30,6 +28,8 @@ from tests.pipelines.numbered_films import (
     times_and_numbers,
     write_film,
 )
+
+from maxsight.pipelines.video import frame_at, probe, sample_frames
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,7 @@ from PIL import Image
 pytest.importorskip("av")
 
 import av
-
-from maxsight.errors import MediaError, UsageError
-from maxsight.pipelines.video import frame_at, probe, sample_frames
-from tests.pipelines.numbered_films import (
+from numbered_films import (
     RATE,
     SECONDS,
     coded,
@@ -31,6 +28,9 @@ from tests.pipelines.numbered_films import (
     remux,
     times_and_numbers,
 )
+
+from maxsight.errors import MediaError, UsageError
+from maxsight.pipelines.video import frame_at, probe, sample_frames
 
 
 @pytest.fixture(scope="module")

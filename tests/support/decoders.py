@@ -1,0 +1,29 @@
+"""Decoder processes set up for small pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from maxsight.models.preprocess import Preprocess
+from maxsight.pipelines.content import state_of
+from maxsight.pipelines.decode import DecodePool
+from maxsight.pipelines.messages import Job
+
+PREPROCESS = Preprocess(size=64)
+LIMIT = 180_000_000
+
+
+def job(path: Path, kind: str | None = "image") -> Job:
+    return Job(state_of(str(path), path.stat()), kind)  # type: ignore[arg-type]
+
+
+def pool(*, workers: int = 1, timeout_s: float = 30, max_pixels: int = LIMIT) -> DecodePool:
+    return DecodePool(
+        PREPROCESS, fps=2, workers=workers, timeout_s=timeout_s, max_pixels=max_pixels
+    )
+
+
+def support_environment() -> dict[str, str]:
+    """For a program that imports from this folder."""
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
