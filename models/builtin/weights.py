@@ -55,7 +55,7 @@ TOKENIZER = WeightFile(
 HEADS = WeightFile(
     module="maxsight.models.builtin",
     path="heads.safetensors",
-    sha256="0" * 64,
+    sha256="0194faefec1fed88ef9a5b4dc889bf80124b90773a41fac8c78cd2e9320a0f0e",
     requirement="maxsight",
 )
 TOWERS = (IMAGE_TOWER, TEXT_TOWER, TOKENIZER)
