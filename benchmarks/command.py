@@ -13,7 +13,7 @@ import typer
 from maxsight import settings
 from maxsight.benchmarks import rows
 from maxsight.benchmarks.rows import Row
-from maxsight.cli.output import print_table
+from maxsight.output import print_table
 
 _DATA = Annotated[Path | None, typer.Option(help="Folder for fetched and rendered material.")]
 _SAVE = Annotated[Path | None, typer.Option(help="Append the rows to this CSV file.")]

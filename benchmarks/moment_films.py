@@ -16,8 +16,8 @@ from PIL import Image
 
 import maxsight
 from maxsight.benchmarks.command import command
-from maxsight.benchmarks.films import KnownMoment, make_films
 from maxsight.benchmarks.rows import Row
+from maxsight.demo.films import KnownMoment, make_films
 from maxsight.index.records import Film
 from maxsight.index.store import Store
 from maxsight.models.builtin import corpus

@@ -34,7 +34,7 @@ main a { display: grid; place-items: center; aspect-ratio: 1; background: #8881 
 main img { max-width: 100%; max-height: 100%; object-fit: contain }
 figcaption { padding: .5rem .7rem; overflow-wrap: anywhere }
 figcaption small { display: flex; justify-content: space-between; opacity: .7;
-  font-variant-numeric: tabular-nums }
+  white-space: nowrap; font-variant-numeric: tabular-nums }
 .missing { padding: 1rem; opacity: .7; text-align: center }
 """
 
@@ -94,7 +94,7 @@ def _card(hit: Hit | Moment) -> str:
     name = escape(_printable(Path(hit.path).name), quote=True)
     when = ""
     if hit.start is not None and hit.end is not None:
-        when = f"<span>{clock(hit.start)} – {clock(hit.end)}</span>"
+        when = f"<span>{clock(hit.start)}–{clock(hit.end)}</span>"
     target = "file://" + quote(hit.path.encode("utf-8", "surrogateescape"))
     if when:
         target += f"#t={hit.start:g},{hit.end:g}"

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Self, cast
 
-import maxsight
+from maxsight import settings
 from maxsight.errors import BackendError
 from maxsight.models.preprocess import Preprocess
 from maxsight.pipelines import messages
@@ -337,7 +337,7 @@ class _Process:
 
 def _environment() -> dict[str, str]:
     """The environment of a decoder: the modules its parent sees, and no threads beside its own."""
-    package = Path(maxsight.__file__).parent.parent
+    package = Path(settings.__file__).parent.parent
     places = dict.fromkeys([*(place for place in sys.path if place), str(package)])
     return {
         **os.environ,

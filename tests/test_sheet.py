@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maxsight.demo.film import make_film
+from maxsight.demo.films import make_film
 from maxsight.errors import UsageError
 from maxsight.pipelines.moments import Moment
 from maxsight.pipelines.search import Hit, Term
@@ -98,7 +98,7 @@ def test_a_moment_shows_its_best_frame(tmp_path: Path) -> None:
     colours = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
     stills = [(name, Image.new("RGB", (64, 64), colour)) for name, colour in colours.items()]
     film = tmp_path / "film.mp4"
-    shots = make_film(film, stills, seed=1)
+    shots = make_film(stills, film, seed=1)
     peak = (shots[1].start + shots[1].end) / 2
     moment = Moment(1, str(film), 3, shots[1].start, shots[1].end, peak, 2.0)
     page = written(tmp_path / "s.html", [moment])

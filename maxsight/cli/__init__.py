@@ -8,8 +8,8 @@ import typer
 
 import maxsight
 from maxsight.cli import bench, demo, doctor, index, library, moments, search
-from maxsight.cli.output import print_error
 from maxsight.errors import MaxsightError
+from maxsight.output import print_error
 
 app = typer.Typer(
     name="maxsight",

@@ -1,3 +1,6 @@
+"""``python -m maxsight.cli``, the same as ``maxsight``."""
+
 from maxsight.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

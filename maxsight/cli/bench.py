@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table
+from maxsight.output import JsonOption, QuietOption, console, print_json, print_table
 
 
 def bench(
@@ -30,6 +30,7 @@ def bench(
     """
     from maxsight import settings
     from maxsight.benchmarks import registry, rows
+    from maxsight.benchmarks.command import show
 
     if name is None:
         listed = {key: question for key, (_, question) in registry.BENCHMARKS.items()}
@@ -47,18 +48,4 @@ def bench(
     if json:
         print_json({"benchmark": name, "rows": measured})
         return
-    print_table(
-        ["case", "contender", "metric", "median", "20–80 %", "unit", "n"],
-        (
-            [
-                row.case,
-                row.contender,
-                row.metric,
-                f"{row.value:.4g}",
-                "" if row.low is None else f"{row.low:.4g}–{row.high:.4g}",
-                row.unit,
-                row.runs,
-            ]
-            for row in measured
-        ),
-    )
+    show(measured)

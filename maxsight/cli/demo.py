@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table, seconds
 from maxsight.cli.progress import ingest_progress
+from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, seconds
 
 if TYPE_CHECKING:
     from maxsight.demo import Answer
@@ -64,11 +64,10 @@ def demo(
 
 
 def _print_answer(answer: Answer) -> None:
-    if answer.kind == "moment":
-        rows = (
-            [f"{hit.score:.3f}", f"{seconds(hit.start)} – {seconds(hit.end)}", Path(hit.path).name]
-            for hit in answer.hits
-        )
-    else:
-        rows = ([f"{hit.score:.3f}", "", Path(hit.path).name] for hit in answer.hits)
-    print_table(["score", "when", "file"], rows)
+    has_times = any(hit.start is not None for hit in answer.hits)
+    columns = ["score", *(["when"] if has_times else []), "file"]
+    rows = []
+    for hit in answer.hits:
+        when = "" if hit.start is None else f"{seconds(hit.start)} – {seconds(hit.end)}"
+        rows.append([f"{hit.score:.3f}", *([when] if has_times else []), Path(hit.path).name])
+    print_table(columns, rows)

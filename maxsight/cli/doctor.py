@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from maxsight.cli.output import JsonOption, QuietOption, console, print_json
+from maxsight.output import JsonOption, QuietOption, console, print_json
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 

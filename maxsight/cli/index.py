@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maxsight.cli.output import JsonOption, QuietOption, console, print_json, printable
 from maxsight.cli.progress import ingest_progress
 from maxsight.cli.search import DeviceOption, LibraryArgument
+from maxsight.output import JsonOption, QuietOption, console, print_json, printable
 
 if TYPE_CHECKING:
     from maxsight.pipelines.report import IngestReport

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from maxsight.cli.output import (
+from maxsight.cli.search import LibraryArgument
+from maxsight.output import (
     JsonOption,
     QuietOption,
     console,
@@ -17,7 +18,6 @@ from maxsight.cli.output import (
     seconds,
     size,
 )
-from maxsight.cli.search import LibraryArgument
 
 
 def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption = False) -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table, seconds
 from maxsight.cli.search import (
     DeviceOption,
     ImageOption,
@@ -19,6 +18,7 @@ from maxsight.cli.search import (
     describe,
     parse_terms,
 )
+from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, seconds
 
 
 def moments(

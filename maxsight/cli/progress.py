@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from maxsight.cli.output import console, seconds
+from maxsight.output import console, seconds
 
 if TYPE_CHECKING:
     from maxsight.pipelines.report import Progress

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maxsight.cli.output import JsonOption, QuietOption, console, print_json, print_table, seconds
 from maxsight.errors import UsageError
+from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,12 +162,10 @@ def _load_vector(path: Path) -> np.ndarray:
 def _kinds(given: list[str] | None) -> frozenset[Kind] | None:
     if not given:
         return None
-    kinds: set[Kind] = set()
-    for kind in given:
-        if kind != "image" and kind != "video":
-            raise UsageError(f"--kind is image or video, not {kind!r}")
-        kinds.add(kind)
-    return frozenset(kinds)
+    known: dict[str, Kind] = {"image": "image", "video": "video"}
+    if wrong := [kind for kind in given if kind not in known]:
+        raise UsageError(f"--kind is image or video, not {wrong[0]!r}")
+    return frozenset(known[kind] for kind in given)
 
 
 def _print_hits(result: SearchResult) -> None:

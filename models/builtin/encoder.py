@@ -147,6 +147,7 @@ def _fingerprint() -> str:
         "preprocess": asdict(towers.PREPROCESS),
         "prompts": towers.PROMPTS,
         "max_text_tokens": towers.MAX_TEXT_TOKENS,
+        "heads": [heads.TEMPERATURE, heads.LIKELIEST, heads.CENTRING, heads.CONSE_SHARE],
         "revision": _REVISION,
     }
     return hashlib.sha256(b"builtin\n" + json.dumps(identity, sort_keys=True).encode()).hexdigest()

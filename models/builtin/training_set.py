@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from maxsight.models.builtin.image_tower import ImageTower
 from maxsight.models.builtin.rendering import render_all
 from maxsight.models.builtin.towers import PREPROCESS, PROMPTS, SentenceEncoder
 from maxsight.models.preprocess import normalize, resize
+
+_LOG = logging.getLogger("maxsight.train")
 
 _BATCH = 32
 # Five tones of one emoji are near-copies: Noto's lightest, middle and darkest are enough.
@@ -57,6 +60,8 @@ def extract(pictures: Iterable[Picture], tower: ImageTower) -> PictureFeatures:
         pooled.append(features.pooled.float())
         logits.append(features.logits.float())
         squares.clear()
+        if len(pooled) % 32 == 0:
+            _LOG.info("%d pictures encoded", len(kept))
 
     for picture, image in render_all(pictures, PREPROCESS.size):
         kept.append(picture)

@@ -1,15 +1,16 @@
 import time
+from collections.abc import Callable
 
 import pytest
 
 from maxsight.benchmarks.interleave import interleave, ratio, stopwatch
 
 
-def test_every_contender_runs_once_a_round_in_changing_order():
-    calls = []
+def test_every_contender_runs_once_a_round_in_changing_order() -> None:
+    calls: list[tuple[int, str]] = []
 
-    def contender(name):
-        def measure(number):
+    def contender(name: str) -> Callable[[int], float]:
+        def measure(number: int) -> float:
             calls.append((number, name))
             return float(number)
 
@@ -24,11 +25,11 @@ def test_every_contender_runs_once_a_round_in_changing_order():
     assert len({tuple(name for _, name in one) for one in rounds}) > 1
 
 
-def test_a_stopwatch_measures_the_call():
+def test_a_stopwatch_measures_the_call() -> None:
     assert 0.02 <= stopwatch(lambda _: time.sleep(0.02))(0) < 0.5
 
 
-def test_ratios_are_taken_round_by_round():
+def test_ratios_are_taken_round_by_round() -> None:
     # The machine was ten times slower in half of the rounds: both were, so the ratio stays.
     baseline = [1.0, 10.0, 1.0, 10.0, 1.0]
     mine = [2 * seconds for seconds in baseline]

@@ -16,7 +16,7 @@ TRUTH = ([7, 3, 9], [0.9, 0.5, 0.4])
         ([3, 7, 9], [0.9, 0.5, 0.4]),  # the same set; their own scores decide the places
     ],
 )
-def test_equal_answers_pass(found):
+def test_equal_answers_pass(found: tuple[list[int], list[float]]) -> None:
     assert_same_hits("x", found, TRUTH, tolerance=1e-4)
 
 
@@ -30,10 +30,10 @@ def test_equal_answers_pass(found):
         (([7, 3, 3], [0.9, 0.5, 0.4]), "twice"),
     ],
 )
-def test_different_answers_are_refused(found, message):
+def test_different_answers_are_refused(found: tuple[list[int], list[float]], message: str) -> None:
     with pytest.raises(ParityError, match=message):
         assert_same_hits("x", found, TRUTH, tolerance=1e-4)
 
 
-def test_no_hits_equal_no_hits():
+def test_no_hits_equal_no_hits() -> None:
     assert_same_hits("x", ([], []), ([], []), tolerance=1e-4)

@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ from maxsight.errors import BackendError
 VECTORS = np.eye(4, 512, dtype=np.float32)
 
 
-def test_a_peer_that_is_not_installed_says_how_to_install_it(tmp_path):
+def test_a_peer_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=f"benchmarks.peers {tmp_path}"):
         Peer(TOOLS[0], tmp_path, vectors=VECTORS, queries=VECTORS)
 
 
-def test_a_peer_that_fails_leaves_its_last_words_and_no_process(tmp_path):
+def test_a_peer_that_fails_leaves_its_last_words_and_no_process(tmp_path: Path) -> None:
     # This very interpreter stands in for the peer's environment, in which the peer is missing.
     tool = TOOLS[0]
     python = tmp_path / tool.environment / "bin" / "python"

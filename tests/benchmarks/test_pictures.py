@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -6,7 +8,7 @@ from maxsight.benchmarks import pictures
 pytest.importorskip("skimage")
 
 
-def test_photographs_are_large_different_and_made_once(tmp_path):
+def test_photographs_are_large_different_and_made_once(tmp_path: Path) -> None:
     folder = pictures.photographs(tmp_path, 2)
     first, second = sorted(folder.iterdir())
     for path in (first, second):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from maxsight.benchmarks import plots, rows
@@ -15,7 +17,9 @@ ROWS = [
 ]
 
 
-def test_plots_are_drawn_for_the_rows_there_are(tmp_path, capsys):
+def test_plots_are_drawn_for_the_rows_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows.save(ROWS, tmp_path / "results" / "some.csv")
     written = plots.write(tmp_path / "results", tmp_path / "plots")
     assert {path.name for path in written} == {
@@ -30,6 +34,6 @@ def test_plots_are_drawn_for_the_rows_there_are(tmp_path, capsys):
     assert (tmp_path / "again" / "latency.svg").read_bytes() == svg
 
 
-def test_an_empty_folder_says_how_to_fill_it(tmp_path):
+def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="--save"):
         plots.write(tmp_path, tmp_path / "plots")

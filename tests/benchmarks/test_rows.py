@@ -1,5 +1,6 @@
 import csv
 import statistics
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from maxsight.benchmarks import rows
 from maxsight.benchmarks.rows import Row
 
 
-def test_rows_come_back_from_a_file_as_they_were(tmp_path):
+def test_rows_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
     saved = [
         Row("latency", "100k x 512", 'a "quoted", name', "latency", 1.25, "ms", 1.0, 2.0, 30),
         Row("recall", "openmoji, unseen concepts", "maxsight", "recall@10", 0.5),
@@ -19,7 +20,7 @@ def test_rows_come_back_from_a_file_as_they_were(tmp_path):
     assert rows.load(path) == saved
 
 
-def test_saving_again_appends_and_the_later_figure_counts(tmp_path):
+def test_saving_again_appends_and_the_later_figure_counts(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     first = Row("latency", "1k x 512", "maxsight", "latency", 3.0, "ms")
     other = Row("latency", "1k x 512", "faiss flat", "latency", 1.0, "ms")
@@ -40,7 +41,7 @@ def test_saving_again_appends_and_the_later_figure_counts(tmp_path):
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=40))
-def test_a_fifth_of_the_values_lies_below_and_above_the_spread(values):
+def test_a_fifth_of_the_values_lies_below_and_above_the_spread(values: list[float]) -> None:
     low, median, high = rows.spread(values)
     slack = 1 + 1e-4  # five figures
     assert median == pytest.approx(statistics.median(values), rel=1e-4)
@@ -50,6 +51,6 @@ def test_a_fifth_of_the_values_lies_below_and_above_the_spread(values):
     assert sum(value > high * slack for value in values) <= len(values) / 5
 
 
-def test_seconds_become_milliseconds():
+def test_seconds_become_milliseconds() -> None:
     row = rows.timed([0.001, 0.002, 0.003], benchmark="b", case="c", contender="d")
     assert (row.low, row.value, row.high, row.unit, row.runs) == (1.0, 2.0, 3.0, "ms", 3)

@@ -1,12 +1,15 @@
+from contextlib import AbstractContextManager
+
 import numpy as np
 import pytest
 
 from maxsight.benchmarks import search_latency
 from maxsight.benchmarks.parity import ParityError
 from maxsight.benchmarks.vectors import Cloud, cloud
+from maxsight.library import Library
 
 
-def test_rows_of_every_contender_in_this_process():
+def test_rows_of_every_contender_in_this_process() -> None:
     rows = search_latency.measure(cloud(400, 48, queries=4), rounds=3)
     latencies = {row.contender: row for row in rows if row.metric == "latency"}
     assert set(latencies) == {
@@ -24,7 +27,7 @@ def test_rows_of_every_contender_in_this_process():
     }
 
 
-def test_the_synthetic_library_answers_as_a_matrix_product_does():
+def test_the_synthetic_library_answers_as_a_matrix_product_does() -> None:
     made = cloud(300, 32, queries=3)
     with search_latency.synthetic_library(made) as library:
         for number, query in enumerate(made.queries):
@@ -35,12 +38,14 @@ def test_the_synthetic_library_answers_as_a_matrix_product_does():
             np.testing.assert_allclose([hit.score for hit in hits], scores[best], atol=1e-5)
 
 
-def test_nothing_is_timed_when_a_library_holds_other_vectors(monkeypatch):
+def test_nothing_is_timed_when_a_library_holds_other_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # One picture in the library is another than FAISS holds: the only one that is right.
     made = cloud(300, 32, queries=3)
     original = search_latency.synthetic_library
 
-    def damaged(vectors):
+    def damaged(vectors: Cloud) -> AbstractContextManager[Library]:
         wrong = vectors.vectors.copy()
         wrong[np.argmax(wrong @ vectors.queries[1])] *= -1
         return original(Cloud(wrong, vectors.queries))
@@ -50,6 +55,6 @@ def test_nothing_is_timed_when_a_library_holds_other_vectors(monkeypatch):
         search_latency.measure(made, rounds=3)
 
 
-def test_peers_are_left_out_aloud(capsys):
+def test_peers_are_left_out_aloud(capsys: pytest.CaptureFixture[str]) -> None:
     search_latency.measure(cloud(50, 16, queries=2), rounds=1)
     assert "left out at 50 x 16: rclip: no --peers directory" in capsys.readouterr().err

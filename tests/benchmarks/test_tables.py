@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from maxsight.benchmarks import rows, tables
@@ -5,7 +7,7 @@ from maxsight.benchmarks.rows import Row
 from maxsight.errors import DatasetError
 
 
-def test_figures_are_written_between_the_comments(tmp_path):
+def test_figures_are_written_between_the_comments(tmp_path: Path) -> None:
     rows.save(
         [Row("b", "1k", "maxsight", "latency", 1.2345, "ms", 1.0, 1234.5, 9)], tmp_path / "x.csv"
     )
@@ -21,6 +23,6 @@ def test_figures_are_written_between_the_comments(tmp_path):
         tables.filled(document.replace("x.csv", "y.csv"), tmp_path)
 
 
-def test_the_documentation_says_what_the_results_say():
+def test_the_documentation_says_what_the_results_say() -> None:
     document = tables.DOCUMENT.read_text(encoding="utf-8")
     assert tables.filled(document, tables.RESULTS) == document

@@ -73,12 +73,13 @@ def test_where_and_kind(shell: Shell, library: Path) -> None:
 
 
 def test_a_vector(shell: Shell, library: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=768).astype(np.float32))
+    dim = shell("info", library, "--json").json["info"]["dim"]
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=dim).astype(np.float32))
     assert len(names(shell("search", library, "--vector", tmp_path / "v.npy", "--json"))) == 10
     np.save(tmp_path / "v.npy", np.ones(5))
     wrong = shell("search", library, "--vector", tmp_path / "v.npy")
     assert wrong.code == 2
-    assert "768" in wrong.err
+    assert str(dim) in wrong.err
 
 
 def test_moments(shell: Shell, library: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from maxsight.errors import FilterError, UsageError
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
+from maxsight.models.encoder import Encoder
 from maxsight.pipelines.search import Query, SearchResult, Term, search
 from maxsight.pipelines.text_cache import TextCache
 
@@ -62,7 +63,7 @@ def cache(tmp_path: Path) -> Iterator[TextCache]:
     cache.close()
 
 
-def no_encoder() -> None:
+def no_encoder() -> Encoder:
     raise AssertionError("nothing here needs an encoder")
 
 
@@ -73,7 +74,7 @@ def ask(store: Store, cache: TextCache, *terms: Term, **options: object) -> Sear
         query,
         fingerprint="f",
         encoder=no_encoder,
-        cache=cache,  # type: ignore[arg-type]
+        cache=cache,
     )
 
 

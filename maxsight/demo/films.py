@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -74,13 +73,24 @@ def make_films(
                 chosen[caption] = image
         if len(chosen) < shots:
             break
-        moments += _make_film(list(chosen.items()), folder / f"{number:03}.mp4", draw)
+        path = folder / f"{number:03}.mp4"
+        moments += make_film(list(chosen.items()), path, seed=draw.randrange(2**32))
     return moments
 
 
-def _make_film(
-    pictures: Sequence[tuple[str, Image.Image]], path: Path, draw: random.Random
+def make_film(
+    pictures: Sequence[tuple[str, Image.Image]], path: Path, *, seed: int = 0
 ) -> list[KnownMoment]:
+    """Write one film of the given pictures, in their order.
+
+    Args:
+        pictures: caption and RGB image.
+        path: of the film; H.264 in whatever container its suffix names.
+        seed: of the shots' lengths, the camera's moves and the choice of cuts and cross-fades.
+    """
+    import av
+
+    draw = random.Random(seed)
     lengths = [draw.randrange(2 * FRAME_RATE, 6 * FRAME_RATE) for _ in pictures]
     faded = [number > 0 and draw.random() < _FADE_SHARE for number in range(len(pictures))]
     with av.open(str(path), "w") as container:

@@ -1,4 +1,4 @@
-"""What every verb prints, and how: tables for people, JSON for programs, errors for both."""
+"""What is printed, and how: tables for people, JSON for programs, errors for both."""
 
 from __future__ import annotations
 
