@@ -183,7 +183,7 @@ class Library:
         Args:
             text: what to find; beside ``image``, what to change about it.
             image: path of a reference picture; it is left out of the answer itself.
-            minus: what there should be less of.
+            minus: what there should be less of; each counts half. :meth:`query` takes weights.
             vector: (D,) in the library's space.
             k: how many files at most.
             where: SQL over the item columns, say ``"width > 1000"``.
@@ -374,6 +374,7 @@ def _terms(
     minus: str | Sequence[str] = (),
     vector: np.ndarray | None = None,
 ) -> tuple[Term, ...]:
+    from maxsight.models.compose import MINUS_WEIGHT
     from maxsight.pipelines.search import Term
 
     terms = []
@@ -384,7 +385,7 @@ def _terms(
     if vector is not None:
         terms.append(Term(vector=vector))
     unwanted = [minus] if isinstance(minus, str) else minus
-    terms += [Term(text=word, weight=-1.0) for word in unwanted]
+    terms += [Term(text=word, weight=-MINUS_WEIGHT) for word in unwanted]
     if not terms:
         raise UsageError("an empty query: give a text, an image or a vector")
     return tuple(terms)

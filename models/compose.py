@@ -16,6 +16,11 @@ from maxsight.errors import UsageError
 # (models/builtin/MODEL_CARD.md; benchmarks/composed_triplets.py measures the test split).
 TEXT_WEIGHT = 1.2
 
+# What a minus counts that names no weight. Texts about alike things lie close: taken off whole, "a
+# musical instrument" less "a guitar" points at nothing, taken off by half at violins (ten pairs of
+# words on the demo's pictures, weights .25, .5 and 1; there is no benchmark of it yet).
+MINUS_WEIGHT = 0.5
+
 
 def mix(
     vectors: np.ndarray,

@@ -193,7 +193,7 @@ def _encode_reference(
         raise MediaError(f"{path}: {error}") from None
     import torch
 
-    vectors = model.encode_images(torch.from_numpy(pixels)[None]).vectors
+    vectors = model.encode_images(torch.tensor(pixels)[None]).vectors
     return vectors[0].cpu().numpy(), items
 
 

@@ -65,7 +65,8 @@ def search(
 ) -> None:
     """Find pictures and films by words, by a picture, or by a picture plus a change in words.
 
-    A weight after `^` makes an ingredient matter more or less: `--image bus.jpg^1.5`.
+    A weight after `^` makes an ingredient matter more or less: `--image bus.jpg^1.5`. Without
+    one, a minus counts half.
 
     Example: `maxsight search photos.maxsight "at night" --image bus.jpg --minus people`
     """
@@ -108,20 +109,21 @@ def parse_terms(
     vector: Path | None = None,
 ) -> tuple[Term, ...]:
     """The query's ingredients as typed, weights split off."""
+    from maxsight.models.compose import MINUS_WEIGHT
     from maxsight.pipelines.search import Term
 
     terms = []
     for given in image or ():
         # A file may really be called "a^2": what exists is taken as it stands.
-        path, weight = (given, 1.0) if Path(given).exists() else _split_weight(given)
+        path, weight = (given, 1.0) if Path(given).exists() else _split_weight(given, 1.0)
         terms.append(Term(image=Path(path).expanduser(), weight=weight))
     if text is not None:
         terms.append(Term(text=text))
     for given in plus or ():
-        phrase, weight = _split_weight(given)
+        phrase, weight = _split_weight(given, 1.0)
         terms.append(Term(text=phrase, weight=weight))
     for given in minus or ():
-        phrase, weight = _split_weight(given)
+        phrase, weight = _split_weight(given, MINUS_WEIGHT)
         terms.append(Term(text=phrase, weight=-weight))
     if vector is not None:
         terms.append(Term(vector=_load_vector(vector)))
@@ -145,9 +147,9 @@ def describe(terms: tuple[Term, ...]) -> dict[str, object]:
     return {"terms": described}
 
 
-def _split_weight(given: str) -> tuple[str, float]:
+def _split_weight(given: str, default: float) -> tuple[str, float]:
     match = re.fullmatch(r"(.*)\^(\d*\.?\d+)", given, re.DOTALL)
-    return (match[1], float(match[2])) if match else (given, 1.0)
+    return (match[1], float(match[2])) if match else (given, default)
 
 
 def _load_vector(path: Path) -> np.ndarray:

@@ -55,7 +55,7 @@ TOKENIZER = WeightFile(
 HEADS = WeightFile(
     module="maxsight.models.builtin",
     path="heads.safetensors",
-    sha256="0194faefec1fed88ef9a5b4dc889bf80124b90773a41fac8c78cd2e9320a0f0e",
+    sha256="90ee04b16f6680576b42e4668dd685b77a4b2b15d2ea7821c1a2513030fe7c36",
     requirement="maxsight",
 )
 TOWERS = (IMAGE_TOWER, TEXT_TOWER, TOKENIZER)

@@ -1,0 +1,104 @@
+"""The face: what ``maxsight.open`` gives, with the built-in encoder and a few real pictures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import maxsight
+from maxsight.errors import EncoderMismatch, LibraryNotFound, UsageError
+
+PICTURES = Path(maxsight.__file__).parent / "demo" / "pictures"
+NAMES = ("coffee.jpg", "bus.webp", "red-apple.webp", "green-apple.webp", "chelsea.jpg")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "pictures").mkdir()
+    for name in NAMES:
+        shutil.copy(PICTURES / name, folder / "pictures")
+    with maxsight.open(folder / "l.maxsight") as library:
+        report = library.add([folder / "pictures"], tokens=True)
+    assert (report.added, report.failed) == (5, 0)
+    return folder
+
+
+@pytest.fixture
+def library(folder: Path) -> maxsight.Library:
+    return maxsight.open(folder / "l.maxsight")
+
+
+def names(hits: list[maxsight.Hit]) -> list[str]:
+    return [Path(hit.path).name for hit in hits]
+
+
+def test_text_picture_and_change(folder: Path, library: maxsight.Library) -> None:
+    with library:
+        assert names(library.search("a cup of coffee", k=1)) == ["coffee.jpg"]
+        red = folder / "pictures" / "red-apple.webp"
+        assert names(library.search(image=red, k=1)) == ["green-apple.webp"]
+        assert names(library.search("green", image=red, k=1)) == ["green-apple.webp"]
+        unlike = library.search("an apple", minus="green", k=2)
+        assert names(unlike)[0] == "red-apple.webp"
+
+
+def test_a_picture_outside_the_library(tmp_path: Path, library: maxsight.Library) -> None:
+    from PIL import Image
+
+    with Image.open(PICTURES / "coffee.jpg") as picture:
+        picture.rotate(3, fillcolor="white").save(tmp_path / "turned.png")
+    with library:
+        found = library.search(image=tmp_path / "turned.png", k=5)
+    assert names(found)[0] == "coffee.jpg"
+    assert len(found) == 5
+
+
+def test_it_can_be_used_again_after_close(library: maxsight.Library) -> None:
+    first = library.search("a bus", k=3)
+    library.close()
+    assert library.search("a bus", k=3) == first
+    library.close()
+
+
+def test_tokens_are_stored_when_asked_for(library: maxsight.Library) -> None:
+    from maxsight.index.store import Store
+
+    with library:
+        assert library.info().token_dim == library.encoder.token_dim
+    with Store.open(library.path) as store:
+        table = store.snapshot().tokens([0, 1])
+    assert table.tokens.shape == (2 * 49, library.encoder.token_dim)
+
+
+def test_what_one_library_adds_another_sees(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "l.maxsight"
+    with maxsight.open(path) as writer, maxsight.open(path) as reader:
+        writer.add([folder / "pictures" / "bus.webp"])
+        assert names(reader.search("a bus")) == ["bus.webp"]
+        writer.add([folder / "pictures" / "coffee.jpg"])
+        assert set(names(reader.search("a bus"))) == {"bus.webp", "coffee.jpg"}
+        assert writer.remove([folder / "pictures"]) == 2
+        assert reader.search("a bus") == []
+        assert reader.info().images == 0
+
+
+def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
+    with maxsight.open(tmp_path / "none.maxsight") as library:
+        with pytest.raises(LibraryNotFound, match="maxsight index"):
+            library.search("a bus")
+        with pytest.raises(LibraryNotFound):
+            library.remove([tmp_path])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_encoder_is_refused(folder: Path) -> None:
+    with pytest.raises(EncoderMismatch, match="builtin"):
+        maxsight.open(folder / "l.maxsight", encoder="open_clip:ViT-B-32/openai")
+
+
+def test_an_empty_query(library: maxsight.Library) -> None:
+    with library, pytest.raises(UsageError, match="empty query"):
+        library.search()
