@@ -53,7 +53,7 @@ def write_sheet(path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Ter
     Raises:
         UsageError: the page cannot be written there.
     """
-    heading = ", ".join(_term_words(term) for term in terms)
+    heading = ", ".join(("−" if t.weight < 0 else "") + _term_words(t) for t in terms)
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -75,19 +75,18 @@ def clock(seconds: float) -> str:
 
 
 def _term_words(term: Term) -> str:
-    sign = "minus " if term.weight < 0 else ""
     if term.text is not None:
-        return sign + term.text
-    return sign + (term.image.name if term.image is not None else "a vector")
+        return term.text
+    return term.image.name if term.image is not None else "a vector"
 
 
 def _term_card(term: Term) -> str:
     sign = "−" if term.weight < 0 else "+"
     weight = "" if abs(term.weight) == 1 else f" ×{abs(term.weight):g}"
+    words = escape(_printable(_term_words(term)), quote=True)
     if term.image is None:
-        return f'<span class="term">{sign} {escape(_term_words(term))}{weight}</span>'
-    name = escape(_printable(term.image.name), quote=True)
-    return f'<figure class="term">{_thumbnail(str(term.image), None, name)}</figure>{weight}'
+        return f'<span class="term">{sign} {words}{weight}</span>'
+    return f'<figure class="term">{_thumbnail(str(term.image), None, words)}</figure>{weight}'
 
 
 def _card(hit: Hit | Moment) -> str:

@@ -24,6 +24,7 @@ DIM = text_tower.WIDTH
 HIDDEN = 1_536  # three perceptrons of 512, trained apart and joined
 # Chosen on the validation split (MODEL_CARD.md).
 TEMPERATURE, LIKELIEST, CENTRING = 2.0, 100, 0.7
+# Set with the test rows in sight; the card says what validation thought of it.
 CONSE_SHARE = 0.4
 
 
