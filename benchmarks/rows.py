@@ -66,11 +66,12 @@ def timed(
     return Row(benchmark, case, contender, metric, median, "ms", low, high, len(seconds))
 
 
-def circumstances(path: Path) -> Circumstances:
-    """Those of the last row of a CSV file that :func:`save` wrote."""
+def circumstances(path: Path) -> list[Circumstances]:
+    """Those of all rows of a CSV file that :func:`save` wrote, each once, in their order."""
+    fields = [field.name for field in dataclasses.fields(Circumstances)]
     with path.open(newline="", encoding="utf-8") as file:
-        *_, last = csv.DictReader(file)
-    return Circumstances(last["device"], last["load"], last["versions"], last["when"])
+        found = [tuple(record[name] for name in fields) for record in csv.DictReader(file)]
+    return [Circumstances(*values) for values in dict.fromkeys(found)]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

@@ -43,11 +43,11 @@ def table(path: Path) -> str:
         value = f"{figure(row.value)} {row.unit}".strip()
         cells = (row.case, row.contender, row.metric, value, spread, str(row.runs))
         lines.append("| " + " | ".join(cells) + " |")
-    where = row_files.circumstances(path)
-    return (
-        "\n".join(lines)
-        + f"\n\n{where.device}; load {where.load}; {where.versions}; {where.when}.\n"
-    )
+    measured = [
+        f"{run.device}; load {run.load}; {run.versions}; {run.when}.\n"
+        for run in row_files.circumstances(path)
+    ]
+    return "\n".join([*lines, "", *measured])
 
 
 def figure(value: float) -> str:

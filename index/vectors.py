@@ -27,6 +27,8 @@ BLOCK_ROWS = 8192
 GEMM_QUERIES = 128
 # A scan looks at every row's bit; gathering the allowed rows first wins below this share of them.
 GATHER_SHARE = 0.1
+# Below this many multiplications a search stays on the core that asked: about 2 ms.
+SMALL_SEARCH = 16_000_000
 # Bounds the candidates held at once for a batch of queries (16 bytes each).
 CANDIDATES = 4_000_000
 
@@ -97,7 +99,11 @@ class ExactIndex:
         rows = np.asarray(rows, dtype=np.int64)
         starts = range(0, len(rows), BLOCK_ROWS)
         chunks = [rows[start : start + BLOCK_ROWS] for start in starts]
-        parts = _spread(lambda chunk: _inner(self.vectors(chunk), query), chunks)
+        parts = _spread(
+            lambda chunk: _inner(self.vectors(chunk), query),
+            chunks,
+            products=len(rows) * self.dim,
+        )
         return np.concatenate([*parts, np.empty(0, dtype=np.float32)])
 
     def search(
@@ -186,6 +192,7 @@ class ExactIndex:
         found = _spread(
             lambda block: self._search_block(block, queries, fetch, allowed),
             range(len(self._blocks)),
+            products=len(queries) * available * self.dim,
         )
         scores = np.concatenate([scores for scores, _ in found], axis=1)
         rows = np.concatenate([rows for _, rows in found], axis=1)
@@ -266,16 +273,26 @@ def _unpack(vectors: npt.NDArray[np.float16]) -> Floats:
     return unpacked
 
 
-def _spread(work: Callable[[_T], _R], parts: Iterable[_T]) -> list[_R]:
+def _spread(work: Callable[[_T], _R], parts: Iterable[_T], *, products: float) -> list[_R]:
+    """``work`` on each part, each by one core; ``products`` is the work of all in multiplications.
+
+    Waking another core takes longer than a small search does, and FAISS's own threads wait for
+    each other even where there is nothing to share: on a busy machine for tens of milliseconds.
+    """
     parts = list(parts)
-    threads = _threads()
-    if threads == 1 or len(parts) == 1:
+    faiss = faiss_build.load()
+    threads = int(faiss.omp_get_max_threads())
+    if products > SMALL_SEARCH and len(parts) > 1 and _cores(threads) > 1:
+        return list(_pool(os.getpid(), _cores(threads)).map(work, parts))
+    faiss.omp_set_num_threads(1)  # of the calling thread only
+    try:
         return [work(part) for part in parts]
-    return list(_pool(os.getpid(), threads).map(work, parts))
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
-def _threads() -> int:
-    return min(int(faiss_build.load().omp_get_max_threads()), len(os.sched_getaffinity(0)))
+def _cores(threads: int) -> int:
+    return min(threads, len(os.sched_getaffinity(0)))
 
 
 @functools.lru_cache(maxsize=1)
