@@ -67,13 +67,17 @@ def run(
 
     Args:
         data: folder for fetched and rendered material.
-        count: drawings of 256 to 1,024 pixels, in JPEG, PNG and WebP.
+        count: drawings as large as the encoder reads them, and as many of 256 to 1,024 pixels, in
+            JPEG, PNG and WebP.
         photographs: JPEG photographs of 12 megapixels; 0 leaves them out.
         rounds: how often each is indexed, into a new library every time.
         encoder: its URI.
     """
     loaded = load(encoder)
-    rows = _measure(f"{count:,} drawings", pictures.drawings(data, count), loaded, rounds)
+    side = loaded.preprocess.size
+    small = pictures.drawings(data, count, side=side)
+    rows = _measure(f"{count:,} drawings of {side} pixels", small, loaded, rounds)
+    rows += _measure(f"{count:,} drawings", pictures.drawings(data, count), loaded, rounds)
     if photographs:
         folder = pictures.photographs(data, photographs)
         rows += _measure(f"{photographs} photographs of 12 MP", folder, loaded, rounds)

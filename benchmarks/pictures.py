@@ -30,15 +30,16 @@ _CLIPART_SHARE = 0.2  # rendering a page of clip art takes ten times an emoji's 
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina")
 
 
-def drawings(data: Path, count: int) -> Path:
+def drawings(data: Path, count: int, *, side: int | None = None) -> Path:
     """The folder of ``count`` drawings, 25 MB a thousand; rendered first if needed.
 
-    Sizes from 256 to 1,024 pixels; half JPEG, a quarter PNG, a quarter WebP; no two files have
-    the same bytes; up to a hundred in a folder.
+    Sizes from 256 to 1,024 pixels, or all of one size; half JPEG, a quarter PNG, a quarter WebP;
+    no two files have the same bytes; up to a hundred in a folder.
 
     Args:
         data: folder for fetched and rendered material.
         count: how many.
+        side: of all of them, in pixels.
 
     Raises:
         DatasetError: the packages cannot be fetched, or hold fewer pictures.
@@ -61,10 +62,10 @@ def drawings(data: Path, count: int) -> Path:
         for picture in queue:
             if len(seen) == count:
                 return
-            side = draw.choices(_SIDES, _SHARES)[0]
+            pixels = side or draw.choices(_SIDES, _SHARES)[0]
             suffix = draw.choice(_FORMATS)
             try:
-                image = corpus.render(picture, side)
+                image = corpus.render(picture, pixels)
             except ValueError as error:
                 _LOG.info("left out %s/%s: %s", picture.style, picture.key, error)
                 continue
@@ -79,7 +80,8 @@ def drawings(data: Path, count: int) -> Path:
         if len(seen) < count:
             raise DatasetError(f"the packages gave {len(seen)} different drawings, not {count}")
 
-    return _made_once(data / f"drawings-{count}", fill)
+    name = f"drawings-{count}" if side is None else f"drawings-{count}-{side}px"
+    return _made_once(data / name, fill)
 
 
 def photographs(data: Path, count: int) -> Path:
