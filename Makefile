@@ -33,7 +33,7 @@ check: $(VENV)/.dev ## Lint, formatting, types, environment.yml, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_environment.py
-	$(BIN)/typer maxsight.cli utils docs --name maxsight | diff -u docs/cli.md - \
+	$(BIN)/typer maxsight.cli utils docs --name maxsight | diff -uB docs/cli.md - \
 		|| { echo "docs/cli.md is not what the program says: make docs"; exit 1; }
 
 .PHONY: test
