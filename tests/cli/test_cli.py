@@ -133,7 +133,7 @@ def test_files_that_cannot_be_read_are_listed(shell: Shell, tmp_path: Path) -> N
         (("index", "LIBRARY", ".", "--encoder", "open_clip:ViT-B-32/openai"), 3, "builtin"),
         (("index", "new.maxsight", ".", "--encoder", "nonsense"), 2, "builtin"),
         (("bench", "nonsense"), 2, "builtin-recall"),
-        (("search", "LIBRARY", "cat", "--device", "abacus"), 2, "abacus"),
+        (("search", "LIBRARY", "never asked before", "--device", "abacus"), 2, "abacus"),
     ],
 )
 def test_mistakes_say_what_to_do(
@@ -154,8 +154,13 @@ def test_errors_are_json_too(shell: Shell) -> None:
 
 def test_ctrl_c_keeps_what_was_done(shell: Shell, tmp_path: Path) -> None:
     own = tmp_path / "own.maxsight"
+    # Tests that run in the background have inherited a shell's order to ignore Ctrl-C.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from maxsight.cli import main; main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "maxsight.cli", "index", str(own), str(PICTURES)],
+        [sys.executable, "-c", program, "index", str(own), str(PICTURES)],
         cwd=shell.folder,
         env=shell.environment,
         stdout=subprocess.PIPE,

@@ -383,7 +383,9 @@ def test_nothing_heavy_is_loaded_when_nothing_changed(world: World) -> None:
 
 # A run that commits often and encodes slowly, so that there is something to interrupt.
 PROGRAM = """
-import json, sys, time
+import json, signal, sys, time
+# Tests that run in the background have inherited a shell's order to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dataclasses import asdict
 import torch
 from maxsight.index.store import Store

@@ -1,5 +1,6 @@
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,20 +49,24 @@ def test_no_place_for_it_never_stops_a_search(tmp_path: Path) -> None:
     assert cache.get("f", ["cat"]) == {}
 
 
-def _put_many(path: Path, start: int) -> None:
-    cache = TextCache(path)
-    for number in range(start, start + 50):
-        cache.put("f", {f"text {number}": np.full(4, number)})
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from maxsight.pipelines.text_cache import TextCache
+cache = TextCache(Path(sys.argv[1]))
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 50):
+    cache.put("f", {f"text {number}": np.full(4, number)})
+"""
 
 
 def test_processes_share_it(tmp_path: Path) -> None:
     path = tmp_path / "c.sqlite"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_put_many, args=(path, start)) for start in (0, 50, 100)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(start)])
+        for start in (0, 50, 100)
+    ]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
     assert len(TextCache(path).get("f", [f"text {n}" for n in range(150)])) == 150
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
