@@ -88,6 +88,15 @@ def state_of(path: str, status: os.stat_result) -> FileState:
     return FileState(path=path, bytes=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
+def most_bytes(max_pixels: int) -> int:
+    """How large a picture file may be where pictures may have ``max_pixels``.
+
+    Eight bytes a pixel are the most an uncompressed picture takes (16 bits, with transparency);
+    a file up to 128 MiB is read in any case, since its pixels may be few and its notes many.
+    """
+    return max(8 * max_pixels, 1 << 27)
+
+
 def read_whole(path: str, *, max_bytes: int) -> tuple[bytes, FileState]:
     """Read a file in one piece.
 

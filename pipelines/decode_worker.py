@@ -20,7 +20,14 @@ from PIL import Image
 from maxsight.errors import BackendError, MediaError
 from maxsight.models.preprocess import resize
 from maxsight.pipelines import messages
-from maxsight.pipelines.content import CHANGED_MEANWHILE, NotNow, digest, hash_file, read_whole
+from maxsight.pipelines.content import (
+    CHANGED_MEANWHILE,
+    NotNow,
+    digest,
+    hash_file,
+    most_bytes,
+    read_whole,
+)
 from maxsight.pipelines.formats import picture_format
 from maxsight.pipelines.messages import Alive, Finished, Frames, Job, Message, Order, Refused
 from maxsight.pipelines.pictures import decode_picture
@@ -28,9 +35,6 @@ from maxsight.pipelines.pictures import decode_picture
 # Frames of a film go out in groups this large, or when the last message is this long ago.
 _FRAMES = 8
 _SIGN_OF_LIFE_S = 2.0
-
-# A file up to this size is read whatever the limit on pixels: they may be few, its notes many.
-_SMALL_FILE_BYTES = 1 << 27
 
 _PR_SET_PDEATHSIG = 1
 
@@ -66,9 +70,7 @@ class Decoder:
             return False  # reading it as a picture will say why
 
     def _picture(self, job: Job) -> None:
-        # Eight bytes a pixel: the most an uncompressed picture takes (16 bits, with transparency).
-        limit = max(8 * self._order.max_pixels, _SMALL_FILE_BYTES)
-        data, state = read_whole(job.path, max_bytes=limit)
+        data, state = read_whole(job.path, max_bytes=most_bytes(self._order.max_pixels))
         content_hash = digest(data)
         pixels, upright = decode_picture(
             data, self._order.preprocess, max_pixels=self._order.max_pixels

@@ -181,7 +181,7 @@ def _encode_reference(
     from maxsight.pipelines import content, pictures
 
     try:
-        data, _ = content.read_whole(str(path), max_bytes=8 * settings.max_pixels())
+        data, _ = content.read_whole(str(path), max_bytes=content.most_bytes(settings.max_pixels()))
         items = snapshot.find_items(content_hash=content.digest(data))
         if items:
             return snapshot.item_vectors(items[0])[0], items
