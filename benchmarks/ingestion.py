@@ -1,10 +1,12 @@
 """How many pictures a second are indexed, against the encoder alone?
 
-The encoder alone encodes pixels that are decoded and in memory, in batches of the same size, in
-the same process, before and after each run of ingestion; the mean of both is what it is held to.
-Where the device is the processor, decoding and encoding share its cores, so beside the rates stand
-the processor seconds a picture costs: they say how much work there is besides the encoder's, and
-another program on the machine changes them little.
+The encoder alone encodes pixels that are decoded and in memory, in the same process, before and
+after each run of ingestion; the mean of both is what ingestion is held to. It is called in two
+ways: with batches of 32, one after the other, as programs call an encoder, and in lanes, as
+ingestion does on its own (``maxsight.pipelines.encode``). Where the device is the processor,
+decoding and encoding share its cores, so beside the rates stand the processor seconds a picture
+costs: they say how much work there is besides the encoder's, and another program on the machine
+changes them little.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +29,7 @@ from maxsight.benchmarks import pictures
 from maxsight.benchmarks.command import command
 from maxsight.benchmarks.rows import Row, spread
 from maxsight.models.encoder import load
+from maxsight.pipelines.encode import BatchEncoder
 from maxsight.pipelines.pictures import decode_picture
 
 if TYPE_CHECKING:
@@ -88,16 +92,32 @@ def _measure(case: str, folder: Path, encoder: Encoder, rounds: int) -> list[Row
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     pixels = _pixels(files[:_ALONE], encoder)
     pixels = pixels[np.arange(_ALONE) % len(pixels)]
-    _alone(encoder, pixels[: 2 * _BATCH])  # the first batches choose kernels and fill caches
-    alone, indexed, reports = [_alone(encoder, pixels)], [], []
+    alone: dict[str, list[Cost]] = {name: [] for name in _WAYS}
+
+    def encode_alone() -> None:
+        for name, way in _WAYS.items():
+            alone[name].append(_cost(partial(way, encoder, pixels), len(pixels)))
+
+    for way in _WAYS.values():  # the first batches choose kernels and fill caches
+        way(encoder, pixels[: 2 * _BATCH])
+    encode_alone()
+    indexed, reports = [], []
     for _ in range(rounds):
         cost, report = _ingest(folder, encoder, expect=len(files))
         indexed.append(cost)
         reports.append(report)
-        alone.append(_alone(encoder, pixels))
-    beside = [(before.rate + after.rate) / 2 for before, after in pairwise(alone)]
-    rows = [
-        _row(case, "encoder alone", "rate", [cost.rate for cost in alone], "images/s"),
+        encode_alone()
+    rows = []
+    for name, costs in alone.items():
+        beside = [(before.rate + after.rate) / 2 for before, after in pairwise(costs)]
+        shares = [report.units_per_second / rate for report, rate in zip(reports, beside)]
+        milliseconds = [cost.processor_ms for cost in costs]
+        rows += [
+            _row(case, name, "rate", [cost.rate for cost in costs], "images/s"),
+            _row(case, name, "processor time a picture", milliseconds, "ms"),
+            _row(case, "ingestion", f"rate / {name}", shares, "x"),
+        ]
+    rows += [
         _row(case, "ingestion", "rate", [r.units_per_second for r in reports], "images/s"),
         _row(
             case,
@@ -105,20 +125,6 @@ def _measure(case: str, folder: Path, encoder: Encoder, rounds: int) -> list[Row
             "rate",
             [cost.rate for cost in indexed],
             "images/s",
-        ),
-        _row(
-            case,
-            "ingestion",
-            "rate / encoder alone",
-            [r.units_per_second / rate for r, rate in zip(reports, beside)],
-            "x",
-        ),
-        _row(
-            case,
-            "encoder alone",
-            "processor time a picture",
-            [cost.processor_ms for cost in alone],
-            "ms",
         ),
         _row(
             case,
@@ -159,18 +165,28 @@ def _pixels(files: list[Path], encoder: Encoder) -> np.ndarray:
     )
 
 
-def _alone(encoder: Encoder, pixels: np.ndarray) -> Cost:
+def _in_batches(encoder: Encoder, pixels: np.ndarray) -> None:
     import torch
 
-    def encode() -> None:
-        with torch.inference_mode():
-            for start in range(0, len(pixels), _BATCH):
-                # Back on the host, as ingestion needs them: this also waits for the device.
-                encoder.encode_images(
-                    torch.from_numpy(pixels[start : start + _BATCH])
-                ).vectors.cpu()
+    with torch.inference_mode():
+        for start in range(0, len(pixels), _BATCH):
+            # Back on the host, as ingestion needs them: this also waits for the device.
+            encoder.encode_images(torch.from_numpy(pixels[start : start + _BATCH])).vectors.cpu()
 
-    return _cost(encode, len(pixels))
+
+def _in_lanes(encoder: Encoder, pixels: np.ndarray) -> None:
+    with BatchEncoder[int](encoder, batch_size=None, tokens=False) as batches:
+        for number, picture in enumerate(pixels):
+            for _ in batches.add(number, picture[None]):
+                pass
+        for _ in batches.flush():
+            pass
+
+
+_WAYS: dict[str, Callable[[Encoder, np.ndarray], None]] = {
+    "encoder alone, batches of 32": _in_batches,
+    "encoder alone, in lanes": _in_lanes,
+}
 
 
 def _ingest(folder: Path, encoder: Encoder, *, expect: int) -> tuple[Cost, IngestReport]:
@@ -184,7 +200,7 @@ def _ingest(folder: Path, encoder: Encoder, *, expect: int) -> tuple[Cost, Inges
         path = Path(scratch) / "ingestion.maxsight"
         with maxsight.open(path, encoder=encoder.uri) as library:
             _ = library.encoder  # loaded now: it is a cost of start-up, not of pictures
-            cost = _cost(lambda: reports.append(library.add([folder], batch_size=_BATCH)), expect)
+            cost = _cost(lambda: reports.append(library.add([folder])), expect)
             stored = library.info().images
     (report,) = reports
     if not report.added == report.units == stored == expect:

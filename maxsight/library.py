@@ -130,7 +130,8 @@ class Library:
         Args:
             paths: files, or folders that are searched through.
             fps: frames a second taken from films.
-            batch_size: pictures encoded at once; by default 32, on a GPU 256.
+            batch_size: pictures encoded at once; by default 256 on a GPU, 8 by each core of a
+                processor.
             tokens: also store patch embeddings (only decided when the library is created).
             progress: called a few times a second.
 

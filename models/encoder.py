@@ -55,7 +55,8 @@ class Encoder(Protocol):
         self, images: Sequence[Image] | torch.Tensor, *, tokens: bool = False
     ) -> Embeddings:
         """Encode ``B`` pictures: PIL images of any mode and size, or (B, size, size, 3) uint8
-        pixels that ``maxsight.models.preprocess.resize`` made."""
+        pixels that ``maxsight.models.preprocess.resize`` made. May be called from several threads
+        at once."""
         ...
 
 

@@ -1,13 +1,21 @@
-"""Batches of pixels through an encoder; the device computes while the next one is laid out."""
+"""Batches of pixels through an encoder; the device computes while the next one is laid out.
+
+On the processor several batches are computed at a time, each by one thread. Small batches that stay
+in a core's cache, in threads that never wait for each other, make the built-in encoder 1.2 times as
+fast as one batch of 32 shared by all cores, and leave no core spinning while decoders need it
+(``maxsight bench ingestion``).
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -22,6 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Owner = TypeVar("Owner")
+
+# Pictures in a batch, where nobody says otherwise.
+_CUDA_BATCH = 256
+_CPU_BATCH = 8
+# More lanes than this share threads: each holds a batch's activations in memory.
+_MOST_LANES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,118 +54,165 @@ class EncodedUnits(Generic[Owner]):
 
 @dataclass(eq=False)
 class _Batch(Generic[Owner]):
-    owners: list[tuple[Owner, int]] = field(default_factory=list)
+    owners: list[Owner] = field(default_factory=list)
     blocks: list[np.ndarray] = field(default_factory=list)
-    count: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks))
 
     def add(self, owner: Owner, pixels: np.ndarray) -> None:
-        self.owners.append((owner, len(pixels)))
+        self.owners.append(owner)
         self.blocks.append(pixels)
-        self.count += len(pixels)
+
+    def pixels(self, *, pinned: bool) -> torch.Tensor:
+        """All of them, (n, size, size, 3) uint8."""
+        import torch
+
+        shape = (len(self), *self.blocks[0].shape[1:])
+        joined = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        np.concatenate(self.blocks, out=joined.numpy())
+        return joined
+
+    def halves(self) -> tuple[_Batch[Owner], _Batch[Owner]]:
+        first, second = _Batch[Owner](), _Batch[Owner]()
+        room = len(self) // 2
+        for owner, block in zip(self.owners, self.blocks):
+            for part, pixels in ((first, block[:room]), (second, block[room:])):
+                if len(pixels):
+                    part.add(owner, pixels)
+            room = max(0, room - len(block))
+        return first, second
 
 
 class BatchEncoder(Generic[Owner]):
-    """Collects pictures of any owners into batches and encodes them.
+    """Collects pictures of any owners into batches and encodes them; a context manager.
 
-    On a CUDA device a batch is copied and computed without waiting, while the next one is decoded
-    and laid out; its result is fetched when the next one is under way.
+    Batches are computed in lanes, a thread each. On the processor there are as many as cores. A
+    CUDA device has two, so that it computes one batch while the next one is laid out and copied.
 
     Args:
         encoder: at work on one device.
-        batch_size: pictures encoded at a time.
+        batch_size: pictures in a batch; None for 256 on a CUDA device and 8 on the processor.
         tokens: whether to keep token embeddings.
 
     Attributes:
-        busy_s: seconds the device has computed.
+        batch_size: pictures in a batch; becomes less if memory runs out.
+        busy_s: seconds the device has computed; on the processor the mean of its lanes.
     """
 
-    def __init__(self, encoder: Encoder, *, batch_size: int, tokens: bool) -> None:
-        self.busy_s = 0.0
-        self._encoder = encoder
-        self._batch_size = batch_size
-        self._tokens = tokens
-        self._filling: _Batch[Owner] = _Batch()
-        self._under_way: deque[tuple[_Batch[Owner], Callable[[], _Outputs]]] = deque()
-
-    def add(self, owner: Owner, pixels: np.ndarray) -> Iterator[EncodedUnits[Owner]]:
-        """Take (n, size, size, 3) uint8 pictures in; yields whatever is encoded by now."""
-        while len(pixels):
-            room = self._batch_size - self._filling.count
-            self._filling.add(owner, pixels[:room])
-            pixels = pixels[room:]
-            if self._filling.count == self._batch_size:
-                yield from self._start()
-                yield from self._fetch(leave=1 if self._is_cuda else 0)
-
-    def flush(self) -> Iterator[EncodedUnits[Owner]]:
-        """Encode what there is, full batch or not, and wait for it."""
-        while self._filling.count:
-            yield from self._start()
-        yield from self._fetch(leave=0)
-
-    @property
-    def _is_cuda(self) -> bool:
-        return self._encoder.device.type == "cuda"
-
-    def _start(self) -> Iterator[EncodedUnits[Owner]]:
+    def __init__(self, encoder: Encoder, *, batch_size: int | None, tokens: bool) -> None:
         import torch
 
-        batch, self._filling = self._filling, _Batch()
-        try:
-            self._under_way.append((batch, self._launch(batch)))
-            return
-        except torch.OutOfMemoryError:
-            if batch.count == 1:
-                raise BackendError(
-                    f"{self._encoder.device} has not enough free memory to encode one picture; "
-                    "close what else runs there, or give --device cpu"
-                ) from None
-        self._batch_size = (batch.count + 1) // 2
-        log.warning(
-            "%s ran out of memory; from here on %d pictures are encoded at a time",
-            self._encoder.device,
-            self._batch_size,
+        self._is_cuda = encoder.device.type == "cuda"
+        self.batch_size = batch_size or (_CUDA_BATCH if self._is_cuda else _CPU_BATCH)
+        self.busy_s = 0.0
+        self._encoder = encoder
+        self._tokens = tokens
+        self._filling: _Batch[Owner] = _Batch()
+        self._under_way: deque[tuple[_Batch[Owner], Future[_Computed]]] = deque()
+        cores = torch.get_num_threads()
+        self._lanes = 2 if self._is_cuda else min(cores, _MOST_LANES)
+        self._threads = ThreadPoolExecutor(
+            self._lanes,
+            thread_name_prefix="encode",
+            # The setting is the thread's own: the caller's stays.
+            initializer=lambda: torch.set_num_threads(max(1, cores // self._lanes)),
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def add(self, owner: Owner, pixels: np.ndarray) -> Iterator[EncodedUnits[Owner]]:
+        """Take (n, size, size, 3) uint8 pictures in; yields whatever is encoded by now, in order.
+
+        Raises:
+            BackendError: the device has not enough memory for one picture.
+        """
+        while len(pixels):
+            room = self.batch_size - len(self._filling)
+            self._filling.add(owner, pixels[:room])
+            pixels = pixels[room:]
+            if len(self._filling) >= self.batch_size:
+                self._start()
+                # One batch more than lanes: no lane waits for this thread.
+                yield from self._fetch(leave=self._lanes)
+
+    def flush(self) -> Iterator[EncodedUnits[Owner]]:
+        """Encode what there is, full batch or not, and wait for it. Raises as ``add``."""
+        if len(self._filling):
+            self._start()
         yield from self._fetch(leave=0)
-        if self._is_cuda:
-            torch.cuda.empty_cache()
-        for (owner, _), block in zip(batch.owners, batch.blocks):
-            yield from self.add(owner, block)
+
+    def _start(self) -> None:
+        batch, self._filling = self._filling, _Batch()
+        self._under_way.append((batch, self._threads.submit(self._encode, batch)))
 
     def _fetch(self, *, leave: int) -> Iterator[EncodedUnits[Owner]]:
         while len(self._under_way) > leave:
-            batch, wait = self._under_way.popleft()
-            outputs = wait()
-            first = 0
-            for owner, count in batch.owners:
-                yield EncodedUnits(owner, *outputs.of(first, first + count))
-                first += count
+            yield from self._units(*self._under_way.popleft())
 
-    def _launch(self, batch: _Batch[Owner]) -> Callable[[], _Outputs]:
-        """Start computing; the returned function waits for the result."""
+    def _units(
+        self, batch: _Batch[Owner], computed: Future[_Computed]
+    ) -> Iterator[EncodedUnits[Owner]]:
         import torch
 
-        shape = (batch.count, *batch.blocks[0].shape[1:])
-        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._is_cuda)
-        np.concatenate(batch.blocks, out=pixels.numpy())
+        try:
+            outputs, seconds = computed.result()
+        except torch.OutOfMemoryError:
+            yield from self._in_halves(batch)
+            return
+        self.busy_s += seconds
+        first = 0
+        for owner, block in zip(batch.owners, batch.blocks):
+            yield EncodedUnits(owner, *outputs.of(first, first + len(block)))
+            first += len(block)
+
+    def _in_halves(self, batch: _Batch[Owner]) -> Iterator[EncodedUnits[Owner]]:
+        import torch
+
+        if len(batch) == 1:
+            raise BackendError(
+                f"{self._encoder.device} has not enough free memory to encode one picture; "
+                "close what else runs there, or give --device cpu"
+            )
+        halves = batch.halves()
+        if len(batch) <= self.batch_size:  # not one from before the size was lowered
+            self.batch_size = len(halves[1])
+            log.warning(
+                "%s ran out of memory; from here on %d pictures are encoded at a time",
+                self._encoder.device,
+                self.batch_size,
+            )
+        if self._is_cuda:
+            torch.cuda.empty_cache()
+        for half in halves:
+            yield from self._units(half, self._threads.submit(self._encode, half))
+
+    def _encode(self, batch: _Batch[Owner]) -> _Computed:
+        """The work of a lane."""
+        import torch
+
+        pixels = batch.pixels(pinned=self._is_cuda)
         if not self._is_cuda:
             began = time.perf_counter()
-            computed = self._compute(pixels)
-            self.busy_s += time.perf_counter() - began
-            return lambda: computed
+            outputs = self._compute(pixels)
+            return outputs, (time.perf_counter() - began) / self._lanes
         with torch.cuda.device(self._encoder.device):
+            # Both lanes share a stream, so the events enclose this batch's work alone.
             begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
             begin.record()
-            on_device = self._compute(pixels.to(self._encoder.device, non_blocking=True))
-            on_host = on_device.to_host()
+            outputs = self._compute(pixels.to(self._encoder.device, non_blocking=True)).to_host()
             end.record()
-
-        def wait() -> _Outputs:
             end.synchronize()
-            self.busy_s += begin.elapsed_time(end) / 1000
-            return on_host
-
-        return wait
+            return outputs, begin.elapsed_time(end) / 1000
 
     def _compute(self, pixels: torch.Tensor) -> _Outputs:
         import torch
@@ -176,7 +237,7 @@ class _Outputs:
     offsets: torch.Tensor | None = None
 
     def to_host(self) -> _Outputs:
-        """Started, not waited for."""
+        """Copies, which need not be complete before the device is."""
         rest = (self.tokens, self.scales, self.sizes, self.offsets)
         return _Outputs(
             self.vectors.to("cpu", non_blocking=True),
@@ -198,6 +259,9 @@ class _Outputs:
             else self.sizes[begin:end].float().cpu().numpy(),
             offsets=offsets - begin,
         )
+
+
+_Computed = tuple[_Outputs, float]  # and the seconds it took
 
 
 def _to_int8(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,7 +32,10 @@ def index(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Pictures encoded at once. [default: 32, on a GPU 256]", min=1),
+        typer.Option(
+            help="Pictures encoded at once. [default: 256 on a GPU, 8 by each core]",
+            min=1,
+        ),
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames a second taken from films.", min=0.01)] = 1.0,
     tokens: Annotated[
