@@ -55,7 +55,7 @@ TOKENIZER = WeightFile(
 HEADS = WeightFile(
     module="maxsight.models.builtin",
     path="heads.safetensors",
-    sha256="90ee04b16f6680576b42e4668dd685b77a4b2b15d2ea7821c1a2513030fe7c36",
+    sha256="94b5b7df16365dd13e0a78ac0ad1bccc95c6de2ad0b6ad5f52b5384920d130ef",
     requirement="maxsight",
 )
 TOWERS = (IMAGE_TOWER, TEXT_TOWER, TOKENIZER)
