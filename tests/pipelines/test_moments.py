@@ -130,8 +130,11 @@ def test_a_plateau_is_found_within_a_frame(
     scores[before : before + length] += height
     vectors = shots([n for n in (before, length, after) if n], seed=seed)
     (seen, *_) = find_moments([film(scores)], k=1, vectors=lambda _: vectors)
-    assert abs(seen.start - before) <= 1
-    assert abs(seen.end - (before + length)) <= 1
+    # Runs of more than 16 frames are tried in steps, so a frame that scores a little lower at an
+    # end may be left out.
+    near = 1 if length <= 16 else 2
+    assert abs(seen.start - before) <= near
+    assert abs(seen.end - (before + length)) <= near
     # The scores alone may lose some frames at the ends that score a little lower.
     (blind, *_) = find_moments([film(scores)], k=1)
     assert abs(blind.start - before) <= max(1, length / 3)
