@@ -42,6 +42,17 @@ def stopwatch(call: Callable[[int], object]) -> Callable[[int], float]:
     return measure
 
 
+def processor_stopwatch(call: Callable[[int], object]) -> Callable[[int], float]:
+    """Like :func:`stopwatch`, in seconds of all the process's threads together."""
+
+    def measure(number: int) -> float:
+        start = time.process_time()
+        call(number)
+        return time.process_time() - start
+
+    return measure
+
+
 def ratio(
     seconds: Sequence[float],
     baseline: Sequence[float],

@@ -33,6 +33,18 @@ BENCHMARKS = {
         "maxsight.benchmarks.search_latency",
         "How long does a warm search take, against FAISS flat and other tools?",
     ),
+    "topk": (
+        "maxsight.benchmarks.similarity_topk",
+        "How many queries a second does exact top-k answer, against FAISS flat and torch?",
+    ),
+    "maxsim": (
+        "maxsight.benchmarks.maxsim_scoring",
+        "How many documents a second does MaxSim score, against the best of the others?",
+    ),
+    "token-merging": (
+        "maxsight.benchmarks.token_merging",
+        "What does merging tokens cost, against the transformer block that it is meant to shorten?",
+    ),
     "incremental": (
         "maxsight.benchmarks.incremental",
         "Does indexing again do exactly what changed, and survive being killed at any moment?",

@@ -15,7 +15,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ import maxsight
 from maxsight import settings
 from maxsight.benchmarks import peers as peer_tools
 from maxsight.benchmarks.command import command
-from maxsight.benchmarks.interleave import interleave, ratio, stopwatch
+from maxsight.benchmarks.interleave import interleave, processor_stopwatch, ratio, stopwatch
 from maxsight.benchmarks.parity import assert_same_hits
 from maxsight.benchmarks.rows import Row, timed
 from maxsight.benchmarks.vectors import Cloud, cloud
@@ -120,7 +119,7 @@ def measure(vectors: Cloud, *, rounds: int, peers: Path | None = None) -> list[R
         contenders |= {name: _asked_of(peer, asked) for name, peer in tools.items()}
         seconds = interleave(contenders, rounds=rounds)
         processor = interleave(
-            {name: _processor_time(search) for name, search in searches.items()}, rounds=rounds
+            {name: processor_stopwatch(search) for name, search in searches.items()}, rounds=rounds
         )
     rows += [
         timed(times, benchmark="latency", case=case, contender=name, metric="latency")
@@ -225,15 +224,6 @@ def _number(path: str) -> int:
 
 def _asked_of(peer: peer_tools.Peer, asked: int) -> Callable[[int], float]:
     return lambda number: peer.search(number % asked, K).seconds
-
-
-def _processor_time(search: Search) -> Callable[[int], float]:
-    def measured(number: int) -> float:
-        start = time.process_time()
-        search(number)
-        return time.process_time() - start
-
-    return measured
 
 
 def _start_peers(

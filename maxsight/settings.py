@@ -47,6 +47,17 @@ def decode_workers() -> int:
     return _positive_integer("MAXSIGHT_WORKERS", min(16, len(os.sched_getaffinity(0))))
 
 
+def kernels_room() -> str | None:
+    """Which implementation of the kernels computes, whatever the device.
+
+    ``MAXSIGHT_KERNELS``: ``reference``, ``cpu`` or ``gpu``; unset, the tensors' device decides.
+    """
+    name = os.environ.get("MAXSIGHT_KERNELS")
+    if name not in (None, "reference", "cpu", "gpu"):
+        raise UsageError(f"MAXSIGHT_KERNELS={name!r} must be reference, cpu or gpu")
+    return name
+
+
 def video_backend() -> str:
     """Which library decodes films, ``pyav`` or ``decord``.
 

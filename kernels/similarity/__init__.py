@@ -1,8 +1,289 @@
-"""Similarity and top-k: which rows of a database are nearest to each query.
+"""Similarity search: which rows of a database are nearest to each query.
 
-``topk`` is the plain torch truth that tests and benchmarks compare with.
+``topk`` asks for a number of rows, ``above`` for all that score at least a threshold. Both are
+exact, filter while they search, and never hold a (Q, N) matrix of scores.
 """
 
-from maxsight.kernels.similarity.reference import topk
+from __future__ import annotations
 
-__all__ = ["topk"]
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maxsight.kernels import bitmap
+from maxsight.kernels.dispatch import room_of
+
+__all__ = ["SignBits", "above", "signs", "topk"]
+
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# Rows whose norms are taken at once.
+_NORM_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class SignBits:
+    """A database of one bit a dimension, and the vectors that its shortlist is scored with.
+
+    A search keeps the ``shortlist * k`` rows whose signs agree best with the query and scores these
+    with the vectors: the scores are exact, but a row outside the shortlist is missed. The agreement
+    is the product of the row's signs with the query in int8, a whole number, so that every device
+    keeps the same rows.
+
+    Attributes:
+        bits: (N, ceil(D / 8)) uint8, from :func:`signs`.
+        vectors: (N, D) floating point tensor, or int8 with ``scale``; it may be memory-mapped.
+        shortlist: rows scored with the vectors for each row asked for, at least 1.
+    """
+
+    bits: Tensor
+    vectors: Tensor
+    shortlist: int = 10
+
+
+def signs(vectors: Tensor) -> Tensor:
+    """(N, D) vectors as one bit a dimension, (N, ceil(D / 8)) uint8: set where at least 0.
+
+    Example:
+        >>> signs(torch.tensor([[0.5, -1.0, 0.0]]))
+        tensor([[5]], dtype=torch.uint8)
+    """
+    return bitmap.pack(vectors >= 0)
+
+
+def topk(
+    queries: Tensor,
+    database: Tensor | SignBits,
+    k: int,
+    *,
+    allowed: Tensor | None = None,
+    scale: Tensor | None = None,
+    normalize: bool = False,
+    largest: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` database rows of largest inner product with each query.
+
+    Exact: the answer is that of scoring every allowed row. Products are summed in float32 (float64
+    if either input is), whatever lower precision the search is screened in; the CPU's own room
+    gives a pair of query and row the same score whatever else is asked for with it.
+
+    Memory beyond the inputs and the (Q, k) answer: on a CPU Q * D * 5 bytes, for at most 4,096
+    queries at a time, 12 * Q * k bytes a thread and 1 MiB a thread; on a GPU 4 * Q bytes a block of
+    database rows, at most 32 MiB at a time.
+
+    Args:
+        queries: (Q, D) floating point tensor, finite.
+        database: (N, D) on the same device: float32, float16, bfloat16 or float64, which may differ
+            from the queries' dtype; or int8 with one ``scale`` a row; or :class:`SignBits`.
+        k: at least 1.
+        allowed: rows that may be returned: (N,) or, a row a query, (Q, N) bool, or a bitmap of
+            either (``kernels.bitmap``).
+        scale: (N,) float32, what a row's numbers are multiplied by; None: 1.
+        normalize: divide queries and rows by their L2 norm (the cosine). It reads the database once
+            more: who searches often stores normalised rows.
+        largest: False returns the rows of smallest product instead, smallest first.
+
+    Returns:
+        ``(scores, indices)``: (Q, k') float32 and (Q, k') int64, best first, equal scores by lower
+        index. ``k' = min(k, N)``; a query with fewer allowed rows ends in score ``-inf`` (``inf``
+        where ``largest`` is False) and index ``-1``.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, ``k`` below 1.
+        BackendError: tensors on several devices, or not where ``MAXSIGHT_KERNELS`` computes.
+
+    Example:
+        >>> database = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> topk(torch.tensor([[1.0, 0.0]]), database, 2)[1].tolist()
+        [[0, 2]]
+    """
+    vectors = database.vectors if isinstance(database, SignBits) else database
+    _check(queries, vectors, scale)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    allowed = bitmap.checked(allowed, rows=len(vectors), queries=len(queries))
+    queries, scale = _scaled(queries, vectors, scale, normalize)
+    queries = queries if largest else -queries
+    if isinstance(database, SignBits):
+        _check_bits(database)
+        wide = min(k * database.shortlist, max(1, len(vectors)))
+        _, shortlist = _signs_topk(_codes(queries), database.bits, wide, allowed)
+        scores, indices = _rescore(queries, vectors, shortlist, k, scale)
+    else:
+        scores, indices = _topk(queries, vectors.contiguous(), k, allowed, scale)
+    return (scores, indices) if largest else (-scores, indices)
+
+
+def above(
+    queries: Tensor,
+    database: Tensor,
+    threshold: float | Tensor,
+    *,
+    allowed: Tensor | None = None,
+    scale: Tensor | None = None,
+    normalize: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Every database row whose inner product with a query is at least a threshold.
+
+    Args:
+        threshold: one for all queries, or (Q,) a query.
+        queries, database, allowed, scale, normalize: as in :func:`topk`, without ``SignBits``.
+
+    Returns:
+        ``(scores, indices, offsets)``: (H,) float32, (H,) int64 and (Q + 1,) int64: query i has the
+        hits ``offsets[i]:offsets[i + 1]``, best first, equal scores by lower index.
+
+    Raises:
+        ValueError, BackendError: as in :func:`topk`.
+
+    Example:
+        >>> database = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        >>> scores, indices, offsets = above(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), database, 0.5)
+        >>> indices.tolist(), offsets.tolist()
+        ([0, 2, 1, 2], [0, 2, 4])
+    """
+    _check(queries, database, scale)
+    limits = torch.as_tensor(threshold, dtype=torch.float32, device=queries.device)
+    if tuple(limits.shape) not in {(), (len(queries),)}:
+        raise ValueError(
+            f"threshold must be a number or ({len(queries)},), got {tuple(limits.shape)}"
+        )
+    allowed = bitmap.checked(allowed, rows=len(database), queries=len(queries))
+    queries, scale = _scaled(queries, database, scale, normalize)
+    limits = limits.expand(len(queries)).contiguous()
+    return _above(queries, database.contiguous(), limits, allowed, scale)  # type: ignore[no-any-return]
+
+
+def _check(queries: Tensor, database: Tensor, scale: Tensor | None) -> None:
+    if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
+        raise ValueError(
+            f"queries (Q, D) and database (N, D) must share D, got {tuple(queries.shape)} and "
+            f"{tuple(database.shape)}"
+        )
+    if queries.dtype not in _FLOATS or database.dtype not in (*_FLOATS, torch.int8):
+        raise ValueError(
+            "queries must be floating point and the database floating point or int8, got "
+            f"{queries.dtype} and {database.dtype}"
+        )
+    if scale is not None and (
+        tuple(scale.shape) != (len(database),) or not scale.is_floating_point()
+    ):
+        raise ValueError(
+            f"scale must be ({len(database)},) floating point, got {scale.dtype} "
+            f"{tuple(scale.shape)}"
+        )
+
+
+def _check_bits(database: SignBits) -> None:
+    rows, dim = database.vectors.shape
+    expected = (rows, -(-dim // 8))
+    if database.bits.dtype != torch.uint8 or tuple(database.bits.shape) != expected:
+        raise ValueError(
+            f"bits must be uint8 {expected} for vectors {(rows, dim)}, got {database.bits.dtype} "
+            f"{tuple(database.bits.shape)}"
+        )
+    if database.shortlist < 1:
+        raise ValueError(f"shortlist must be at least 1, got {database.shortlist}")
+
+
+def _scaled(
+    queries: Tensor, database: Tensor, scale: Tensor | None, normalize: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Contiguous queries and the factor of every row, so that a room knows of no norms."""
+    double = torch.float64 in (queries.dtype, database.dtype)
+    dtype = torch.float64 if double else torch.float32
+    queries = queries.to(dtype).contiguous()
+    if not normalize:
+        return queries, None if scale is None else scale.to(dtype).contiguous()
+    norms = torch.empty(len(database), dtype=dtype, device=database.device)
+    for start in range(0, len(database), _NORM_ROWS):
+        rows = slice(start, start + _NORM_ROWS)
+        norms[rows] = torch.linalg.vector_norm(database[rows].to(dtype), dim=1)
+    inverse = norms.clamp_min(1e-12).reciprocal()
+    # What is normalised keeps only the sign of its scale.
+    inverse = inverse if scale is None else inverse * scale.sign()
+    return torch.nn.functional.normalize(queries, dim=1), inverse
+
+
+def _codes(queries: Tensor) -> Tensor:
+    """Queries in int8, each on its own scale."""
+    largest = queries.abs().amax(dim=1, keepdim=True) if queries.shape[1] else queries
+    return (queries * (127 / largest.clamp_min(1e-30))).round().to(torch.int8)
+
+
+@torch.library.custom_op("maxsight::similarity_topk", mutates_args=())
+def _topk(
+    queries: Tensor, database: Tensor, k: int, allowed: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    room = room_of("similarity", queries, database, allowed, scale)
+    return room.topk(queries, database, k, allowed=allowed, scale=scale)  # type: ignore[no-any-return]
+
+
+@_topk.register_fake
+def _(
+    queries: Tensor, database: Tensor, k: int, allowed: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    shape = (queries.shape[0], min(k, database.shape[0]))
+    return queries.new_empty(shape, dtype=torch.float32), queries.new_empty(
+        shape, dtype=torch.int64
+    )
+
+
+@torch.library.custom_op("maxsight::similarity_above", mutates_args=())
+def _above(
+    queries: Tensor,
+    database: Tensor,
+    threshold: Tensor,
+    allowed: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    room = room_of("similarity", queries, database, allowed, scale)
+    return room.above(queries, database, threshold, allowed=allowed, scale=scale)  # type: ignore[no-any-return]
+
+
+@_above.register_fake
+def _(
+    queries: Tensor,
+    database: Tensor,
+    threshold: Tensor,
+    allowed: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    hits = torch.library.get_ctx().new_dynamic_size()
+    return (
+        queries.new_empty(hits, dtype=torch.float32),
+        queries.new_empty(hits, dtype=torch.int64),
+        queries.new_empty(queries.shape[0] + 1, dtype=torch.int64),
+    )
+
+
+@torch.library.custom_op("maxsight::similarity_signs_topk", mutates_args=())
+def _signs_topk(
+    codes: Tensor, bits: Tensor, k: int, allowed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    room = room_of("similarity", codes, bits, allowed)
+    return room.signs_topk(codes, bits.contiguous(), k, allowed=allowed)  # type: ignore[no-any-return]
+
+
+@_signs_topk.register_fake
+def _(codes: Tensor, bits: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
+    shape = (codes.shape[0], min(k, bits.shape[0]))
+    return codes.new_empty(shape, dtype=torch.float32), codes.new_empty(shape, dtype=torch.int64)
+
+
+@torch.library.custom_op("maxsight::similarity_rescore", mutates_args=())
+def _rescore(
+    queries: Tensor, database: Tensor, candidates: Tensor, k: int, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    room = room_of("similarity", queries, database, candidates, scale)
+    return room.rescore(queries, database, candidates, k, scale=scale)  # type: ignore[no-any-return]
+
+
+@_rescore.register_fake
+def _(
+    queries: Tensor, database: Tensor, candidates: Tensor, k: int, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    shape = (queries.shape[0], min(k, candidates.shape[1]))
+    return queries.new_empty(shape, dtype=torch.float32), queries.new_empty(
+        shape, dtype=torch.int64
+    )

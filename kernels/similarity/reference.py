@@ -1,66 +1,163 @@
-"""The truth for similarity and top-k, in plain torch."""
+"""The truth for similarity search, in plain torch: every score, a block of rows at a time."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from maxsight.kernels import bitmap
+
+# Rows multiplied at once: memory is O(Q * (BLOCK + k)), never Q * N.
+BLOCK = 65536
+
 
 def topk(
-    queries: Tensor, database: Tensor, k: int, *, allowed: Tensor | None = None, block: int = 65536
+    queries: Tensor, database: Tensor, k: int, *, allowed: Tensor | None, scale: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` database rows of largest inner product with each query.
-
-    The database is read in blocks, so memory is O(Q * (block + k)), never Q * N.
+    """The ``k`` rows of largest score; ``similarity.topk`` says what the arguments mean.
 
     Args:
         queries: (Q, D) floating point tensor.
-        database: (N, D) floating point tensor on the same device; may be of another dtype.
+        database: (N, D) floating point or int8.
         k: at least 1.
-        allowed: (N,) or (Q, N) bool tensor; rows where it is False are never returned.
-        block: database rows at a time.
+        allowed: bitmap (ceil(N / 8),) or (Q, ceil(N / 8)) uint8.
+        scale: (N,) float; the score of row i is its product with the query times ``scale[i]``.
 
     Returns:
-        ``(scores, indices)``: (Q, k') float32 and (Q, k') int64, best first, equal scores by lower
-        index. ``k' = min(k, N)``; a query with fewer allowed rows ends in score ``-inf`` and index
-        ``-1``. Products are summed in float32, or in float64 if either input is.
-
-    Raises:
-        ValueError: shapes that do not fit, ``k`` or ``block`` below 1.
-
-    Example:
-        >>> database = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-        >>> topk(torch.tensor([[1.0, 0.0]]), database, 2)[1].tolist()
-        [[0, 2]]
+        ``(scores, indices)``: (Q, min(k, N)) float32 and int64.
     """
-    if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
-        raise ValueError(
-            f"queries (Q, D) and database (N, D) must share D, got {tuple(queries.shape)} and "
-            f"{tuple(database.shape)}"
-        )
-    if k < 1 or block < 1:
-        raise ValueError(f"k and block must be at least 1, got {k} and {block}")
-    count, rows = len(queries), len(database)
-    if allowed is not None and tuple(allowed.shape) not in {(rows,), (count, rows)}:
-        raise ValueError(
-            f"allowed must be ({rows},) or ({count}, {rows}), got {tuple(allowed.shape)}"
-        )
-    double = torch.float64 in (queries.dtype, database.dtype)
-    dtype = torch.float64 if double else torch.float32
-    device = queries.device
+    dtype = _accumulator(queries, database)
+    count, device = len(queries), queries.device
     scores = torch.empty((count, 0), dtype=dtype, device=device)
     indices = torch.empty((count, 0), dtype=torch.int64, device=device)
-    for start in range(0, rows, block):
-        part = queries.to(dtype) @ database[start : start + block].to(dtype).T
+    for start in range(0, len(database), BLOCK):
+        part = _scores(queries, database, start, allowed, scale, dtype)
         places = torch.arange(start, start + part.shape[1], device=device).expand_as(part)
-        if allowed is not None:
-            keep = allowed[..., start : start + block].expand_as(part)
-            part = part.masked_fill(~keep, -torch.inf)
-            places = places.masked_fill(~keep, -1)
         scores = torch.cat([scores, part], dim=1)
         indices = torch.cat([indices, places], dim=1)
-        # A stable sort keeps the order of arrival, which is that of the indices, among equals;
-        # masked rows (score -inf) come last.
+        # A stable sort keeps the order of arrival, which is that of the indices, among equals.
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         scores, indices = scores[:, :k], indices.gather(1, order[:, :k])
-    return scores.to(torch.float32), indices
+    # `contiguous`: a slice would keep the whole block alive.
+    return scores.float().contiguous(), indices.masked_fill(scores == -torch.inf, -1)
+
+
+def above(
+    queries: Tensor,
+    database: Tensor,
+    threshold: Tensor,
+    *,
+    allowed: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows that score at least the threshold; arguments as in :func:`topk`.
+
+    Args:
+        threshold: (Q,) float32.
+
+    Returns:
+        ``(scores, indices, offsets)``: (H,) float32, (H,) int64, (Q + 1,) int64.
+    """
+    dtype = _accumulator(queries, database)
+    found = []
+    for start in range(0, len(database), BLOCK):
+        part = _scores(queries, database, start, allowed, scale, dtype).float()
+        rows, columns = ((part >= threshold[:, None]) & (part > -torch.inf)).nonzero(as_tuple=True)
+        found.append((part[rows, columns], columns + start, rows))
+    if not found:
+        empty = torch.empty(0, dtype=torch.int64, device=queries.device)
+        found.append((empty.float(), empty, empty))
+    return ragged(*(torch.cat(pieces) for pieces in zip(*found)), queries=len(queries))
+
+
+def signs_topk(
+    codes: Tensor, bits: Tensor, k: int, *, allowed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` rows whose signs agree best with each query.
+
+    Args:
+        codes: (Q, D) int8 queries.
+        bits: (N, ceil(D / 8)) uint8, laid out as a bitmap: a set bit is +1, any other -1.
+        k, allowed: as in :func:`topk`.
+
+    Returns:
+        ``(scores, indices)`` as :func:`topk`: the scores are whole numbers, summed exactly.
+    """
+    count, device = len(codes), codes.device
+    scores = torch.empty((count, 0), device=device)
+    indices = torch.empty((count, 0), dtype=torch.int64, device=device)
+    for start in range(0, len(bits), BLOCK):
+        rows = bitmap.unpack(bits[start : start + BLOCK], codes.shape[1]).to(torch.int8) * 2 - 1
+        inside = None if allowed is None else allowed[..., start // 8 : (start + BLOCK) // 8]
+        part, places = topk(codes.float(), rows, k, allowed=inside, scale=None)
+        scores = torch.cat([scores, part], dim=1)
+        indices = torch.cat([indices, places.where(places < 0, places + start)], dim=1)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        scores, indices = scores[:, :k].contiguous(), indices.gather(1, order[:, :k])
+    return scores, indices
+
+
+def rescore(
+    queries: Tensor, database: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The best ``k`` of some rows a query.
+
+    Args:
+        candidates: (Q, C) int64 rows of the database, none twice a query; -1 where there is none.
+        queries, database, k, scale: as in :func:`topk`.
+
+    Returns:
+        ``(scores, indices)``: (Q, min(k, C)) float32 and int64.
+    """
+    dtype = _accumulator(queries, database)
+    # Lower rows first, so that the stable sort below breaks ties by row.
+    candidates = candidates.sort(dim=1).values
+    scores = torch.empty(candidates.shape, dtype=torch.float32, device=queries.device)
+    for place, (query, rows) in enumerate(zip(queries.to(dtype), candidates)):
+        part = database[rows.clamp_min(0)].to(dtype) @ query
+        if scale is not None:
+            part *= scale[rows.clamp_min(0)]
+        scores[place] = part.masked_fill(rows < 0, -torch.inf)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return scores[:, :k].contiguous(), candidates.gather(1, order[:, :k])
+
+
+def ragged(
+    scores: Tensor, indices: Tensor, rows: Tensor, *, queries: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Hits in any order, put by query, then best first, then by lower index.
+
+    Args:
+        scores, indices, rows: (H,) score, database row and query of each hit.
+        queries: Q.
+    """
+    order = indices.argsort()
+    order = order[scores[order].argsort(descending=True, stable=True)]
+    order = order[rows[order].argsort(stable=True)]
+    offsets = torch.zeros(queries + 1, dtype=torch.int64, device=rows.device)
+    offsets[1:] = torch.bincount(rows, minlength=queries).cumsum(0)
+    return scores[order], indices[order], offsets
+
+
+def _accumulator(queries: Tensor, database: Tensor) -> torch.dtype:
+    double = torch.float64 in (queries.dtype, database.dtype)
+    return torch.float64 if double else torch.float32
+
+
+def _scores(
+    queries: Tensor,
+    database: Tensor,
+    start: int,
+    allowed: Tensor | None,
+    scale: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Every score of the block of rows from ``start`` on, -inf where forbidden."""
+    rows = database[start : start + BLOCK]
+    part = queries.to(dtype) @ rows.to(dtype).T
+    if scale is not None:
+        part *= scale[start : start + BLOCK]
+    if allowed is not None:
+        inside = bitmap.unpack(allowed[..., start // 8 : (start + BLOCK) // 8], len(rows))
+        part = part.masked_fill(~inside, -torch.inf)
+    return part

@@ -7,7 +7,7 @@ import sys
 import typer
 
 import maxsight
-from maxsight.cli import bench, demo, doctor, index, library, moments, search
+from maxsight.cli import bench, demo, doctor, index, kernels, library, moments, search
 from maxsight.errors import MaxsightError
 from maxsight.output import print_error
 
@@ -32,6 +32,8 @@ app.command("compact")(library.compact)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("kernels")(kernels.kernels)
+app.command("tune")(kernels.tune)
 
 
 def _version(wanted: bool) -> None:

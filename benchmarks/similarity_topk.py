@@ -1,0 +1,177 @@
+"""How many queries a second does exact top-k answer on one core, against FAISS flat and torch?
+
+Vectors are those of :mod:`maxsight.benchmarks.vectors`. Every contender holds them as it likes
+before the clock starts; figures are per second of processor time. Recall is of the ten rows that
+float64 finds; contenders that store fewer bits may lose some, and their row says how many.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from maxsight.benchmarks.command import command
+from maxsight.benchmarks.interleave import interleave, processor_stopwatch, ratio
+from maxsight.benchmarks.parity import ParityError
+from maxsight.benchmarks.peaks import gemm_peak, threads
+from maxsight.benchmarks.rows import Row, spread
+from maxsight.benchmarks.vectors import Cloud, cloud
+from maxsight.kernels import similarity
+from maxsight.kernels.similarity import reference
+
+K = 10
+FLAT = "faiss flat"
+_LEAST_RECALL = 0.999
+_ROWS = 16_384  # of torch's chunks: scores of 1,024 queries take 64 MiB
+
+Search = Callable[[int], tuple[Tensor, Tensor]]
+
+
+def run(
+    data: Path,
+    *,
+    size: Annotated[list[int] | None, typer.Option(help="Vectors; may be repeated.")] = None,
+    dim: int = 512,
+    rounds: int = 9,
+) -> list[Row]:
+    """Measure.
+
+    Args:
+        data: not needed.
+        size: how many vectors; 100,000 and 1,000,000 unless given.
+        dim: of what width.
+        rounds: of every contender.
+    """
+    rows = []
+    for count in size or [100_000, 1_000_000]:
+        vectors = cloud(count, dim, queries=1_024)
+        truth = _truth(vectors)
+        for asked in (1, 64, 1_024):
+            for cores in (1, 2):
+                with threads(cores):
+                    rows += _measure(vectors, truth[:asked], cores, rounds)
+    return rows
+
+
+def _truth(vectors: Cloud) -> Tensor:
+    """(Q, K) the rows that float64 finds."""
+    queries, database = torch.from_numpy(vectors.queries), torch.from_numpy(vectors.vectors)
+    return reference.topk(queries.double(), database, K, allowed=None, scale=None)[1]
+
+
+def _measure(vectors: Cloud, truth: Tensor, cores: int, rounds: int) -> list[Row]:
+    asked = len(truth)
+    database, queries = torch.from_numpy(vectors.vectors), torch.from_numpy(vectors.queries[:asked])
+    contenders = _contenders(database, queries)
+    plural = "s" if cores > 1 else ""
+    case = f"{len(database):,} x {database.shape[1]}, {asked} queries, {cores} thread{plural}"
+    case = case.replace(" 1 queries", " 1 query")
+    rows = []
+    for name, search in contenders.items():
+        recall = _recall(search(0)[1], truth)
+        rows.append(Row("topk", case, name, f"recall@{K}", recall, runs=asked))
+        if name.startswith(("maxsight", FLAT)) and recall < _LEAST_RECALL:
+            raise ParityError(f"{name} finds {recall:.4f} of the ten best at {case}")
+    times = interleave(
+        {name: processor_stopwatch(search) for name, search in contenders.items()}, rounds=rounds
+    )
+    operations = 2.0 * asked * database.numel()
+    for name, seconds in times.items():
+        low, median, high = spread([asked / each for each in seconds])
+        rows.append(Row("topk", case, name, "rate", median, "queries/CPU s", low, high, rounds))
+        share = 100 * operations / statistics.median(seconds) / gemm_peak(torch.bfloat16)
+        rows.append(Row("topk", case, name, "of the bf16 GEMM peak", share, "%"))
+        for baseline in (FLAT, "torch, bfloat16 in chunks"):
+            if name.startswith("maxsight"):
+                rows.append(
+                    ratio(
+                        seconds,
+                        times[baseline],
+                        benchmark="topk",
+                        case=case,
+                        contender=name,
+                        metric=f"processor time / {baseline}",
+                    )
+                )
+    return rows
+
+
+def _contenders(database: Tensor, queries: Tensor) -> dict[str, Search]:
+    low, codes, scale = database.bfloat16(), *_int8(database)
+    found: dict[str, Search] = {
+        FLAT: _flat(database, queries),
+        "torch, float32 in chunks": _chunked(database, queries),
+        "torch, bfloat16 in chunks": _chunked(low, queries),
+        "maxsight, float32": lambda _: similarity.topk(queries, database, K),
+        "maxsight, bfloat16": lambda _: similarity.topk(queries, low, K),
+        "maxsight, int8": lambda _: similarity.topk(queries, codes, K, scale=scale),
+    }
+    if importlib.util.find_spec("numkong"):
+        found["numkong, bfloat16"] = _numkong(database, queries)
+    return found
+
+
+def _int8(database: Tensor) -> tuple[Tensor, Tensor]:
+    scale = database.abs().amax(1) / 127
+    return (database / scale[:, None]).round().to(torch.int8), scale
+
+
+def _flat(database: Tensor, queries: Tensor) -> Search:
+    import faiss
+
+    index = faiss.IndexFlatIP(database.shape[1])
+    index.add(database.numpy())
+    asked = queries.numpy()
+
+    def search(_: int) -> tuple[Tensor, Tensor]:
+        scores, ids = index.search(asked, K)
+        return torch.from_numpy(scores), torch.from_numpy(ids)
+
+    return search
+
+
+def _chunked(database: Tensor, queries: Tensor) -> Search:
+    asked = queries.to(database.dtype)
+
+    def search(_: int) -> tuple[Tensor, Tensor]:
+        scores, ids = torch.empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.int64)
+        for start in range(0, len(database), _ROWS):
+            part = (asked @ database[start : start + _ROWS].T).float().topk(K)
+            scores = torch.cat([scores, part.values], 1)
+            ids = torch.cat([ids, part.indices + start], 1)
+            best = scores.topk(K)
+            scores, ids = best.values, ids.gather(1, best.indices)
+        return scores, ids
+
+    return search
+
+
+def _numkong(database: Tensor, queries: Tensor) -> Search:
+    import numkong
+
+    parts = torch.split(database, _ROWS)
+    packed = [numkong.dots_pack(numkong.Tensor(part.numpy()).astype("bf16")) for part in parts]
+    asked = numkong.Tensor(queries.numpy()).astype("bf16")
+
+    def search(_: int) -> tuple[Tensor, Tensor]:
+        parts = [np.asarray(numkong.dots_packed(asked, part)) for part in packed]
+        best = torch.from_numpy(np.concatenate(parts, axis=1)).topk(K)
+        return best.values, best.indices
+
+    return search
+
+
+def _recall(found: Tensor, truth: Tensor) -> float:
+    return (found[:, :, None] == truth[:, None, :]).any(2).float().mean().item()
+
+
+if __name__ == "__main__":
+    command(run)

@@ -1,0 +1,117 @@
+"""Tile sizes of the Triton kernels, by architecture and shape.
+
+``tiles.json`` ships with the package; ``maxsight tune`` measures on a real GPU and writes a file of
+the same form into the cache folder, whose entries go first.
+
+    {"maxsim.score/bfloat16": {"90": {"long": {"blocks": {"ROWS": 64}, "warps": 4, "stages": 3}}}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from maxsight import settings
+from maxsight.errors import BackendError
+
+ARCHITECTURES = (80, 90, 100)
+SHIPPED = Path(__file__).with_name("tiles.json")
+
+# Of `recorded` and `forced`, which measurements use.
+_listeners: list[set[tuple[str, str]]] = []
+_forced: dict[tuple[str, str], Tile] = {}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a kernel cuts its work.
+
+    Attributes:
+        blocks: its ``tl.constexpr`` block sizes, by argument name.
+        warps, stages: as Triton takes them.
+    """
+
+    blocks: Mapping[str, int]
+    warps: int
+    stages: int
+
+
+def tile(kernel: str, *, architecture: int, bucket: str) -> Tile:
+    """The tile of a kernel.
+
+    Args:
+        kernel: operation, kernel and dtype, say ``maxsim.score/bfloat16``.
+        architecture: compute capability, say 90. One that is not in the table takes the next lower.
+        bucket: the shape's class; each ``gpu.py`` defines its own.
+
+    Raises:
+        BackendError: the table has no such kernel or bucket, or no architecture so low.
+    """
+    for asked in _listeners:
+        asked.add((kernel, bucket))
+    if (kernel, bucket) in _forced:
+        return _forced[kernel, bucket]
+    for path in (tuned_path(), SHIPPED):
+        rows = _table(path, _stamp(path)).get(kernel, {})
+        for known in sorted(rows, key=int, reverse=True):
+            if int(known) <= architecture and bucket in rows[known]:
+                return _tile(rows[known][bucket])
+    raise BackendError(
+        f"no tile for {kernel}, {bucket}, on sm_{architecture}: Triton kernels need sm_80 "
+        "(NVIDIA A100) or newer; set MAXSIGHT_KERNELS=reference to compute without them"
+    )
+
+
+def shipped(kernel: str) -> Iterator[tuple[int, str, Tile]]:
+    """Every tile of a kernel in the package: architecture, bucket, tile."""
+    for architecture, buckets in _table(SHIPPED, _stamp(SHIPPED))[kernel].items():
+        for bucket, row in buckets.items():
+            yield int(architecture), bucket, _tile(row)
+
+
+@contextmanager
+def recorded() -> Iterator[set[tuple[str, str]]]:
+    """The kernels and buckets whose tiles are asked for meanwhile."""
+    asked: set[tuple[str, str]] = set()
+    _listeners.append(asked)
+    try:
+        yield asked
+    finally:
+        _listeners.remove(asked)
+
+
+@contextmanager
+def forced(kernel: str, bucket: str, tile: Tile) -> Iterator[None]:
+    """Give a kernel this tile meanwhile, whatever the tables say."""
+    _forced[kernel, bucket] = tile
+    try:
+        yield
+    finally:
+        del _forced[kernel, bucket]
+
+
+def tuned_path() -> Path:
+    """Where ``maxsight tune`` writes."""
+    return settings.cache_directory() / "tiles.json"
+
+
+def _stamp(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+@cache
+def _table(path: Path, stamp: int) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
+    """A file of tiles; read again when its ``stamp`` changes."""
+    return json.loads(path.read_text()) if stamp else {}
+
+
+def _tile(row: Mapping[str, object]) -> Tile:
+    blocks, warps, stages = row["blocks"], row["warps"], row["stages"]
+    assert isinstance(blocks, dict)
+    assert isinstance(warps, int)
+    assert isinstance(stages, int)
+    return Tile(blocks, warps, stages)

@@ -1,0 +1,253 @@
+"""Fixed-dimensional encodings: a set of tokens as one vector, its inner product near MaxSim.
+
+    <encode_queries(Q), encode_documents(D)>  ~  repetitions x sum over q of max over t of <q, t>
+
+Space is cut into cells by random hyperplanes. A query's cell holds the sum of its tokens there, a
+document's the mean of its own: the inner product sums, over the query's tokens, their similarity to
+the mean of the document's tokens nearby. Any index of single vectors then finds the candidates that
+``maxsim`` scores exactly.
+
+Source: MUVERA, Multi-Vector Retrieval via Fixed Dimensional Encodings (arXiv 2405.19504).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from maxsight.kernels.dispatch import room_of
+from maxsight.kernels.fde.config import Config
+
+__all__ = ["Config", "carve", "encode_documents", "encode_queries"]
+
+
+def encode_queries(
+    tokens: Tensor, offsets: Tensor, config: Config, *, weights: Tensor | None = None
+) -> Tensor:
+    """The encodings of B queries: in each cell the sum of its projected tokens.
+
+    Empty cells stay zero: filled ones would score what nobody asked for.
+
+    Args:
+        tokens: (sum L, d) floating point, finite; usually L2-normalised rows.
+        offsets: (B + 1,) int64 on the same device: query i owns rows ``offsets[i]`` to
+            ``offsets[i + 1]`` of the tokens.
+        config: the one that the documents were encoded with.
+        weights: (sum L,) floating point, none negative: how often each token counts; None: once.
+
+    Returns:
+        (B, config.dim) float32, not normalised. Sums are in float32 (float64 for float64 tokens). A
+        query without tokens is all zeros. The cells are the same on every device; sums differ by
+        rounding.
+
+    Memory beside the result, in bytes, whatever B: on a CPU ``max(2048, longest L) * (12 d +
+    R * (5 k_sim + 40)) + 3 * max(2**22, 4 d cells)``, and ``final_dim`` adds ``3 * max(2**24,
+    4 inner_dim)``. On a GPU 4 R a token, and ``final_dim`` adds ``max(2**26, 4 inner_dim)``.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit each other or the config; on the CPU also
+            offsets that do not cut the tokens, and negative weights.
+
+    Example:
+        >>> cells = {"k_sim": 0, "projection_dim": None, "fill_empty": False}
+        >>> config = Config(token_dim=2, repetitions=1, **cells)
+        >>> tokens = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 3.0]])
+        >>> encode_queries(tokens, torch.tensor([0, 2, 3]), config)
+        tensor([[1., 1.],
+                [3., 3.]])
+    """
+    found: Tensor = _encode(*_checked(tokens, offsets, weights, config), _numbers(config), False)
+    return found
+
+
+def encode_documents(
+    tokens: Tensor, offsets: Tensor, config: Config, *, weights: Tensor | None = None
+) -> Tensor:
+    """The encodings of B documents: in each cell the mean of its projected tokens.
+
+    With ``config.fill_empty`` an empty cell holds the projected token whose sign pattern differs in
+    the fewest planes from the cell's, the first of several.
+
+    Args:
+        tokens, offsets, config: as for ``encode_queries``.
+        weights: (sum L,) floating point, none negative: of the mean; a merged token counts as its
+            size. A token of weight 0 counts as absent. None: 1 each.
+
+    Returns:
+        (B, config.dim) float32, not normalised. A document without tokens is all zeros.
+
+    Memory and errors: as for ``encode_queries``.
+
+    Example:
+        >>> cells = {"k_sim": 0, "projection_dim": None, "fill_empty": False}
+        >>> config = Config(token_dim=2, repetitions=1, **cells)
+        >>> tokens = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 3.0]])
+        >>> encode_documents(tokens, torch.tensor([0, 2, 3]), config)
+        tensor([[0.5000, 0.5000],
+                [3.0000, 3.0000]])
+    """
+    found: Tensor = _encode(*_checked(tokens, offsets, weights, config), _numbers(config), True)
+    return found
+
+
+def carve(
+    tokens: Tensor, offsets: Tensor, *, threshold: float = 0.7
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fewer tokens a query, by ball carving: like tokens become their sum.
+
+    The first token without a group takes every later one without a group whose inner product with
+    it is at least ``threshold``; so on until each token has one. Like tokens choose like answers,
+    so MaxSim of the sums is close to that of the tokens, and never above it. It costs less: MUVERA
+    finds 32 tokens become 6 on MS MARCO.
+
+    Args:
+        tokens: (sum L, d) floating point, rows L2-normalised.
+        offsets: (B + 1,) int64 on the same device.
+        threshold: of the inner product.
+
+    Returns:
+        ``(tokens, offsets, source)``: (G, d) sums, in the order of their first tokens and of the
+        tokens' dtype, (B + 1,) int64, and (sum L,) int64, the row of the sums that holds each
+        token. Sums and products are in float32 (float64 for float64 tokens).
+
+    Memory beside the result: 4 d bytes a token, and on the CPU 5 L^2 of the longest query.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit; on the CPU also offsets that do not cut the
+            tokens.
+
+    Source: MUVERA, section 3.2 ("ball carving").
+
+    Example:
+        >>> tokens = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
+        >>> sums, offsets, source = carve(tokens, torch.tensor([0, 3]))
+        >>> sums
+        tensor([[1.8000, 0.6000],
+                [0.0000, 1.0000]])
+        >>> source
+        tensor([0, 1, 0])
+    """
+    _check_ragged(tokens, offsets)
+    found: tuple[Tensor, Tensor, Tensor]
+    found = _carve(tokens.contiguous(), offsets.contiguous(), threshold)
+    return found
+
+
+@torch.library.custom_op("maxsight::fde_encode", mutates_args=())
+def _encode(
+    tokens: Tensor, offsets: Tensor, weights: Tensor | None, config: Sequence[int], documents: bool
+) -> Tensor:
+    _check_values(tokens, offsets, weights)
+    room = room_of("fde", tokens, offsets, weights)
+    found: Tensor = room.encode(tokens, offsets, weights, _config(config), documents=documents)
+    return found
+
+
+@_encode.register_fake
+def _(
+    tokens: Tensor, offsets: Tensor, weights: Tensor | None, config: Sequence[int], documents: bool
+) -> Tensor:
+    return tokens.new_empty((offsets.shape[0] - 1, _config(config).dim), dtype=torch.float32)
+
+
+@torch.library.custom_op("maxsight::fde_carve", mutates_args=())
+def _carve(tokens: Tensor, offsets: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    _check_values(tokens, offsets, None)
+    leaders = room_of("fde", tokens, offsets).leaders(tokens, offsets, threshold)
+    return _grouped(tokens, offsets, leaders)
+
+
+@_carve.register_fake
+def _(tokens: Tensor, offsets: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    groups = torch.library.get_ctx().new_dynamic_size()
+    return (
+        tokens.new_empty((groups, tokens.shape[1])),
+        torch.empty_like(offsets),
+        offsets.new_empty((tokens.shape[0],)),
+    )
+
+
+def _grouped(tokens: Tensor, offsets: Tensor, leaders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``carve`` returns, from the row of the first token of each token's group."""
+    rows = torch.arange(len(tokens), device=tokens.device)
+    before = torch.nn.functional.pad((leaders == rows).cumsum(0), (1, 0))
+    source = before[leaders]
+    total = torch.float64 if tokens.dtype == torch.float64 else torch.float32
+    sums = torch.zeros((int(before[-1]), tokens.shape[1]), dtype=total, device=tokens.device)
+    # A sorted segment sum, not index_add_: that one adds by atomics on a GPU, in any order.
+    order = source.argsort(stable=True)
+    ends = torch.searchsorted(
+        source[order], torch.arange(len(sums), device=rows.device), right=True
+    )
+    lengths = torch.diff(ends, prepend=ends.new_zeros(1))
+    if len(sums):
+        sums = torch.segment_reduce(tokens[order].to(total), "sum", lengths=lengths)
+    return sums.to(tokens.dtype), before[offsets], source
+
+
+def _checked(
+    tokens: Tensor, offsets: Tensor, weights: Tensor | None, config: Config
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    _check_ragged(tokens, offsets)
+    if tokens.shape[1] != config.token_dim:
+        raise ValueError(f"tokens must have {config.token_dim} dimensions, got {tokens.shape[1]}")
+    if weights is not None:
+        if weights.shape != tokens.shape[:1] or not weights.is_floating_point():
+            raise ValueError(
+                f"weights must be ({tokens.shape[0]},) of floating point, got "
+                f"{tuple(weights.shape)} {weights.dtype}"
+            )
+        weights = weights.contiguous()
+    return tokens.contiguous(), offsets.contiguous(), weights
+
+
+def _check_ragged(tokens: Tensor, offsets: Tensor) -> None:
+    if tokens.ndim != 2 or not tokens.is_floating_point():
+        raise ValueError(
+            f"tokens must be (sum L, d) of floating point, got {tuple(tokens.shape)} {tokens.dtype}"
+        )
+    if offsets.ndim != 1 or offsets.shape[0] < 1 or offsets.dtype != torch.int64:
+        raise ValueError(
+            f"offsets must be (B + 1,) int64, got {tuple(offsets.shape)} {offsets.dtype}"
+        )
+
+
+def _check_values(tokens: Tensor, offsets: Tensor, weights: Tensor | None) -> None:
+    """On the CPU alone: elsewhere reading them would make the caller wait for the device."""
+    if tokens.device.type != "cpu":
+        return
+    if offsets[0] != 0 or offsets[-1] != len(tokens) or bool((offsets.diff() < 0).any()):
+        raise ValueError(
+            f"offsets must rise from 0 to the number of tokens, {len(tokens)}; got "
+            f"{int(offsets[0])} to {int(offsets[-1])}"
+        )
+    if weights is not None and not bool((weights >= 0).all()):
+        raise ValueError("weights must not be negative or NaN")
+
+
+def _numbers(config: Config) -> list[int]:
+    """A config as an operator can take it; 0 for None."""
+    return [
+        config.token_dim,
+        config.repetitions,
+        config.k_sim,
+        config.projection_dim or 0,
+        config.final_dim or 0,
+        int(config.fill_empty),
+        config.seed,
+    ]
+
+
+def _config(numbers: Sequence[int]) -> Config:
+    token_dim, repetitions, k_sim, projection_dim, final_dim, fill_empty, seed = numbers
+    return Config(
+        token_dim=token_dim,
+        repetitions=repetitions,
+        k_sim=k_sim,
+        projection_dim=projection_dim or None,
+        final_dim=final_dim or None,
+        fill_empty=bool(fill_empty),
+        seed=seed,
+    )

@@ -1,0 +1,286 @@
+"""MaxSim's kernels at the shapes that ``maxsight kernels`` reports.
+
+Bytes as coded count what comes from the card's memory: the tiles of a document run side by side and
+share its tokens in the L2 cache, as all programs share the queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import triton
+
+from maxsight.kernels.configs import Tile, tile
+from maxsight.kernels.maxsim import gpu_backward, gpu_forward
+from maxsight.kernels.maxsim.gpu_operands import block_dim as block_dim_of
+from maxsight.kernels.maxsim.gpu_operands import bucket as bucket_of
+from maxsight.kernels.report import Case
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """``queries`` of ``query_tokens`` against ``documents`` of ``document_tokens``."""
+
+    queries: int
+    documents: int
+    query_tokens: int
+    document_tokens: int
+    dim: int
+    name: str
+
+    @property
+    def packed(self) -> int:
+        return self.queries * self.query_tokens
+
+    @property
+    def tokens(self) -> int:
+        return self.documents * self.document_tokens
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.queries} x {self.documents:,}, "
+            f"{self.query_tokens} x {self.document_tokens} x {self.dim}"
+        )
+
+
+_SHAPES = (
+    _Shape(1, 1_000, 32, 300, 128, "rerank"),
+    _Shape(1, 1_000, 32, 1024, 128, "long"),
+    _Shape(1, 1_000, 128, 1024, 128, "medium"),
+    _Shape(1, 1_000, 1024, 1024, 128, "colpali"),
+    _Shape(1, 10_000, 32, 300, 128, "corpus"),
+    _Shape(128, 128, 32, 300, 128, "train"),
+)
+_RERANK, _COLPALI, _CORPUS, _TRAIN = (_SHAPES[number] for number in (0, 3, 4, 5))
+_WIDE = _Shape(1, 10_000, 32, 64, 512, "patches of CLIP")
+_WIDE_QUERY = _Shape(8, 1_000, 32, 64, 512, "patches of CLIP")
+_TYPES: Mapping[str, tuple[str, float]] = {
+    "float32": ("*fp32", 4),
+    "float16": ("*fp16", 2),
+    "bfloat16": ("*bf16", 2),
+    "int8": ("*i8", 1),
+}
+
+
+# Options by which cases of one shape are told apart.
+_TOLD = ("argmax", "normalize", "pairs")
+
+
+def report_cases(architecture: int) -> list[Case]:
+    """Every kernel in every dtype; bfloat16 at each of the field's six shapes."""
+    return list(_cases(architecture))
+
+
+def _cases(architecture: int) -> Iterator[Case]:
+    for kind in _TYPES:
+        for shape in _SHAPES if kind in ("bfloat16", "int8") else (_RERANK, _COLPALI, _TRAIN):
+            yield _score(architecture, kind, shape)
+        yield _score(architecture, kind, _TRAIN, argmax=True)
+        yield _score(architecture, kind, _WIDE)
+        yield _score(architecture, kind, _WIDE_QUERY)
+        yield _score(architecture, kind, _WIDE_QUERY, argmax=True)
+        yield _pairs(architecture, kind, _CORPUS)
+    for kind in ("codes2", "codes4"):
+        for shape in (_CORPUS, _COLPALI, _WIDE, _WIDE_QUERY):
+            yield _score(architecture, kind, shape)
+        yield _score(architecture, kind, _TRAIN, argmax=True)
+        yield _score(architecture, kind, _WIDE_QUERY, argmax=True)
+        yield _score(architecture, kind, _CORPUS, normalize=True)
+        yield _pairs(architecture, kind, _CORPUS)
+    yield _score(architecture, "bfloat16", _CORPUS, normalize=True)
+    for kind in ("bfloat16", "float32"):
+        yield _spread(architecture, kind, _TRAIN)
+        yield _gather(architecture, kind, _TRAIN)
+
+
+def _score(
+    architecture: int, kind: str, shape: _Shape, *, argmax: bool = False, normalize: bool = False
+) -> Case:
+    name, bucket = f"maxsim.score/{kind}", bucket_of(shape.packed, shape.dim, argmax)
+    chosen = tile(name, architecture=architecture, bucket=bucket)
+    tiles = triton.cdiv(shape.packed, chosen.blocks["QUERIES"])
+    shared = 4 * shape.queries * shape.documents + 8 * shape.documents
+    if argmax:
+        shared += 4 * shape.packed * shape.documents
+    # A tile's share of a query that lies in several is written, and read again.
+    split = tiles > 1 and shape.query_tokens > chosen.blocks["QUERIES"]
+    return _case(
+        gpu_forward.score_grid,
+        name,
+        bucket,
+        chosen,
+        kind,
+        shape,
+        {"table": not normalize, "argmax": argmax, "normalize": normalize},
+        columns=tiles * chosen.blocks["QUERIES"],
+        compulsory=shared,
+        coded=shared + (8 * tiles * shape.documents if split else 0),
+        programs=tiles * shape.documents,
+    )
+
+
+def _pairs(architecture: int, kind: str, shape: _Shape) -> Case:
+    name, bucket = f"maxsim.score/{kind}", bucket_of(shape.packed, shape.dim, False)
+    chosen = tile(name, architecture=architecture, bucket=bucket)
+    shared = 4 * shape.documents + 8 * shape.documents
+    return _case(
+        gpu_forward.score_each_pair,
+        name,
+        bucket,
+        chosen,
+        kind,
+        shape,
+        {"table": False, "argmax": False, "normalize": False, "pairs": True},
+        columns=chosen.blocks["QUERIES"] * triton.cdiv(shape.packed, chosen.blocks["QUERIES"]),
+        compulsory=shared,
+        coded=shared,
+        programs=shape.documents,
+    )
+
+
+def _case(
+    kernel: Any,
+    name: str,
+    bucket: str,
+    chosen: Tile,
+    kind: str,
+    shape: _Shape,
+    options: Mapping[str, bool],
+    *,
+    columns: int,
+    compulsory: float,
+    coded: float,
+    programs: int,
+) -> Case:
+    codes = kind.startswith("codes")
+    bits = int(kind[-1]) if codes else 0
+    pointer, size = ("*fp16", 2.0) if codes else _TYPES[kind]
+    width = shape.dim * bits // 8 if codes else shape.dim
+    token = width + 4 if codes else width * size + (4 if kind == "int8" else 0)
+    moved = shape.tokens * token + shape.packed * shape.dim * size
+    names = list(kernel.arg_names)
+    given = {
+        "queries": pointer,
+        "query_weight": "*fp32" if codes or kind == "int8" else None,
+        "query_of": "*i32",
+        "query_offsets": "*i64",
+        "tokens": "*u8" if codes else pointer,
+        "token_scale": "*fp32" if kind == "int8" else None,
+        "centroid_ids": "*i32" if codes else None,
+        "centroids": "*fp32" if codes and not options["table"] else None,
+        "centroid_scores": "*fp32" if codes and options["table"] else None,
+        "centroid_scores_stride": "i64",
+        "codebook": ("*i64" if bits == 2 else "*i32") if codes else None,
+        "document_offsets": "*i64",
+        "allowed": None,
+        "allowed_stride": "i64",
+        "out": "*fp32",
+        "out_stride": "i64",
+        "partial": "*fp32",
+        "partial_stride": "i64",
+        "places": "*i32" if options["argmax"] else None,
+        "places_stride": "i64",
+        "places_offsets": "*i64" if options["argmax"] else None,
+        "query_tokens": "i64",
+        "first_tile": "i32",
+        "tiles": "i32",
+        "first_document": "i64",
+        "pairs": "*i64",
+    }
+    signature = {key: kept for key in names if (kept := given.get(key)) is not None}
+    aligned = ("queries", "tokens", "token_scale", "query_of", "centroid_ids", "centroid_scores")
+    block_dim = block_dim_of(shape.dim, bits, chosen.blocks["BLOCK_DIM"])
+    rows = chosen.blocks["TOKENS"] * triton.cdiv(shape.document_tokens, chosen.blocks["TOKENS"])
+    depth = triton.cdiv(width, block_dim) * block_dim * (8 // bits if bits else 1)
+    products = 3 if kind == "float32" else 1
+    return Case(
+        kernel=kernel,
+        name=name,
+        bucket=bucket,
+        signature=signature,
+        constants={key: None for key in names if key in given and given[key] is None}
+        | {"DIM": shape.dim, "BITS": bits, "NORMALIZE": options["normalize"]}
+        | {"BLOCK_DIM": block_dim},
+        tile=chosen,
+        aligned=tuple(key for key in (*aligned, "centroids") if key in signature),
+        has_product=True,
+        flops=2.0 * shape.packed * shape.tokens * shape.dim,
+        flop_dtype="float16" if codes else kind,
+        bytes_coded=moved + coded,
+        bytes_compulsory=moved + compulsory,
+        shape=", ".join([str(shape), *(key for key in _TOLD if options.get(key))]),
+        flops_coded=2.0 * products * columns * shape.documents * rows * depth,
+        programs=programs,
+    )
+
+
+def _spread(architecture: int, kind: str, shape: _Shape) -> Case:
+    name = f"maxsim.spread_queries/{kind}"
+    chosen = tile(name, architecture=architecture, bucket="any")
+    pointer, size = _TYPES[kind]
+    links = 4 * shape.packed * shape.documents
+    moved = shape.packed * shape.dim * size + shape.tokens * (shape.dim * 4 + 4)
+    products = 3 if kind == "float32" else 1
+    flops = 2.0 * shape.packed * shape.tokens * shape.dim
+    return Case(
+        kernel=gpu_backward.spread_queries,
+        name=name,
+        bucket="any",
+        signature={
+            "grad": "*fp32",
+            "argmax": "*i32",
+            "query_of": "*i32",
+            "queries": pointer,
+            "document_of": "*i32",
+            "document_offsets": "*i64",
+            "out": "*fp32",
+            "count": "i64",
+            "query_tokens": "i64",
+            "grad_stride": "i64",
+        },
+        constants={"factor": None, "DIM": shape.dim, "BLOCK_DIM": 128},
+        tile=chosen,
+        aligned=("grad", "argmax", "query_of", "queries", "document_of", "out", "query_tokens"),
+        has_product=True,
+        flops=flops,
+        flop_dtype="float32",
+        bytes_coded=moved + links + 4 * shape.queries * shape.documents,
+        bytes_compulsory=moved + links + 4 * shape.queries * shape.documents,
+        shape=str(shape),
+        flops_coded=products * flops,
+        programs=triton.cdiv(shape.tokens, chosen.blocks["ROWS"]),
+    )
+
+
+def _gather(architecture: int, kind: str, shape: _Shape) -> Case:
+    chosen = tile("maxsim.gather_answers/any", architecture=architecture, bucket="any")
+    pointer, size = _TYPES[kind]
+    moved = shape.tokens * shape.dim * size + shape.packed * (4 * shape.dim + 4)
+    moved += 4 * shape.documents * (shape.packed + shape.queries)
+    return Case(
+        kernel=gpu_backward.gather_answers,
+        name="maxsim.gather_answers/any",
+        bucket="any",
+        signature={
+            "grad": "*fp32",
+            "argmax": "*i32",
+            "query_of": "*i32",
+            "tokens": pointer,
+            "document_offsets": "*i64",
+            "out": "*fp32",
+            "documents": "i32",
+            "dim": "i32",
+        },
+        constants={"factor": None, "BLOCK_DIM": 128},
+        tile=chosen,
+        aligned=("grad", "argmax", "query_of", "tokens", "out", "dim"),
+        has_product=False,
+        flops=2.0 * shape.packed * shape.documents * shape.dim,
+        flop_dtype="float32",
+        bytes_coded=moved,
+        bytes_compulsory=moved,
+        shape=f"{shape}, {kind}",
+        programs=shape.packed,
+    )

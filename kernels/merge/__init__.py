@@ -1,0 +1,28 @@
+"""Token merging: fewer tokens for transformers, fewer vectors for an index.
+
+``merge`` removes r tokens of each image by bipartite matching (ToMe), ``rounds`` repeats it (AIM),
+``schedule`` says how many in which layer, ``attention`` counts merged tokens as often as what they
+stand for, ``unmerge`` puts them back. ``reduce`` does the same for packed documents of any length;
+``ward`` is the slow clustering that its quality is judged by.
+"""
+
+from maxsight.kernels.merge.batched import Merged, merge, rounds, unmerge
+from maxsight.kernels.merge.hierarchy import ward
+from maxsight.kernels.merge.proportional import attention
+from maxsight.kernels.merge.ragged import Reduced, reduce
+from maxsight.kernels.merge.schedules import Keep, Linear, Schedule, schedule
+
+__all__ = [
+    "Keep",
+    "Linear",
+    "Merged",
+    "Reduced",
+    "Schedule",
+    "attention",
+    "merge",
+    "reduce",
+    "rounds",
+    "schedule",
+    "unmerge",
+    "ward",
+]

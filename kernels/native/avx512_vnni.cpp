@@ -1,0 +1,11 @@
+#include "task.h"
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")
+#define ENGINE avx512_vnni_engine
+#define NAME "avx512_vnni"
+#define LANES 16
+#define HAS_VNNI
+#include "engine.h"
+#else
+extern const Engine* const avx512_vnni_engine = nullptr;
+#endif

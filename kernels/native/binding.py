@@ -1,0 +1,140 @@
+"""The compiled library through ctypes: its structs, its functions, its instruction sets.
+
+Calls release Python's lock, so threads run tasks side by side.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+from maxsight.errors import BackendError
+
+# The structs are those of task.h, field by field.
+
+
+class Rows(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("allowed", ctypes.c_void_p),
+        ("allowed_stride", ctypes.c_int64),
+        ("kind", ctypes.c_int64),
+        ("dim", ctypes.c_int64),
+    )
+
+
+class Packing(ctypes.Structure):
+    _fields_ = (
+        ("source", ctypes.c_void_p),
+        ("source_kind", ctypes.c_int64),
+        ("kind", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("dim", ctypes.c_int64),
+        ("packed", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("error", ctypes.c_void_p),
+        ("norm", ctypes.c_void_p),
+    )
+
+
+class Segments(ctypes.Structure):
+    _fields_ = (
+        ("rows", Rows),
+        ("offsets", ctypes.c_void_p),
+        ("segments", ctypes.c_void_p),
+        ("first", ctypes.c_int64),
+        ("last", ctypes.c_int64),
+        ("packed", ctypes.c_void_p),
+        ("kind", ctypes.c_int64),
+        ("queries", ctypes.c_int64),
+        ("group_offsets", ctypes.c_void_p),
+        ("groups", ctypes.c_int64),
+        ("weight", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("failed", ctypes.c_int64),
+    )
+
+
+class Scan(ctypes.Structure):
+    _fields_ = (
+        ("rows", Rows),
+        ("first", ctypes.c_int64),
+        ("last", ctypes.c_int64),
+        ("queries", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+        ("packed", ctypes.c_void_p),
+        ("kind", ctypes.c_int64),
+        ("query_scale", ctypes.c_void_p),
+        ("query_error", ctypes.c_void_p),
+        ("query_norm", ctypes.c_void_p),
+        ("k", ctypes.c_int64),
+        ("scores", ctypes.c_void_p),
+        ("indices", ctypes.c_void_p),
+        ("threshold", ctypes.c_void_p),
+        ("hits", ctypes.c_void_p),
+        ("hit_count", ctypes.c_int64),
+        ("hit_capacity", ctypes.c_int64),
+        ("rescored", ctypes.c_int64),
+        ("failed", ctypes.c_int64),
+    )
+
+
+def run(function: Callable[..., None], tasks: list[Segments] | list[Scan]) -> None:
+    best = engine()
+    if len(tasks) == 1:
+        function(best, ctypes.byref(tasks[0]))
+    else:
+        with ThreadPoolExecutor(len(tasks) - 1) as pool:
+            others = [pool.submit(function, best, ctypes.byref(task)) for task in tasks[1:]]
+            function(best, ctypes.byref(tasks[0]))
+            for other in others:
+                other.result()
+    if any(task.failed for task in tasks):
+        raise MemoryError("no memory for the panels of a scan")
+
+
+@cache
+def find_library() -> ctypes.CDLL | None:
+    found = sorted(Path(__file__).parent.glob("_native*.so"))
+    if not found:
+        return None
+    library = ctypes.CDLL(os.fspath(found[0]))
+    library.maxsight_engine.argtypes = [ctypes.c_int64]
+    library.maxsight_engine.restype = ctypes.c_void_p
+    library.maxsight_name.argtypes = [ctypes.c_void_p]
+    library.maxsight_name.restype = ctypes.c_char_p
+    library.maxsight_lanes.argtypes = [ctypes.c_void_p]
+    library.maxsight_lanes.restype = ctypes.c_int64
+    library.maxsight_product_kind.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    library.maxsight_product_kind.restype = ctypes.c_int64
+    for name in ("pack", "reduce", "scan"):
+        function = getattr(library, f"maxsight_{name}")
+        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
+    library.maxsight_free.argtypes, library.maxsight_free.restype = [ctypes.c_void_p], None
+    return library
+
+
+def library() -> ctypes.CDLL:
+    found = find_library()
+    if found is None:
+        raise BackendError(
+            "maxsight.kernels.native was not compiled: install a C++ compiler (gcc 11 or newer) "
+            "and install maxsight again, or use the functions in reference.py"
+        )
+    return found
+
+
+@cache
+def engine() -> int | None:
+    """The best engine of this machine, or None without the library."""
+    found = find_library()
+    if found is None:
+        return None
+    best: int = found.maxsight_engine(0)
+    return best

@@ -1,0 +1,67 @@
+// The functions that Python calls, on the best instruction set of this machine.
+#include <cstdlib>
+
+#include "task.h"
+
+extern const Engine* const portable_engine;
+extern const Engine* const avx2_engine;
+extern const Engine* const avx512_vnni_engine;
+extern const Engine* const avx512_bf16_engine;
+
+namespace {
+
+bool runs_avx2() {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return false;
+#endif
+}
+
+bool runs_avx512_vnni() {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+}
+
+bool runs_avx512_bf16() {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return runs_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+// Engines that this machine can run, best first.
+int64_t engines(const Engine** found) {
+    int64_t count = 0;
+    if (avx512_bf16_engine && runs_avx512_bf16()) found[count++] = avx512_bf16_engine;
+    if (avx512_vnni_engine && runs_avx512_vnni()) found[count++] = avx512_vnni_engine;
+    if (avx2_engine && runs_avx2()) found[count++] = avx2_engine;
+    found[count++] = portable_engine;
+    return count;
+}
+
+}  // namespace
+
+extern "C" {
+
+const Engine* maxsight_engine(int64_t place) {
+    const Engine* found[4];
+    return place < engines(found) ? found[place] : nullptr;
+}
+const char* maxsight_name(const Engine* engine) { return engine->name; }
+int64_t maxsight_lanes(const Engine* engine) { return engine->lanes; }
+int64_t maxsight_product_kind(const Engine* engine, int64_t row_kind) {
+    return engine->product_kind(row_kind);
+}
+void maxsight_pack(const Engine* engine, Packing* task) { engine->pack(*task); }
+void maxsight_reduce(const Engine* engine, Segments* task) { engine->reduce(*task); }
+void maxsight_scan(const Engine* engine, Scan* task) { engine->scan(*task); }
+void maxsight_free(void* pointer) { std::free(pointer); }
+
+}  // extern "C"

@@ -1,0 +1,37 @@
+"""Scores and indices as one integer that sorts as they do: higher score first, then lower index.
+
+``torch.topk`` keeps no order among equals; over these keys there are none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LOW = 0xFFFFFFFF
+
+
+def keys(scores: Tensor, indices: Tensor) -> Tensor:
+    """Keys (int64) of float32 scores and indices below 2^32; the larger key is the better.
+
+    A score of -inf loses its index.
+
+    Example:
+        >>> keys(torch.tensor([2.0, 2.0, 3.0]), torch.arange(3)).argsort(descending=True).tolist()
+        [2, 0, 1]
+    """
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0: -0.0 and 0.0 are equal
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64)
+    return (ordered << 32) | (_LOW - indices)
+
+
+def best(found: Tensor, k: int) -> Tensor:
+    """The ``k`` largest keys of each row (..., n), all if there are fewer, best first."""
+    return found.topk(min(k, found.shape[-1]), dim=-1).values
+
+
+def read(found: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (float32) and indices (int64) of keys; index -1 where the score is -inf."""
+    ordered = (found >> 32).to(torch.int32)
+    scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return scores, (_LOW - (found & _LOW)).masked_fill(scores == -torch.inf, -1)

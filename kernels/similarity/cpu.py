@@ -1,0 +1,68 @@
+"""Similarity search on a CPU: a compiled scan that screens in bfloat16 or int8 and scores exactly.
+
+Where the compiled library is missing, or the numbers are float64, the reference computes.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from maxsight.kernels import native
+from maxsight.kernels.similarity import reference
+
+__all__ = ["above", "rescore", "signs_topk", "topk"]
+
+rescore = reference.rescore
+
+
+def topk(
+    queries: Tensor, database: Tensor, k: int, *, allowed: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """``reference.topk``, compiled."""
+    if not _compiled(queries, database):
+        return reference.topk(queries, database, k, allowed=allowed, scale=scale)
+    return native.topk(queries, database, k, allowed=allowed, scale=scale)
+
+
+def above(
+    queries: Tensor,
+    database: Tensor,
+    threshold: Tensor,
+    *,
+    allowed: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``reference.above``, compiled."""
+    if not _compiled(queries, database):
+        return reference.above(queries, database, threshold, allowed=allowed, scale=scale)
+    found = native.above(queries, database, threshold, allowed=allowed, scale=scale)
+    return reference.ragged(*found, queries=len(queries))
+
+
+def signs_topk(
+    codes: Tensor, bits: Tensor, k: int, *, allowed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """``reference.signs_topk``, compiled."""
+    if not _compiled(codes, bits):
+        return reference.signs_topk(codes, bits, k, allowed=allowed)
+    return native.topk(codes, bits, k, allowed=allowed, scale=None)
+
+
+def _compiled(queries: Tensor, database: Tensor) -> bool:
+    if native.available() is None:
+        _say_once()
+        return False
+    double = torch.float64 in (queries.dtype, database.dtype)
+    return not double and queries.shape[1] > 0
+
+
+@cache
+def _say_once() -> None:
+    logging.getLogger(__name__).warning(
+        "maxsight.kernels.native is not compiled: similarity search runs in plain torch, slower "
+        "but with the same answers; install a C++ compiler and install maxsight again"
+    )

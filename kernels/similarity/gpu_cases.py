@@ -1,0 +1,112 @@
+"""Similarity's kernels at the shapes that ``maxsight kernels`` reports.
+
+Bytes as coded count what comes from the card's memory: the tiles of queries that read one strip of
+the database run side by side and share it in the L2 cache, as all programs share the queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import triton
+
+from maxsight.kernels.configs import tile
+from maxsight.kernels.report import Case
+from maxsight.kernels.similarity import gpu_kernels
+
+_ROWS, _DIM = 1_000_000, 512
+# Of a stored row's dtype: its pointer, its bytes a dimension, the dtype that is multiplied in, and
+# how many products that takes.
+_TYPES: Mapping[str, tuple[str, float, str, int]] = {
+    "float32": ("*fp32", 4, "float32", 3),
+    "float16": ("*fp16", 2, "float16", 2),
+    "bfloat16": ("*bf16", 2, "bfloat16", 2),
+    "int8": ("*i8", 1, "bfloat16", 2),
+    "bits": ("*u8", 1 / 8, "int8", 1),
+}
+_PARTS = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16", "int8": "*i8"}
+
+
+def report_cases(architecture: int) -> list[Case]:
+    """Every kernel in every dtype, at 1, 64 and 1,024 queries against a million rows of 512."""
+    return list(_cases(architecture))
+
+
+def _cases(architecture: int) -> Iterator[Case]:
+    for kind in _TYPES:
+        for queries, bucket in ((1, "few"), (64, "some"), (1024, "many")):
+            yield _maxima(architecture, kind, queries, bucket, filtered=False)
+        yield _maxima(architecture, kind, 64, "some", filtered=True)
+        yield _exact(architecture, kind)
+
+
+def _maxima(architecture: int, kind: str, queries: int, bucket: str, *, filtered: bool) -> Case:
+    name = f"similarity.block_maxima/{kind}"
+    chosen = tile(name, architecture=architecture, bucket=bucket)
+    pointer, size, dtype, products = _TYPES[kind]
+    scale = 4 * _ROWS if kind == "int8" else 0
+    tiles = triton.cdiv(queries, chosen.blocks["QUERIES"])
+    strips = triton.cdiv(_ROWS, chosen.blocks["ROWS"])
+    moved = _ROWS * _DIM * size + scale + queries * _DIM * 4
+    moved += 4 * queries * triton.cdiv(_ROWS, chosen.blocks["BLOCK"])
+    moved += _ROWS // 8 if filtered else 0
+    flops = 2.0 * queries * _ROWS * _DIM
+    return Case(
+        kernel=gpu_kernels.block_maxima,
+        name=name,
+        bucket=bucket,
+        signature={"queries": _PARTS[dtype]}
+        | ({"rest": _PARTS[dtype]} if products == 2 else {})
+        | {"database": pointer}
+        | ({"scale": "*fp32"} if scale else {})
+        | ({"allowed": "*u8"} if filtered else {})
+        | {"allowed_stride": "i64", "out": "*fp32", "out_stride": "i64", "first_row": "i64"}
+        | {"rows": "i64", "count": "i32", "tiles": "i32"},
+        constants=({} if products == 2 else {"rest": None})
+        | ({} if scale else {"scale": None})
+        | ({} if filtered else {"allowed": None})
+        | {"DIM": _DIM, "BITS": kind == "bits"},
+        tile=chosen,
+        aligned=("queries", "database", "out", "first_row")
+        + (("rest",) if products == 2 else ())
+        + (("scale",) if scale else ()),
+        has_product=True,
+        flops=flops,
+        flop_dtype=dtype,
+        bytes_coded=moved,
+        bytes_compulsory=moved,
+        shape=f"{queries:,} x {_ROWS:,} x {_DIM}" + (", filtered" if filtered else ""),
+        flops_coded=2.0 * products * tiles * chosen.blocks["QUERIES"] * _ROWS * _DIM,
+        programs=tiles * strips,
+    )
+
+
+def _exact(architecture: int, kind: str) -> Case:
+    chosen = tile("similarity.score_rows/any", architecture=architecture, bucket="any")
+    maxima = tile(f"similarity.block_maxima/{kind}", architecture=architecture, bucket="some")
+    block = maxima.blocks["BLOCK"]
+    pointer, size, _, _ = _TYPES[kind]
+    queries, width = 64, 18 * block
+    rows = queries * width
+    scale = 4 * rows if kind == "int8" else 0
+    moved = rows * (_DIM * size + 4) + scale + queries * (_DIM * 4 + 8 * 18)
+    return Case(
+        kernel=gpu_kernels.score_rows,
+        name="similarity.score_rows/any",
+        bucket="any",
+        signature={"queries": "*i8" if kind == "bits" else "*fp32", "database": pointer}
+        | ({"scale": "*fp32"} if scale else {})
+        | {"allowed_stride": "i64", "query_of": "*i32", "chosen": "*i64", "out": "*fp32"}
+        | {"rows": "i64", "dim": "i32", "width": "i32", "parts": "i32"},
+        constants=({} if scale else {"scale": None})
+        | {"allowed": None, "BITS": kind == "bits", "BLOCK": block},
+        tile=chosen,
+        aligned=("queries", "database", "chosen", "out", "dim", "width"),
+        has_product=False,
+        flops=2.0 * rows * _DIM,
+        flop_dtype="float32",
+        bytes_coded=moved,
+        bytes_compulsory=moved,
+        shape=f"{queries} x {width:,} of {kind} x {_DIM}",
+        programs=queries * triton.cdiv(width, chosen.blocks["ROWS"]),
+    )

@@ -1,0 +1,155 @@
+"""The Triton room in the interpreter; test_gpu_interpreted.py runs this in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from maxsim_truth import Case, case, truth
+from tolerance import assert_close
+
+from maxsight.kernels import bitmap, dispatch, maxsim
+from maxsight.kernels.maxsim import gpu, reference
+
+# More query tokens than one tile holds, queries that lie across its edge, empty ones on both sides.
+QUERIES = [3, 0, 40, 1, 0]
+DOCUMENTS = [5, 0, 70, 1, 0]
+PAIRS = torch.tensor([[0, 0], [2, 2], [3, 1], [1, 3], [3, 2]])
+
+
+def coarsest(kind: str) -> torch.dtype:
+    """Products are exact but for residual codes, which are decoded in float16."""
+    return torch.float16 if "codes" in kind else torch.float32
+
+
+def made(kind: str, d: int) -> Case:
+    return case(kind, d, queries=QUERIES, documents=DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "d"),
+    [
+        ("float32/float32", 48),
+        ("bfloat16/bfloat16", 96),
+        ("float16/float16", 128),
+        ("float32/bfloat16", 20),
+        ("int8/int8", 128),
+        ("int8/int8", 300),
+        ("bfloat16/int8", 48),
+        ("int8/bfloat16", 48),
+        ("float32/int8", 48),
+        ("float32/codes4", 96),
+        ("bfloat16/codes2", 48),
+        ("int8/codes4", 48),
+        ("float32/codes4", 300),
+        ("bfloat16/bfloat16", 512),
+        ("float64/float64", 48),
+    ],
+)
+@pytest.mark.parametrize("full", [False, True])
+def test_score(kind: str, d: int, full: bool) -> None:
+    assert dispatch.interprets()
+    given = made(kind, d)
+    generator = torch.Generator().manual_seed(d)
+    options: dict[str, Any] = {"normalize": full}
+    if full:
+        options["query_weight"] = torch.rand(len(given.left), generator=generator) - 0.3
+        options["document_weight"] = torch.rand(len(given.right), generator=generator) - 0.3
+    expected, places = truth(given, **options)
+    dtype = coarsest(kind)
+    assert_close("scores", maxsim.score(*given.sides, **options), expected, dtype)
+    if full:
+        scores, argmax = maxsim.score(*given.sides, **options, with_argmax=True)
+        assert_close("scores with the arg-max", scores, expected, dtype)
+        assert torch.equal(argmax < 0, places < 0)
+        wrong = (argmax != places).float().mean()
+        assert wrong <= (0.01 if dtype == torch.float16 else 0.002)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16/bfloat16", "int8/int8", "float32/codes2"])
+def test_score_pairs(kind: str) -> None:
+    given = made(kind, 48)
+    expected, places = truth(given)
+    found, argmax = maxsim.score_pairs(*given.sides, pairs=PAIRS, with_argmax=True)
+    assert_close("scores", found, expected[PAIRS[:, 0], PAIRS[:, 1]], coarsest(kind))
+    start = given.query_offsets
+    kept = [places[start[q] : start[q + 1], d] for q, d in PAIRS.tolist()]
+    assert (argmax != torch.cat(kept)).float().mean() <= 0.02
+    assert_close(
+        "each with its own",
+        maxsim.score_pairs(*given.sides),
+        expected.diagonal(),
+        coarsest(kind),
+    )
+
+
+def test_the_lower_of_equal_tokens_answers() -> None:
+    tokens = torch.ones(200, 32)
+    offsets = torch.tensor([0, 70, 200])
+    _, argmax = maxsim.score(tokens[:3], torch.tensor([0, 3]), tokens, offsets, with_argmax=True)
+    assert argmax.tolist() == [[0, 0]] * 3
+
+
+def test_large_int8_sums_are_exact() -> None:
+    values = torch.full((2, 256), -128, dtype=torch.int8)
+    tokens = maxsim.Int8Tokens(values, torch.ones(2))
+    offsets = torch.tensor([0, 2])
+    assert maxsim.score(tokens, offsets, tokens, offsets).item() == 2 * 128 * 128 * 256
+
+
+@pytest.mark.parametrize("filtered", ["none", "shared", "each", "nothing"])
+@pytest.mark.parametrize("k", [1, 3, 9])
+def test_topk(filtered: str, k: int) -> None:
+    given = made("float32/float32", 48)
+    generator = torch.Generator().manual_seed(k)
+    allowed = {
+        "none": None,
+        "shared": torch.rand(len(DOCUMENTS), generator=generator) < 0.5,
+        "each": torch.rand(len(QUERIES), len(DOCUMENTS), generator=generator) < 0.5,
+        "nothing": torch.zeros(len(DOCUMENTS), dtype=torch.bool),
+    }[filtered]
+    scores, indices = maxsim.topk(*given.sides, k, allowed=allowed)
+    kept = reference.topk(
+        *given.sides,
+        k,
+        allowed=None if allowed is None else bitmap.pack(allowed),
+        query_weight=None,
+        document_weight=None,
+        normalize=False,
+        screen=None,
+    )
+    assert torch.equal(indices, kept[1])
+    assert_close("scores", scores, kept[0], torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("full", [False, True])
+def test_gradients(dtype: torch.dtype, full: bool) -> None:
+    given = made(f"{dtype}/{dtype}".replace("torch.", ""), 40)
+    generator = torch.Generator().manual_seed(1)
+    options: dict[str, Any] = {
+        "query_weight": torch.rand(len(given.left), generator=generator) if full else None,
+        "document_weight": torch.rand(len(given.right), generator=generator) if full else None,
+        "normalize": full,
+    }
+    scores, argmax = gpu.score(*given.sides, **options, with_argmax=True)
+    grad = torch.randn(scores.shape, generator=generator)
+    found = gpu.score_backward(grad, argmax, *given.sides, **options)
+    again = gpu.score_backward(grad, argmax, *given.sides, **options)
+    expected = reference.score_backward(grad, argmax, *given.sides, **options)
+    for name, one, two, right in zip(["queries", "documents", "u", "w"], found, again, expected):
+        assert one.dtype == right.dtype
+        assert torch.equal(one, two), name
+        assert_close(name, one, right, dtype)
+
+
+def test_tokens_that_are_not_contiguous() -> None:
+    given = made("bfloat16/bfloat16", 32)
+    queries, first, documents, second = given.sides
+    assert isinstance(queries, torch.Tensor)
+    assert isinstance(documents, torch.Tensor)
+    wide = torch.cat([documents, documents], 1)[:, :32]
+    assert not wide.is_contiguous()
+    expected, _ = truth(given)
+    assert_close("scores", maxsim.score(queries, first, wide, second), expected, torch.float32)

@@ -1,0 +1,50 @@
+"""The operators under torch's own checks, torch.compile and inference_mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from maxsim_truth import case
+
+from maxsight.kernels import maxsim
+from maxsight.kernels.maxsim import ops
+
+PAIRS = torch.tensor([[0, 2], [1, 2], [2, 1], [2, 0]])
+
+
+@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/int8", "float32/codes4"])
+def test_opcheck(kind: str) -> None:
+    given = case(kind, 16, queries=[2, 0, 3], documents=[4, 0, 6, 1])
+    queries = [tensor.clone() for tensor in ops.flat(given.queries)]
+    queries[0].requires_grad_()
+    sides = queries, given.query_offsets, ops.flat(given.documents), given.document_offsets
+    torch.library.opcheck(ops.score, (*sides, torch.rand(5), None, True, True))
+    torch.library.opcheck(ops.score_pairs, (*sides, PAIRS, None, None, False, True))
+    queries[0].requires_grad_(False)
+    torch.library.opcheck(ops.score_pairs, (*sides, PAIRS, None, None, False, False))
+    torch.library.opcheck(ops.topk, (*sides, 3, None, None, None, False, []))
+
+
+def test_compiled_is_the_same() -> None:
+    given = case("float32/float32", 16)
+    left, right = given.left.float().requires_grad_(), given.right.float().requires_grad_()
+
+    def loss(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        scores = maxsim.score(
+            left, given.query_offsets, right, given.document_offsets, normalize=True
+        )
+        return torch.logsumexp(scores * 3, 1).sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(left, right), loss(left, right))
+    ours = torch.autograd.grad(compiled(left, right), [left, right])
+    plain = torch.autograd.grad(loss(left, right), [left, right])
+    assert all(torch.equal(a, b) for a, b in zip(ours, plain))
+
+
+def test_inference_mode() -> None:
+    given = case("float32/float32", 16)
+    with torch.inference_mode():
+        scores = maxsim.score(*given.sides)
+        assert maxsim.topk(*given.sides, 2)[1].shape == (4, 2)
+    assert torch.equal(scores, maxsim.score(*given.sides))

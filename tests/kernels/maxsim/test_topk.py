@@ -1,0 +1,166 @@
+"""maxsim.topk against a sort of every score: with filters, ties, weights and an int8 screen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maxsim_truth import Case, case, offsets
+from tolerance import assert_close
+
+from maxsight.kernels import bitmap, maxsim
+from maxsight.kernels.maxsim.screen import ScreenQueries
+
+
+def sorted_scores(
+    scores: torch.Tensor, k: int, allowed: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k best of each row by sorting pairs in Python."""
+    best = torch.full((len(scores), min(k, scores.shape[1])), -torch.inf, dtype=scores.dtype)
+    indices = torch.full(best.shape, -1)
+    for row, values in enumerate(scores.tolist()):
+        mask = None if allowed is None else allowed.expand_as(scores)[row].tolist()
+        kept = [(-v, i) for i, v in enumerate(values) if mask is None or mask[i]]
+        for place, (value, index) in enumerate(sorted(kept)[:k]):
+            best[row, place], indices[row, place] = -value, index
+    return best, indices
+
+
+@settings(deadline=None, max_examples=80)
+@given(data=st.data())
+def test_equals_brute_force(data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.sampled_from([0, 1, 2, 9, 63]), max_size=30))
+    kind = data.draw(
+        st.sampled_from(["float32/float32", "bfloat16/bfloat16", "int8/int8", "float32/codes2"])
+    )
+    k = data.draw(st.sampled_from([1, 3, 100]))
+    if kind.endswith("codes2") and sum(lengths) == 0:
+        kind = "float32/float32"
+    asked = data.draw(st.lists(st.sampled_from([0, 1, 5]), max_size=4))
+    made = case(kind, 16, queries=asked, documents=lengths, seed=data.draw(st.integers(0, 999)))
+    if kind == "float32/float32":  # small whole numbers: ties everywhere
+        left, right = (side.float().clamp(-1, 1).round() for side in (made.left, made.right))
+        made = Case(left, made.query_offsets, right, made.document_offsets, left, right)
+    shape = data.draw(st.sampled_from([None, (len(lengths),), (len(asked), len(lengths))]))
+    allowed = (
+        None if shape is None else torch.rand(shape) < data.draw(st.sampled_from([0.0, 0.2, 0.8]))
+    )
+    screen = None
+    if data.draw(st.booleans()):
+        screen = maxsim.Int8Screen.of(made.documents, made.document_offsets)
+    packed = allowed
+    if allowed is not None and data.draw(st.booleans()):
+        packed = bitmap.pack(allowed)
+    scores, indices = maxsim.topk(*made.sides, k, allowed=packed, screen=screen)
+    best, places = sorted_scores(maxsim.score(*made.sides), k, allowed)
+    assert_close("scores", scores, best, torch.float32)
+    assert torch.equal(indices, places)
+
+
+@pytest.mark.parametrize(
+    "kind", ["float32/float32", "bfloat16/bfloat16", "bfloat16/int8", "float32/codes4"]
+)
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_screen_changes_nothing(kind: str, normalize: bool, weighted: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(0, 40, (250,), generator=generator).tolist()
+    given = case(kind, 64, queries=[32, 1, 0, 7], documents=lengths)
+    of_documents = torch.randn(len(given.right), generator=generator) if weighted else None
+    of_queries = torch.rand(len(given.left), generator=generator) if weighted else None
+    screen = maxsim.Int8Screen.of(
+        given.documents,
+        given.document_offsets,
+        document_weight=of_documents,
+        normalize=normalize,
+    )
+    scores = maxsim.score(
+        *given.sides, query_weight=of_queries, document_weight=of_documents, normalize=normalize
+    )
+    expected = sorted_scores(scores, 10, None)
+    found = maxsim.topk(
+        *given.sides,
+        10,
+        query_weight=of_queries,
+        document_weight=of_documents,
+        normalize=normalize,
+        screen=screen,
+    )
+    assert torch.equal(found[1], expected[1])
+    assert_close("scores", found[0], expected[0], torch.float32)
+
+
+def test_a_negative_query_weight_is_not_screened() -> None:
+    given = case("float32/float32", 16, queries=[5], documents=[7] * 50)
+    screen = maxsim.Int8Screen.of(given.documents, given.document_offsets)
+    weight = torch.tensor([1.0, -3.0, 0.5, -1.0, 2.0])
+    scores = maxsim.score(*given.sides, query_weight=weight)
+    found = maxsim.topk(*given.sides, 5, query_weight=weight, screen=screen)
+    assert torch.equal(found[1], sorted_scores(scores, 5, None)[1])
+
+
+def test_no_true_score_exceeds_its_bound_and_the_bound_is_narrow() -> None:
+    given = case("float32/float32", 128, queries=[32, 8], documents=[60] * 300)
+    left, right = (
+        torch.nn.functional.normalize(side, dim=1).float() for side in (given.left, given.right)
+    )
+    screen = maxsim.Int8Screen.of(right, given.document_offsets)
+    rounded = ScreenQueries.of(left, given.query_offsets)
+    bound = rounded.error(screen.step, screen.length)
+    approximate = maxsim.score(
+        maxsim.Int8Tokens(rounded.values, rounded.scale),
+        given.query_offsets,
+        maxsim.Int8Tokens(screen.values, screen.scale),
+        given.document_offsets,
+    )
+    exact = maxsim.score(left, given.query_offsets, right, given.document_offsets)
+    excess = exact - approximate
+    assert (excess <= bound).all()
+    # Narrow enough to be of use: most documents are far below the best.
+    assert (approximate + bound < exact.topk(10).values[:, -1:]).float().mean() > 0.7
+    # And of the right size: a ninth of it is a bound on the standard deviation.
+    assert excess.std() < bound.mean() / 9
+
+
+def test_the_screen_of_int8_tokens_shares_their_values_and_rounds_nothing() -> None:
+    given = case("int8/int8", 64)
+    assert isinstance(given.documents, maxsim.Int8Tokens)
+    screen = maxsim.Int8Screen.of(given.documents, given.document_offsets)
+    assert screen.values.data_ptr() == given.documents.values.data_ptr()
+    assert not screen.step.any()
+
+
+def test_a_screen_of_other_documents_is_refused() -> None:
+    given = case("float32/float32", 16)
+    screen = maxsim.Int8Screen.of(given.left, given.query_offsets)
+    with pytest.raises(ValueError, match="make it anew"):
+        maxsim.topk(*given.sides, 3, screen=screen)
+
+
+def test_an_empty_document_scores_nothing_and_can_be_returned() -> None:
+    tokens, bounds = torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 1, 1, 2])
+    query, one = torch.tensor([[1.0]]), torch.tensor([0, 1])
+    scores, indices = maxsim.topk(query, one, tokens, bounds, 3)
+    assert scores.tolist() == [[2.0, 0.0, -1.0]]
+    assert indices.tolist() == [[2, 1, 0]]
+    filled = torch.tensor([True, False, True])
+    assert maxsim.topk(query, one, tokens, bounds, 3, allowed=filled)[1].tolist() == [[2, 0, -1]]
+
+
+def test_memory_does_not_grow_with_the_score_matrix() -> None:
+    # 3,000 x 6,000 scores would be 72 MB; what is allocated meanwhile is counted by torch.
+    queries, documents = torch.randn(3000, 8), torch.randn(6000, 8)
+    each, every = offsets([1] * 3000), offsets([1] * 6000)
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        maxsim.topk(queries, each, documents, every, 5)
+    events = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    assert 0 < peak < 64 << 20

@@ -1,0 +1,120 @@
+"""The Triton room in the interpreter; test_gpu_interpreted.py runs this in a process of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tolerance import assert_close
+
+from maxsight.kernels import bitmap, dispatch, similarity
+from maxsight.kernels.similarity import gpu, reference
+
+FILTERS = ["none", "shared", "each", "nothing"]
+
+
+def rows(kind: str, count: int, dim: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A database and its scale."""
+    generator = torch.Generator().manual_seed(count + dim)
+    if kind == "int8":
+        values = torch.randint(-127, 128, (count, dim), generator=generator, dtype=torch.int8)
+        return values, torch.rand(count, generator=generator)
+    if kind == "ties":
+        return torch.randint(-2, 3, (count, dim), generator=generator).float(), None
+    return torch.randn(count, dim, generator=generator).to(getattr(torch, kind)), None
+
+
+def questions(kind: str, count: int, dim: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    if kind == "ties":
+        return torch.randint(-2, 3, (count, dim), generator=generator).float()
+    # Large and small queries: float16's range must not matter.
+    sizes = torch.tensor([1e-6, 1.0, 1e6])[torch.arange(count) % 3]
+    return torch.randn(count, dim, generator=generator) * sizes[:, None]
+
+
+def mask(kind: str, queries: int, count: int) -> torch.Tensor | None:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "none": None,
+        "shared": torch.rand(count, generator=generator) < 0.3,
+        "each": torch.rand(queries, count, generator=generator) < 0.3,
+        "nothing": torch.zeros(count, dtype=torch.bool),
+    }[kind]
+
+
+@pytest.mark.parametrize("filtered", FILTERS)
+@pytest.mark.parametrize(
+    ("kind", "queries", "count", "dim", "k"),
+    [
+        ("float32", 3, 123, 48, 5),
+        ("float16", 2, 700, 96, 1),
+        ("bfloat16", 18, 130, 128, 10),
+        ("int8", 3, 300, 130, 4),
+        ("ties", 3, 400, 4, 12),
+        ("float32", 1, 63, 20, 200),
+        ("float64", 2, 63, 20, 4),
+        ("float32", 2, 0, 8, 1),
+        ("float32", 0, 9, 8, 1),
+    ],
+)
+def test_topk(kind: str, queries: int, count: int, dim: int, k: int, filtered: str) -> None:
+    assert dispatch.interprets()
+    database, scale = rows(kind, count, dim)
+    left = questions(kind, queries, dim)
+    allowed = mask(filtered, queries, count)
+    scores, indices = similarity.topk(left, database, k, allowed=allowed, scale=scale)
+    packed = None if allowed is None else bitmap.pack(allowed)
+    expected = reference.topk(left, database, k, allowed=packed, scale=scale)
+    assert torch.equal(indices, expected[1])
+    assert scores.dtype == torch.float32
+    for found, right in zip(scores, expected[0]):
+        assert_close("scores", found, right, torch.float32)
+
+
+@pytest.mark.parametrize("filtered", FILTERS[:3])
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "int8"])
+def test_above(kind: str, filtered: str) -> None:
+    database, scale = rows(kind, 200, 48)
+    left = questions(kind, 3, 48)
+    allowed = mask(filtered, 3, 200)
+    packed = None if allowed is None else bitmap.pack(allowed)
+    best, _ = reference.topk(left, database, 13, allowed=packed, scale=scale)
+    # Between the 12th and the 13th score, which differ by more than float32 rounds.
+    threshold = (best[:, 11] + best[:, 12]) / 2
+    found = gpu.above(left, database, threshold, allowed=packed, scale=scale)
+    expected = reference.above(left, database, threshold, allowed=packed, scale=scale)
+    assert torch.equal(found[2], expected[2])
+    assert torch.equal(found[1], expected[1])
+    assert found[2].tolist() == [0, 12, 24, 36]
+
+
+def test_above_finds_nothing() -> None:
+    database, _ = rows("float32", 100, 8)
+    scores, indices, offsets = similarity.above(questions("float32", 2, 8), database, torch.inf)
+    assert len(scores) == len(indices) == 0
+    assert offsets.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("filtered", FILTERS[:3])
+@pytest.mark.parametrize("dim", [20, 130])
+def test_signs_topk(dim: int, filtered: str) -> None:
+    generator = torch.Generator().manual_seed(dim)
+    codes = torch.randint(-127, 128, (3, dim), generator=generator, dtype=torch.int8)
+    bits = bitmap.pack(torch.rand(200, dim, generator=generator) < 0.5)
+    allowed = mask(filtered, 3, 200)
+    packed = None if allowed is None else bitmap.pack(allowed)
+    found = gpu.signs_topk(codes, bits, 7, allowed=packed)
+    expected = reference.signs_topk(codes, bits, 7, allowed=packed)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+def test_rescore_breaks_ties_by_row_and_skips_gaps() -> None:
+    database = (torch.arange(90) % 17)[:, None].half() * torch.ones(1, 48).half()
+    candidates = torch.stack([torch.randperm(90)[:40] for _ in range(2)])
+    candidates[:, 3] = -1
+    queries = torch.ones(2, 48)
+    found = gpu.rescore(queries, database, candidates, 9, scale=None)
+    expected = reference.rescore(queries, database, candidates, 9, scale=None)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
