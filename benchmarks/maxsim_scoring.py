@@ -66,6 +66,7 @@ def cases() -> list[Case]:
         _case("1,000 x 20-300 tokens, Lq 32, d 128", ragged, 32, 128, draw),
         _case("200 x 1,024 tokens, Lq 32, d 128", torch.full((200,), 1_024), 32, 128, draw),
         _case("200 x 1,024 tokens, Lq 1,024, d 128", torch.full((200,), 1_024), 1_024, 128, draw),
+        _case("10,000 x 300 tokens, Lq 32, d 128", torch.full((10_000,), 300), 32, 128, draw),
         _case("5,000 x 50 tokens, Lq 77, d 512", torch.full((5_000,), 50), 77, 512, draw),
     ]
 

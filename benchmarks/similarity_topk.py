@@ -105,23 +105,19 @@ def _measure(vectors: Cloud, truth: Tensor, cores: int, rounds: int) -> list[Row
 
 
 def _contenders(database: Tensor, queries: Tensor) -> dict[str, Search]:
-    low, codes, scale = database.bfloat16(), *_int8(database)
+    low = database.bfloat16()
+    half, quarter = (similarity.Rounded.of(database, dtype) for dtype in (low.dtype, torch.int8))
     found: dict[str, Search] = {
         FLAT: _flat(database, queries),
         "torch, float32 in chunks": _chunked(database, queries),
         "torch, bfloat16 in chunks": _chunked(low, queries),
         "maxsight, float32": lambda _: similarity.topk(queries, database, K),
-        "maxsight, bfloat16": lambda _: similarity.topk(queries, low, K),
-        "maxsight, int8": lambda _: similarity.topk(queries, codes, K, scale=scale),
+        "maxsight, bfloat16 then float32": lambda _: similarity.topk(queries, half, K),
+        "maxsight, int8 then float32": lambda _: similarity.topk(queries, quarter, K),
     }
     if importlib.util.find_spec("numkong"):
         found["numkong, bfloat16"] = _numkong(database, queries)
     return found
-
-
-def _int8(database: Tensor) -> tuple[Tensor, Tensor]:
-    scale = database.abs().amax(1) / 127
-    return (database / scale[:, None]).round().to(torch.int8), scale
 
 
 def _flat(database: Tensor, queries: Tensor) -> Search:

@@ -52,7 +52,7 @@ PUBLIC = {
         "unmerge",
         "ward",
     ],
-    "maxsight.kernels.similarity": ["SignBits", "above", "signs", "topk"],
+    "maxsight.kernels.similarity": ["Rounded", "SignBits", "above", "signs", "topk"],
     "maxsight.pipelines.ingest": [
         "IngestInterrupted",
         "IngestReport",

@@ -14,7 +14,7 @@ from torch import Tensor
 from maxsight.kernels import bitmap
 from maxsight.kernels.dispatch import room_of
 
-__all__ = ["SignBits", "above", "signs", "topk"]
+__all__ = ["Rounded", "SignBits", "above", "signs", "topk"]
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # Rows whose norms are taken at once.
@@ -41,6 +41,46 @@ class SignBits:
     shortlist: int = 10
 
 
+@dataclass(frozen=True)
+class Rounded:
+    """A database in one or two bytes a number, and the vectors that its shortlist is scored with.
+
+    A search finds the best ``shortlist * k`` rows of the codes, exactly, and scores these with the
+    vectors: scores are exact, but a row that rounding put outside the shortlist is missed. It reads
+    half or a quarter of float32's bytes, which is what one query at a time takes.
+
+    Attributes:
+        codes: (N, D) int8, float16 or bfloat16.
+        vectors: (N, D) floating point tensor; it may be memory-mapped.
+        scale: (N,) float32, what a row of codes is multiplied by; None: 1.
+        shortlist: rows scored with the vectors for each row asked for, at least 1.
+    """
+
+    codes: Tensor
+    vectors: Tensor
+    scale: Tensor | None = None
+    shortlist: int = 4
+
+    @staticmethod
+    def of(vectors: Tensor, dtype: torch.dtype = torch.int8, *, shortlist: int = 4) -> Rounded:
+        """Round vectors (N, D) to ``dtype``; to int8 on a scale a row.
+
+        Example:
+            >>> Rounded.of(torch.tensor([[1.0, -0.5]])).codes
+            tensor([[127, -64]], dtype=torch.int8)
+        """
+        if dtype != torch.int8:
+            return Rounded(vectors.to(dtype), vectors, shortlist=shortlist)
+        codes = torch.empty(vectors.shape, dtype=dtype, device=vectors.device)
+        scale = torch.empty(len(vectors), device=vectors.device)
+        for start in range(0, len(vectors), _NORM_ROWS):
+            rows = slice(start, start + _NORM_ROWS)
+            part = vectors[rows].float()
+            scale[rows] = part.abs().amax(dim=1).clamp_min(1e-30) / 127
+            codes[rows] = (part / scale[rows, None]).round().to(dtype)
+        return Rounded(codes, vectors, scale, shortlist)
+
+
 def signs(vectors: Tensor) -> Tensor:
     """(N, D) vectors as one bit a dimension, (N, ceil(D / 8)) uint8: set where at least 0.
 
@@ -53,7 +93,7 @@ def signs(vectors: Tensor) -> Tensor:
 
 def topk(
     queries: Tensor,
-    database: Tensor | SignBits,
+    database: Tensor | Rounded | SignBits,
     k: int,
     *,
     allowed: Tensor | None = None,
@@ -63,9 +103,9 @@ def topk(
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` database rows of largest inner product with each query.
 
-    Exact: the answer is that of scoring every allowed row. Products are summed in float32 (float64
-    if either input is), whatever lower precision the search is screened in; the CPU's own room
-    gives a pair of query and row the same score whatever else is asked for with it.
+    Exact for a tensor: the answer is that of scoring every allowed row. Products are summed in
+    float32 (float64 if either input is), whatever lower precision the search is screened in; the
+    CPU's own room gives a pair of query and row the same score whatever else is asked for with it.
 
     Memory beyond the inputs and the (Q, k) answer: on a CPU Q * D * 5 bytes, for at most 4,096
     queries at a time, 12 * Q * k bytes a thread and 1 MiB a thread; on a GPU 4 * Q bytes a block of
@@ -74,7 +114,8 @@ def topk(
     Args:
         queries: (Q, D) floating point tensor, finite.
         database: (N, D) on the same device: float32, float16, bfloat16 or float64, which may differ
-            from the queries' dtype; or int8 with one ``scale`` a row; or :class:`SignBits`.
+            from the queries' dtype; or int8 with one ``scale`` a row; or :class:`Rounded` or
+            :class:`SignBits`, whose answers may miss a row.
         k: at least 1.
         allowed: rows that may be returned: (N,) or, a row a query, (Q, N) bool, or a bitmap of
             either (``kernels.bitmap``).
@@ -97,20 +138,18 @@ def topk(
         >>> topk(torch.tensor([[1.0, 0.0]]), database, 2)[1].tolist()
         [[0, 2]]
     """
-    vectors = database.vectors if isinstance(database, SignBits) else database
+    vectors = database if isinstance(database, Tensor) else database.vectors
     _check(queries, vectors, scale)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     allowed = bitmap.checked(allowed, rows=len(vectors), queries=len(queries))
     queries, scale = _scaled(queries, vectors, scale, normalize)
     queries = queries if largest else -queries
-    if isinstance(database, SignBits):
-        _check_bits(database)
-        wide = min(k * database.shortlist, max(1, len(vectors)))
-        _, shortlist = _signs_topk(_codes(queries), database.bits, wide, allowed)
-        scores, indices = _rescore(queries, vectors, shortlist, k, scale)
+    if isinstance(database, Tensor):
+        scores, indices = _topk(queries, database.contiguous(), k, allowed, scale)
     else:
-        scores, indices = _topk(queries, vectors.contiguous(), k, allowed, scale)
+        shortlist = _shortlist(queries, database, k, allowed, scale)
+        scores, indices = _rescore(queries, vectors, shortlist, k, scale)
     return (scores, indices) if largest else (-scores, indices)
 
 
@@ -174,16 +213,38 @@ def _check(queries: Tensor, database: Tensor, scale: Tensor | None) -> None:
         )
 
 
-def _check_bits(database: SignBits) -> None:
-    rows, dim = database.vectors.shape
-    expected = (rows, -(-dim // 8))
-    if database.bits.dtype != torch.uint8 or tuple(database.bits.shape) != expected:
-        raise ValueError(
-            f"bits must be uint8 {expected} for vectors {(rows, dim)}, got {database.bits.dtype} "
-            f"{tuple(database.bits.shape)}"
-        )
+def _shortlist(
+    queries: Tensor,
+    database: Rounded | SignBits,
+    k: int,
+    allowed: Tensor | None,
+    scale: Tensor | None,
+) -> Tensor:
+    """(Q, C) rows that are worth a float product."""
     if database.shortlist < 1:
         raise ValueError(f"shortlist must be at least 1, got {database.shortlist}")
+    rows, dim = database.vectors.shape
+    wide = min(k * database.shortlist, max(1, rows))
+    if isinstance(database, SignBits):
+        _expect("bits", database.bits, (torch.uint8,), (rows, -(-dim // 8)))
+        return _signs_topk(_codes(queries), database.bits, wide, allowed)[1]  # type: ignore[no-any-return]
+    _expect("codes", database.codes, (torch.int8, torch.float16, torch.bfloat16), (rows, dim))
+    factor = database.scale
+    if factor is not None:
+        _expect("scale", factor, (torch.float32,), (rows,))
+    if scale is not None:
+        factor = scale if factor is None else factor * scale
+    return _topk(queries, database.codes.contiguous(), wide, allowed, factor)[1]  # type: ignore[no-any-return]
+
+
+def _expect(
+    name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...], shape: tuple[int, ...]
+) -> None:
+    if tensor.dtype not in dtypes or tuple(tensor.shape) != shape:
+        raise ValueError(
+            f"{name} must be {' or '.join(map(str, dtypes))} {shape}, got {tensor.dtype} "
+            f"{tuple(tensor.shape)}"
+        )
 
 
 def _scaled(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels import bitmap
+from maxsight.kernels.chunks import BYTES
 
 # Rows multiplied at once: memory is O(Q * (BLOCK + k)), never Q * N.
 BLOCK = 65536
@@ -113,11 +114,15 @@ def rescore(
     # Lower rows first, so that the stable sort below breaks ties by row.
     candidates = candidates.sort(dim=1).values
     scores = torch.empty(candidates.shape, dtype=torch.float32, device=queries.device)
-    for place, (query, rows) in enumerate(zip(queries.to(dtype), candidates)):
-        part = database[rows.clamp_min(0)].to(dtype) @ query
+    each = max(1, BYTES // max(1, 4 * candidates.shape[1] * database.shape[1]))
+    for start in range(0, len(queries), each):
+        chosen = slice(start, start + each)
+        rows = candidates[chosen].clamp_min(0)
+        gathered = database[rows].to(dtype)  # (q, C, D)
+        part = torch.bmm(gathered, queries[chosen].to(dtype)[:, :, None])[:, :, 0]
         if scale is not None:
-            part *= scale[rows.clamp_min(0)]
-        scores[place] = part.masked_fill(rows < 0, -torch.inf)
+            part *= scale[rows]
+        scores[chosen] = part.masked_fill(candidates[chosen] < 0, -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores[:, :k].contiguous(), candidates.gather(1, order[:, :k])
 

@@ -187,6 +187,31 @@ def test_signs(room: str, dim: int) -> None:
     assert torch.equal(inside, similarity.topk(left, rows, 10, allowed=mask)[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.bfloat16])
+def test_rounded(room: str, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    rows, left = (torch.randn(count, 96, generator=generator) for count in (2500, 70))
+    mask = torch.rand(2500, generator=generator) < 0.4
+    small = similarity.Rounded.of(rows, dtype)
+    assert small.codes.dtype == dtype
+    for options in ({}, {"allowed": mask}, {"normalize": True}, {"largest": False}):
+        found = similarity.topk(left, small, 10, **options)
+        exact = similarity.topk(left, rows, 10, **options)
+        # Of forty rows by the codes, the ten best by the vectors: here none is missed.
+        assert torch.equal(found[1], exact[1])
+        torch.testing.assert_close(found[0], exact[0], atol=1e-4, rtol=0)
+    # Without a float product the codes' own order shows.
+    codes_only = similarity.topk(left, small.codes, 10, scale=small.scale)
+    assert not torch.equal(codes_only[0], exact[0])
+    with pytest.raises(ValueError, match="shortlist must be at least 1"):
+        similarity.topk(left, similarity.Rounded(small.codes, rows, shortlist=0), 10)
+    with pytest.raises(ValueError, match="codes must be"):
+        similarity.topk(left, similarity.Rounded(rows, rows), 10)
+    few = similarity.topk(left, small, 10, allowed=torch.arange(2500) == 7)
+    assert few[1][:, 0].eq(7).all()
+    assert few[1][:, 1:].eq(-1).all()
+
+
 def test_operators_are_sound() -> None:
     generator = torch.Generator().manual_seed(6)
     rows, left = (torch.randn(count, 8, generator=generator) for count in (40, 3))
