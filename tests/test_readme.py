@@ -66,10 +66,17 @@ def test_the_commands(home: Path) -> None:
 
 
 def test_the_program(home: Path) -> None:
-    (program,) = blocks("python")
+    program, _ = blocks("python")
     done = run([sys.executable, "-c", program + "\nassert changed and spans"], home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split()[1].endswith(".jpg")
+
+
+def test_the_kernels(home: Path) -> None:
+    _, program = blocks("python")
+    asserted = "\nassert rows[:, 0].tolist() == list(range(64)) and scores.shape == (1, 2)"
+    done = run([sys.executable, "-c", program + asserted], home)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_links() -> None:

@@ -167,10 +167,13 @@ def test_ctrl_c_keeps_what_was_done(shell: Shell, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(5)
+    while process.poll() is None and not own.exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode in (0, 130), errors
+    # A fast machine is done before the signal comes: it may end the interpreter's own clearing up.
+    assert process.returncode in (0, 130, -signal.SIGINT), errors
     assert "Traceback" not in errors
     assert shell("index", own, PICTURES).code == 0
     assert shell("info", own, "--json").json["info"]["images"] == 101

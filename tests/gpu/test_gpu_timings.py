@@ -80,7 +80,9 @@ def test_maxsim_against_the_others(shape: MaxsimShape, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize(
-    "workload", workloads(torch.device("cuda"), operations=OPERATIONS), ids=lambda each: each.name
+    "workload",
+    list(workloads(torch.device("cuda"), operations=OPERATIONS)),
+    ids=lambda each: each.name,
 )
 def test_every_operation(workload: Workload, rows: list[Row]) -> None:
     call = workload.prepare()
