@@ -16,6 +16,7 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 
 from maxsight.benchmarks.command import command
 from maxsight.benchmarks.interleave import interleave, ratio, stopwatch
+from maxsight.benchmarks.peaks import threads
 from maxsight.benchmarks.rows import Row, timed
 from maxsight.kernels import merge
 
@@ -23,30 +24,30 @@ _BENCHMARK = "token-merging"
 _TOKENS, _CHANNELS, _HEADS, _REMOVED = 197, 768, 12, 13
 
 
-def run(data: Path, *, rounds: int = 9, batch: int = 32, threads: int = 1) -> list[Row]:
+def run(data: Path, *, rounds: int = 9, batch: int = 32, cores: int = 1) -> list[Row]:
     """Measure in float32 and bfloat16.
 
     Args:
         data: not used; every benchmark takes it.
         rounds: how often each contender runs.
         batch: images.
-        threads: of torch.
+        cores: threads of torch.
 
     Returns:
         Time of the block, of merging and of proportional attention; merging against the block, and
         proportional attention against plain.
     """
-    torch.set_num_threads(threads)
     rows = []
-    for dtype in (torch.float32, torch.bfloat16):
-        rows += _measure(dtype, rounds=rounds, batch=batch, threads=threads)
+    with threads(cores):
+        for dtype in (torch.float32, torch.bfloat16):
+            rows += _measure(dtype, rounds=rounds, batch=batch, cores=cores)
     return rows
 
 
 @torch.inference_mode()
-def _measure(dtype: torch.dtype, *, rounds: int, batch: int, threads: int) -> list[Row]:
+def _measure(dtype: torch.dtype, *, rounds: int, batch: int, cores: int) -> list[Row]:
     name = str(dtype).removeprefix("torch.")
-    case = f"ViT-B, {batch} x {_TOKENS}, r={_REMOVED}, {name}, {threads} threads"
+    case = f"ViT-B, {batch} x {_TOKENS}, r={_REMOVED}, {name}, {cores} threads"
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randn(batch, _TOKENS, _CHANNELS, generator=draw).to(dtype)
     block = _Block(draw, dtype)

@@ -54,15 +54,24 @@ def kernels(
 
     Example: `maxsight kernels --arch sm_90 --operation maxsim`
     """
+    from rich.progress import track
+
     from maxsight.kernels import report
     from maxsight.kernels.report import baseline
 
     architectures = [int(name.removeprefix("sm_")) for name in arch or _Architecture]
-    if not quiet:
-        remark = "Compiling: minutes at first, seconds once Triton has it in its cache"
-        console(stderr=True).print(remark, style="dim")
     operations = tuple(operation or _Operation)
-    reports = list(report.compile_all(architectures, operations=operations))
+    # Minutes at first, seconds once Triton has everything in its cache.
+    reports = list(
+        track(
+            report.compile_all(architectures, operations=operations),
+            total=sum(len(report.cases(each, operations=operations)) for each in architectures),
+            description="compiling",
+            console=console(stderr=True),
+            transient=True,
+            disable=quiet,
+        )
+    )
     if save_baseline:
         baseline.save(reports)
     saved = baseline.load()
