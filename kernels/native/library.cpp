@@ -1,5 +1,8 @@
 // The functions that Python calls, on the best instruction set of this machine.
 #include <cstdlib>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "task.h"
 
@@ -62,6 +65,21 @@ int64_t maxsight_product_kind(const Engine* engine, int64_t row_kind) {
 void maxsight_pack(const Engine* engine, Packing* task) { engine->pack(*task); }
 void maxsight_reduce(const Engine* engine, Segments* task) { engine->reduce(*task); }
 void maxsight_scan(const Engine* engine, Scan* task) { engine->scan(*task); }
+// Tasks side by side, the first in the calling thread. A thread costs a tenth of Python's.
+void maxsight_run(void (*function)(const Engine*, void*), const Engine* engine, void** tasks,
+                  int64_t count) {
+    std::vector<std::thread> threads;
+    threads.reserve(count);
+    for (int64_t at = 1; at < count; ++at) {
+        try {
+            threads.emplace_back(function, engine, tasks[at]);
+        } catch (const std::system_error&) {  // the machine has no thread left
+            function(engine, tasks[at]);
+        }
+    }
+    if (count) function(engine, tasks[0]);
+    for (std::thread& thread : threads) thread.join();
+}
 void maxsight_free(void* pointer) { std::free(pointer); }
 
 }  // extern "C"

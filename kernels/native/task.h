@@ -49,13 +49,16 @@ struct Hit {
     float score, unused;
 };
 
-// A scan of rows first .. last for the k best a query (k > 0) or all above a threshold (k = 0).
+// A scan of rows first .. last for the k best a query (k > 0) or all above a threshold (k = 0); or
+// the k best of some rows a query.
 struct Scan {
     Rows rows;
     int64_t first, last;
     const float* queries;  // (count, stride), zero beyond dim
     int64_t count, stride;
-    const uint8_t* packed;  // null: no screen, every product is exact
+    const int64_t* candidates;  // (count, width) of the rows below last, -1: none; or null
+    int64_t width;
+    const uint8_t* packed;  // null: few queries, which need no panels
     int64_t kind;           // of the screen
     const float* query_scale;
     const float* query_error;

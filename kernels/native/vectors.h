@@ -192,30 +192,36 @@ inline void with_kind(int64_t kind, Visit visit) {
     }
 }
 
-// Products of N pairs of a row and a float32 query that is zero beyond dim. The order of the sum
-// depends on dim only, so a pair has one score however it was found.
-template <int64_t KIND, int N>
+// Products of N pairs of a row and a float32 query that is zero beyond dim, or of N queries and
+// the ROWS = 1 row. The order of the sum depends on dim only, so a pair has one score however it
+// was found.
+template <int64_t KIND, int N, int ROWS = N>
 inline void dots(const uint8_t* const* rows, const float* const* queries, int64_t dim,
                  float* output) {
-    Floats even[N] = {}, odd[N] = {};
+    Floats even[N] = {}, odd[N] = {}, row[ROWS];
     int64_t i = 0;
+    const auto add = [&](Floats* sums, int64_t from) {
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) sums[n] += row[n % ROWS] * load<Floats>(queries[n] + from);
+    };
     for (; i + 2 * W <= dim; i += 2 * W) {
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) {
-            even[n] += numbers<KIND>(rows[n], i) * load<Floats>(queries[n] + i);
-            odd[n] += numbers<KIND>(rows[n], i + W) * load<Floats>(queries[n] + i + W);
-        }
+        for (int n = 0; n < ROWS; ++n) row[n] = numbers<KIND>(rows[n], i);
+        add(even, i);
+#pragma GCC unroll 4
+        for (int n = 0; n < ROWS; ++n) row[n] = numbers<KIND>(rows[n], i + W);
+        add(odd, i + W);
     }
     if (i + W <= dim) {
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n)
-            even[n] += numbers<KIND>(rows[n], i) * load<Floats>(queries[n] + i);
+        for (int n = 0; n < ROWS; ++n) row[n] = numbers<KIND>(rows[n], i);
+        add(even, i);
         i += W;
     }
     if (i < dim) {
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n)
-            odd[n] += last_numbers<KIND>(rows[n], i, dim) * load<Floats>(queries[n] + i);
+        for (int n = 0; n < ROWS; ++n) row[n] = last_numbers<KIND>(rows[n], i, dim);
+        add(odd, i);
     }
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) output[n] = sum(even[n] + odd[n]);

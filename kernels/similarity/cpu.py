@@ -16,8 +16,6 @@ from maxsight.kernels.similarity import reference
 
 __all__ = ["above", "rescore", "signs_topk", "topk"]
 
-rescore = reference.rescore
-
 
 def topk(
     queries: Tensor, database: Tensor, k: int, *, allowed: Tensor | None, scale: Tensor | None
@@ -50,6 +48,16 @@ def signs_topk(
     if not _compiled(codes, bits):
         return reference.signs_topk(codes, bits, k, allowed=allowed)
     return native.topk(codes, bits, k, allowed=allowed, scale=None)
+
+
+def rescore(
+    queries: Tensor, database: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """``reference.rescore``, compiled: rows are read where they lie."""
+    # A copy of the whole database for the sake of a shortlist would be worse than gathering it.
+    if not database.is_contiguous() or not _compiled(queries, database):
+        return reference.rescore(queries, database, candidates, k, scale=scale)
+    return native.rescore(queries, database, candidates, k, scale=scale)
 
 
 def _compiled(queries: Tensor, database: Tensor) -> bool:

@@ -1,0 +1,152 @@
+// The scan of a search, and the scoring of a shortlist.
+#pragma once
+
+#include "rows.h"
+
+namespace {
+
+// Where more than one pair in so many stays open, a finer screen costs less than scoring them.
+constexpr int64_t OPEN_SHARE = 5;
+// Rows after which limits are no longer those of the first few, and over which the share is taken.
+constexpr int64_t WARM_ROWS = 2048;
+
+// Screen panels in a lower precision; only pairs that its rounding errors leave open are scored.
+// Stops where a finer screen would be faster; returns the first row that is not done.
+template <class P, int64_t KIND>
+int64_t screen_panels(Scan& task, Best& best, int64_t first) {
+    const Rows& rows = task.rows;
+    const int64_t steps = steps_of(P::kind, rows.dim);
+    // Rows of a product's own kind are exact in it, but their queries are not.
+    constexpr bool finest = P::kind == FLOAT32 || KIND == SIGN;
+    PanelMemory memory(P::kind, rows.dim);
+    Candidate* found = (Candidate*)std::malloc(memory.limit * 2 * W * sizeof(Candidate));
+    if (!memory.ok() || !found) {
+        std::free(found);
+        task.failed = 1;
+        return task.last;
+    }
+    Exact<KIND> exact{task, best};
+    // Rounding of float32 sums, in the screen and in the exact product.
+    const float slack = (rows.dim + 16) * 1.2e-7f;
+    int64_t seen = best.seen, screened = 0, open = 0, hits = task.hit_count;
+    while (first < task.last) {
+        // Small panels first: a limit is as old as its panel, and the first has none.
+        const int64_t limit = task.k && seen < memory.limit ? (seen < 32 ? 32 : seen) : memory.limit;
+        Panel panel = next_panel<P, KIND>(rows, first, task.last, limit, true, memory);
+        seen += panel.count;
+        for (int64_t query = 0; query < task.count;) {
+            const int64_t width = block_width(task.count, query);
+            float limits[2 * W];
+            for (int64_t lane = 0; lane < width; ++lane) {
+                const int64_t q = query + lane;
+                if (q >= task.count) {
+                    limits[lane] = INFINITY;
+                    continue;
+                }
+                // |qx - q'x'| <= |q| |x - x'| + |x'| |q - q'|
+                const float bound = 1.001f * (task.query_norm[q] * panel.error +
+                                              task.query_error[q] * (panel.norm + panel.error)) +
+                                    slack * task.query_norm[q] * panel.norm;
+                const float least =
+                    task.k ? best.worst(q) : std::nextafter(task.threshold[q], -INFINITY);
+                limits[lane] = (least - bound) / task.query_scale[q];
+            }
+            int64_t count = 0;
+            run_panel(ScreenTile<P>{limits, found, &count}, panel, width,
+                      task.packed + query * steps * 4, steps);
+            open += count;
+            for (int64_t at = 0; at < count; ++at)
+                exact.add(query + found[at].lane, panel.number(found[at].row));
+            exact.flush();
+            query += width;
+        }
+        screened += panel.count;
+        if (finest || screened < WARM_ROWS) continue;
+        // Rows in random order are among the k best so far, and hits are hits, in any precision.
+        const int64_t due = task.k ? task.count * screened * task.k / seen : task.hit_count - hits;
+        if (seen > WARM_ROWS && (open - due) * OPEN_SHARE > screened * task.count) break;
+        screened = open = 0;
+        hits = task.hit_count;
+    }
+    best.seen = seen;
+    std::free(found);
+    return first;
+}
+
+// Queries in the layout of a screen that is not the one that the task came with.
+struct Repacked {
+    uint8_t* memory = nullptr;
+    ~Repacked() { std::free(memory); }
+    bool pack(Scan& task, int64_t kind) {
+        const int64_t dim = task.rows.dim, lanes = padded(task.count);
+        const int64_t packed = lanes * steps_of(kind, dim) * 4;
+        float* lines = (float*)std::malloc(task.count * dim * sizeof(float));
+        std::free(memory);
+        memory = (uint8_t*)std::malloc(packed + 3 * lanes * sizeof(float));
+        if (!lines || !memory) {
+            std::free(lines);
+            return false;
+        }
+        for (int64_t query = 0; query < task.count; ++query)
+            std::memcpy(lines + query * dim, task.queries + query * task.stride, 4 * dim);
+        float* bounds = (float*)(memory + packed);
+        Packing packing{(const uint8_t*)lines, FLOAT32, kind, task.count, dim, memory,
+                        bounds, bounds + lanes, bounds + 2 * lanes};
+        pack_queries(packing);
+        std::free(lines);
+        task.kind = kind;
+        task.packed = memory;
+        task.query_scale = packing.scale;
+        task.query_error = packing.error;
+        task.query_norm = packing.norm;
+        return packing.count >= 0;
+    }
+};
+
+template <int64_t KIND>
+void scan_panels(Scan& task, Best& best) {
+    Repacked repacked;
+    for (int64_t first = task.first; first < task.last;) {
+        with_product(task.kind, [&](auto product) {
+            first = screen_panels<decltype(product), KIND>(task, best, first);
+        });
+        const int64_t finer = task.kind == INT8 ? product_kind(BFLOAT16) : FLOAT32;
+        if (first < task.last && !repacked.pack(task, finer)) {
+            task.failed = 1;
+            return;
+        }
+    }
+}
+
+template <int64_t KIND>
+void score_candidates(Scan& task, Best& best) {
+    Exact<KIND> exact{task, best};
+    for (int64_t query = 0; query < task.count; ++query) {
+        const int64_t* candidates = task.candidates + query * task.width;
+        for (int64_t at = 0; at < task.width; ++at)
+            if (candidates[at] >= 0 && candidates[at] < task.last)
+                exact.add(query, candidates[at]);
+    }
+    exact.flush();
+}
+
+inline void scan(Scan& task) {
+    int64_t* filled = (int64_t*)std::calloc(task.count + 1, sizeof(int64_t));
+    if (!filled) {
+        task.failed = 1;
+        return;
+    }
+    Best best{task, filled};
+    with_kind(task.rows.kind, [&](auto known) {
+        if (task.candidates)
+            score_candidates<known.kind>(task, best);
+        else if (task.packed)
+            scan_panels<known.kind>(task, best);
+        else
+            scan_rows<known.kind>(task, best);
+    });
+    for (int64_t query = 0; task.k && query < task.count; ++query) best.sort(query);
+    std::free(filled);
+}
+
+}  // namespace

@@ -1,0 +1,252 @@
+"""Scans of a database for the best rows of each query, and the scoring of a shortlist."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from maxsight.kernels.native import binding
+from maxsight.kernels.native.binding import Scan
+from maxsight.kernels.native.tensors import (
+    BFLOAT16,
+    INT8,
+    KINDS,
+    SIGN,
+    THREAD_ROWS,
+    pack,
+    rows_of,
+)
+
+# Hit of task.h as int64 words: query, row, and the score in the first half of the last.
+_HIT_WORDS = 3
+# Up to this many queries a scan takes rows as they lie: making panels of them would take longer.
+_FEW_QUERIES = 8
+# From this many on, an int8 screen repays rounding the rows to int8.
+_INT8_QUERIES = 48
+# More queries are scanned in several passes, which bounds the memory of their packed form.
+_MOST_QUERIES = 4096
+
+
+def topk(
+    queries: Tensor, rows: Tensor, k: int, *, allowed: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` rows of largest product with each query, exactly.
+
+    Many queries are screened in bfloat16 or int8, few over int8 rows in int16: a pair of query and
+    row whose rounded product lies below the k-th best found so far, by more than the measured
+    rounding errors allow, is passed over; any other is scored in float32. Scores depend on the pair
+    alone.
+
+    Args:
+        queries: (Q, D) float32 contiguous; int8 where rows are signs.
+        rows: (N, D) float32, float16, bfloat16 or int8, contiguous; or (N, ceil(D / 8))
+            uint8 signs.
+        k: at least 1.
+        allowed: bitmap (ceil(N / 8),) or (Q, ceil(N / 8)).
+        scale: (N,) float32.
+
+    Returns:
+        ``(scores, indices)``: (Q, min(k, N)) float32 and int64, best first, ties by lower index;
+        -inf and -1 where too few rows are allowed.
+
+    Raises:
+        BackendError: the library is not there.
+    """
+    k = min(k, len(rows))
+    if len(queries) > _MOST_QUERIES:
+        return _in_passes(queries, rows, k, allowed, scale)
+    scores, indices = _nothing_yet(len(queries), k)
+    if k == 0:
+        return scores, indices
+    tasks, kept = scans(queries, rows, allowed, scale)
+    parts = [(scores, indices)]
+    if len(tasks) > 1:
+        parts = [_nothing_yet(len(queries), k) for _ in tasks]
+    for task, (its_scores, its_indices) in zip(tasks, parts):
+        task.k = k
+        task.scores, task.indices = its_scores.data_ptr(), its_indices.data_ptr()
+    binding.run(binding.library().maxsight_scan, tasks)
+    del kept
+    if len(tasks) == 1:
+        return scores, indices
+    found, places = (torch.cat(pieces, dim=1) for pieces in zip(*parts))
+    # A stable sort: earlier tasks hold lower rows.
+    found, order = found.sort(dim=1, descending=True, stable=True)
+    return found[:, :k].contiguous(), places.gather(1, order[:, :k])
+
+
+def above(
+    queries: Tensor,
+    rows: Tensor,
+    threshold: Tensor,
+    *,
+    allowed: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs whose product is at least the query's threshold, exactly; see :func:`topk`.
+
+    Args:
+        threshold: (Q,) float32.
+
+    Returns:
+        ``(scores, indices, queries)``: (H,) float32, int64 and int64, in no useful order.
+
+    Raises:
+        BackendError: the library is not there.
+    """
+    pieces = [torch.empty(0, _HIT_WORDS, dtype=torch.int64)]
+    threshold = threshold.contiguous()
+    for start in range(0, len(queries), _MOST_QUERIES):
+        part = slice(start, start + _MOST_QUERIES)
+        inside = allowed if allowed is None or allowed.ndim == 1 else allowed[part]
+        tasks, kept = scans(queries[part], rows, inside, scale)
+        for task in tasks:
+            task.threshold = threshold[part].data_ptr()
+        try:
+            binding.run(binding.library().maxsight_scan, tasks)
+            for task in tasks:
+                if task.hit_count:
+                    words = (ctypes.c_int64 * (task.hit_count * _HIT_WORDS)).from_address(task.hits)
+                    hits = torch.frombuffer(words, dtype=torch.int64).view(-1, _HIT_WORDS).clone()
+                    hits[:, 0] += start
+                    pieces.append(hits)
+        finally:
+            del kept
+            for task in tasks:
+                binding.library().maxsight_free(task.hits)
+    hits = torch.cat(pieces)
+    scores = hits.view(torch.float32)[:, 2 * _HIT_WORDS - 2]
+    return scores.contiguous(), hits[:, 1].contiguous(), hits[:, 0].contiguous()
+
+
+def rescore(
+    queries: Tensor, rows: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` best of some rows a query, scored as :func:`topk` scores them.
+
+    Args:
+        candidates: (Q, C) int64 rows, none twice a query; -1, or what is no row, is none.
+        queries, rows, k, scale: as in :func:`topk`, no signs.
+
+    Returns:
+        ``(scores, indices)``: (Q, min(k, C)), as :func:`topk`.
+
+    Raises:
+        BackendError: the library is not there.
+    """
+    count, width = candidates.shape
+    k = min(k, width)
+    scores, indices = _nothing_yet(count, k)
+    if k == 0:
+        return scores, indices
+    lines, candidates = _lines(queries), candidates.contiguous()
+    kept: list[Tensor] = []
+    shared = rows_of(rows, KINDS[rows.dtype], rows.shape[1], None, scale, kept)
+    tasks = [
+        Scan(
+            rows=shared,
+            last=len(rows),
+            queries=lines.data_ptr() + 4 * first * lines.shape[1],
+            count=last - first,
+            stride=lines.shape[1],
+            candidates=candidates.data_ptr() + 8 * first * width,
+            width=width,
+            k=k,
+            scores=scores.data_ptr() + 4 * first * k,
+            indices=indices.data_ptr() + 8 * first * k,
+        )
+        for first, last in _cuts(count, count * width)
+    ]
+    binding.run(binding.library().maxsight_scan, tasks)
+    return scores, indices
+
+
+def _nothing_yet(queries: int, k: int) -> tuple[Tensor, Tensor]:
+    return torch.empty(queries, k), torch.empty(queries, k, dtype=torch.int64)
+
+
+def _in_passes(
+    queries: Tensor, rows: Tensor, k: int, allowed: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """:func:`topk` of more queries than one pass takes."""
+    parts = []
+    for start in range(0, len(queries), _MOST_QUERIES):
+        part = slice(start, start + _MOST_QUERIES)
+        inside = allowed if allowed is None or allowed.ndim == 1 else allowed[part]
+        parts.append(topk(queries[part], rows, k, allowed=inside, scale=scale))
+    scores, indices = zip(*parts)
+    return torch.cat(scores), torch.cat(indices)
+
+
+def scans(
+    queries: Tensor, rows: Tensor, allowed: Tensor | None, scale: Tensor | None
+) -> tuple[list[Scan], list[Tensor]]:
+    """A task a thread, and the tensors that must outlive them."""
+    count, dim = queries.shape
+    signs = rows.dtype == torch.uint8
+    row_kind = SIGN if signs else KINDS[rows.dtype]
+    exact = _lines(queries)
+    kept = [rows, exact]
+    packed = None
+    kind = _screen(row_kind, count)
+    bounds: tuple[Tensor, ...] = ()
+    if count > _FEW_QUERIES or signs:
+        source = INT8 if signs and kind == INT8 else 0
+        packed, *rest = pack(
+            queries.contiguous() if source else queries.float().contiguous(),
+            source,
+            kind,
+            bounds=True,
+        )
+        bounds = tuple(rest)
+        kept += [packed, *bounds]
+    shared = rows_of(rows, row_kind, dim, allowed, scale, kept)
+    tasks = []
+    for first, last in _cuts(len(rows), len(rows)):
+        task = Scan(
+            rows=shared,
+            first=first,
+            last=last,
+            queries=exact.data_ptr(),
+            count=count,
+            stride=exact.shape[1],
+            kind=kind,
+        )
+        if packed is not None:
+            task.packed = packed.data_ptr()
+            task.query_scale, task.query_error, task.query_norm = (
+                bound.data_ptr() for bound in bounds
+            )
+        tasks.append(task)
+    return tasks, kept
+
+
+def _lines(queries: Tensor) -> Tensor:
+    """Queries as float32, zeros up to a multiple of two vectors of numbers."""
+    whole = 2 * binding.library().maxsight_lanes(binding.engine())
+    count, dim = queries.shape
+    if dim % whole == 0:
+        return queries.float().contiguous()
+    exact = torch.zeros(count, -(-dim // whole) * whole)
+    exact[:, :dim] = queries
+    return exact
+
+
+def _cuts(count: int, work: int) -> Iterator[tuple[int, int]]:
+    """Equal shares of ``count``, one a thread, for as many threads as ``work`` rows are worth."""
+    threads = max(1, min(torch.get_num_threads(), count, work // THREAD_ROWS))
+    return itertools.pairwise(count * place // threads for place in range(threads + 1))
+
+
+def _screen(row_kind: int, queries: int) -> int:
+    """The kind of product that a scan screens with."""
+    library, engine = binding.library(), binding.engine()
+    int8: int = library.maxsight_product_kind(engine, INT8)
+    if row_kind in (INT8, SIGN) or (int8 == INT8 and queries >= _INT8_QUERIES):
+        return int8
+    bfloat16: int = library.maxsight_product_kind(engine, BFLOAT16)
+    return bfloat16
