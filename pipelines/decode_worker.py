@@ -100,10 +100,15 @@ class Decoder:
         ready: list[np.ndarray] = []
         spans: list[tuple[float, float]] = []
         for frame in video.sample_frames(job.path, fps=self._order.fps, size=preprocess.size):
-            if ready and (len(ready) == _FRAMES or self._lap() > _SIGN_OF_LIFE_S):
+            pixels = resize(frame.image, preprocess)
+            if ready and (
+                len(ready) == _FRAMES
+                or pixels.shape != ready[0].shape  # in the mode "fit", of a film that changes size
+                or self._lap() > _SIGN_OF_LIFE_S
+            ):
                 self._send(Frames(self._lap(), tuple(spans), np.stack(ready)))
                 ready, spans = [], []
-            ready.append(resize(frame.image, preprocess))
+            ready.append(pixels)
             spans.append((frame.time, frame.end))
         after = os.stat(job.path)
         if (after.st_size, after.st_mtime_ns) != (before.bytes, before.mtime_ns):
@@ -148,6 +153,8 @@ def main() -> None:
     _die_with(order.parent)
     resource.setrlimit(resource.RLIMIT_DATA, (order.max_memory, order.max_memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Pictures in one piece of memory each, which can be scaled where they lie.
+    Image.core.set_use_block_allocator(1)  # type: ignore[attr-defined]
     Image.MAX_IMAGE_PIXELS = None  # sizes are checked by pictures.py, after JPEG draft scaling
     decoder = Decoder(order, out)
     messages.send(out, Alive())

@@ -32,11 +32,10 @@ from maxsight.pipelines.formats import (
 )
 
 # A JPEG is decoded at a fraction of its size (1/2, 1/4, 1/8) that is still this many times what is
-# asked for, any other picture averaged down to the second; the last step is the encoder's own
-# filter. For 4,000 x 3,000 pixels and 224 this changes pixels by 0.24 of 255 grey levels on average
-# (up to 3 where 8 does not divide the sides) and makes JPEG 6.7 times as fast, PNG 1.3 times.
-_DRAFT_GAP = 2
-_REDUCE_GAP = 3
+# asked for; the last step is the encoder's own filter. For photographs of 4,000 x 3,000 pixels
+# and 224 this changes pixels by 0.12 of 255 grey levels on average and 2 at most, the built-in
+# encoder's vectors by a cosine of 0.9996 at least, and takes 0.4 of the time.
+_DRAFT_GAP = 3
 
 # Wider than this many times their height (or the reverse), pictures are cut to the middle before
 # a crop-the-centre resize, which otherwise would scale the parts it throws away: 60,000 x 1 pixels
@@ -81,10 +80,10 @@ def decode_picture(
     upright = read_picture(
         data, side=preprocess.size, of="long" if longest else "short", max_pixels=max_pixels
     )
-    image = upright.image
+    image, full = upright.image, (upright.width, upright.height)
     if preprocess.resize_mode == "shortest":
-        image = _middle_of_strip(image)
-    return resize(image, preprocess), upright
+        image, full = _middle_of_strip(image), _strip(*full)
+    return resize(image, preprocess, full=full), upright
 
 
 def read_picture(
@@ -99,7 +98,7 @@ def read_picture(
     Args:
         data: the whole file.
         side: pixels that will be needed of the ``of`` side; a larger picture may be returned
-            smaller, but never below twice this. None decodes at full size.
+            smaller, but never below three times this. None decodes at full size.
         max_pixels: refuse what would have to be decoded at more pixels than this.
 
     Raises:
@@ -119,7 +118,7 @@ def read_picture(
         _refuse_giant(full if "progressive" in image.info else image.size, full, form, max_pixels)
         try:
             image.load()
-            rgb = _on_white(_reduced(_eight_bits(image), side, of))
+            rgb = _on_white(_eight_bits(image))
         except MediaError:
             raise
         except MemoryError:
@@ -278,16 +277,6 @@ def _stretched(values: np.ndarray) -> np.ndarray:
     return levels.astype(np.uint8)
 
 
-def _reduced(image: Image.Image, side: int | None, of: Literal["short", "long"]) -> Image.Image:
-    if side is None:
-        return image
-    most = _side(image.size, of) // (side * _REDUCE_GAP)
-    # Only by what divides both sides: a part of a pixel left over at an edge shifts all others.
-    common = math.gcd(*image.size)
-    factor = max((f for f in range(1, most + 1) if common % f == 0), default=1)
-    return image.reduce(factor) if factor > 1 else image
-
-
 def _on_white(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         return image if image.mode == "RGB" else image.convert("RGB")
@@ -296,23 +285,19 @@ def _on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _side(size: tuple[int, int], of: Literal["short", "long"]) -> int:
-    return min(size) if of == "short" else max(size)
-
-
 def _scaled(size: tuple[int, int], side: int, of: Literal["short", "long"]) -> tuple[int, int]:
     """``size`` scaled until its ``of`` side is ``side`` pixels."""
-    scale = side / _side(size, of)
+    scale = side / (min(size) if of == "short" else max(size))
     return max(1, math.ceil(size[0] * scale)), max(1, math.ceil(size[1] * scale))
 
 
 def _middle_of_strip(image: Image.Image) -> Image.Image:
-    width, height = image.size
-    new_width, new_height = (
-        min(width, height * _LONGEST_STRIP),
-        min(height, width * _LONGEST_STRIP),
-    )
-    if (new_width, new_height) == image.size:
+    width, height = _strip(*image.size)
+    if (width, height) == image.size:
         return image
-    left, top = (width - new_width) // 2, (height - new_height) // 2
-    return image.crop((left, top, left + new_width, top + new_height))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _strip(width: int, height: int) -> tuple[int, int]:
+    return min(width, height * _LONGEST_STRIP), min(height, width * _LONGEST_STRIP)
