@@ -52,8 +52,21 @@ def fetch(repository: str, filenames: Sequence[str], *, encoder: str) -> Path:
     raise WeightsMissing(_missing(encoder, repository, " or ".join(filenames), cache, reason))
 
 
-def fetch_folder(repository: str, patterns: Sequence[str], *, encoder: str) -> Path:
+def fetch_folder(
+    repository: str,
+    patterns: Sequence[str],
+    *,
+    complete_with: Sequence[str] = (),
+    encoder: str,
+) -> Path:
     """A local folder with the repository's files that match ``patterns``, at least one.
+
+    Args:
+        repository: ``owner/name`` on the hub.
+        patterns: of file names.
+        complete_with: more patterns, of the files that are fetched last: where the cache holds one
+            of these it is taken to hold all.
+        encoder: the URI that needs the files, for the message.
 
     Raises:
         WeightsMissing: as ``fetch``.
@@ -63,7 +76,7 @@ def fetch_folder(repository: str, patterns: Sequence[str], *, encoder: str) -> P
     cache = constants.HF_HUB_CACHE
     try:
         folder = Path(snapshot_download(repository, cache_dir=cache, local_files_only=True))
-        if any(next(folder.glob(pattern), None) for pattern in patterns):
+        if any(next(folder.glob(pattern), None) for pattern in complete_with or patterns):
             return folder
     except FileNotFoundError:
         pass  # nothing of this repository is cached
@@ -71,7 +84,9 @@ def fetch_folder(repository: str, patterns: Sequence[str], *, encoder: str) -> P
     if reason is None:
         try:
             return Path(
-                snapshot_download(repository, cache_dir=cache, allow_patterns=list(patterns))
+                snapshot_download(
+                    repository, cache_dir=cache, allow_patterns=[*patterns, *complete_with]
+                )
             )
         except OSError as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

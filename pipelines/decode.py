@@ -84,7 +84,7 @@ class DecodePool:
         max_pixels: int,
         queue_size: int = 64,
     ) -> None:
-        self._size = preprocess.size
+        self._preprocess = preprocess
         # A decoded picture takes up to four bytes a pixel, twice where it is converted; the rest
         # is for the interpreter and for films, whose decoders hold some dozens of frames.
         self._order = Order(preprocess, fps, max_pixels, 8 * max_pixels + (1 << 30), os.getpid())
@@ -199,7 +199,7 @@ class DecodePool:
             return None if self._closing.is_set() else next(jobs, None)
 
     def _start(self) -> _Process:
-        process = _Process(self._order, self._size)
+        process = _Process(self._order, self._preprocess)
         self._running[process.pid] = process
         if self._closing.is_set():  # close() may have looked before it stood in the table
             process.kill()
@@ -231,8 +231,8 @@ class DecodePool:
 class _Process:
     """One decoder process, seen from its parent."""
 
-    def __init__(self, order: Order, size: int) -> None:
-        self._size = size
+    def __init__(self, order: Order, preprocess: Preprocess) -> None:
+        self._preprocess = preprocess
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in end)
         # -P: a file of the current folder named like a module (say PIL.py) must not be imported.
         self._popen = subprocess.Popen(
@@ -283,7 +283,7 @@ class _Process:
         if received is None:
             raise self._obituary()
         try:
-            return messages.unpack(*received, self._size)
+            return messages.unpack(*received, self._preprocess)
         except (ValueError, KeyError, TypeError):
             raise DecoderGone("damaged: it drove its decoder mad", again=False) from None
 

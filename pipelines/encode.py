@@ -64,10 +64,13 @@ class _Batch(Generic[Owner]):
         self.owners.append(owner)
         self.blocks.append(pixels)
 
-    def pixels(self, *, pinned: bool) -> torch.Tensor:
-        """All of them, (n, size, size, 3) uint8."""
+    def pixels(self, *, pinned: bool) -> torch.Tensor | list[torch.Tensor]:
+        """All of them, (n, size, size, 3) uint8, or a list of (height, width, 3) uint8 where they
+        differ in shape."""
         import torch
 
+        if len({block.shape[1:] for block in self.blocks}) > 1:
+            return [torch.from_numpy(pixels) for block in self.blocks for pixels in block]
         shape = (len(self), *self.blocks[0].shape[1:])
         joined = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         np.concatenate(self.blocks, out=joined.numpy())
@@ -94,13 +97,21 @@ class BatchEncoder(Generic[Owner]):
         encoder: at work on one device.
         batch_size: pictures in a batch; None for 256 on a CUDA device and 8 on the processor.
         tokens: whether to keep token embeddings.
+        token_limit: of them a picture; above it the most similar are merged. None keeps all.
 
     Attributes:
         batch_size: pictures in a batch; becomes less if memory runs out.
         busy_s: seconds the device has computed; on the processor the mean of its lanes.
     """
 
-    def __init__(self, encoder: Encoder, *, batch_size: int | None, tokens: bool) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        batch_size: int | None,
+        tokens: bool,
+        token_limit: int | None = None,
+    ) -> None:
         import torch
 
         self._is_cuda = encoder.device.type == "cuda"
@@ -108,6 +119,7 @@ class BatchEncoder(Generic[Owner]):
         self.busy_s = 0.0
         self._encoder = encoder
         self._tokens = tokens
+        self._token_limit = token_limit
         self._filling: _Batch[Owner] = _Batch()
         self._under_way: deque[tuple[_Batch[Owner], Future[_Computed]]] = deque()
         cores = torch.get_num_threads()
@@ -131,7 +143,7 @@ class BatchEncoder(Generic[Owner]):
         self._threads.shutdown(cancel_futures=True)
 
     def add(self, owner: Owner, pixels: np.ndarray) -> Iterator[EncodedUnits[Owner]]:
-        """Take (n, size, size, 3) uint8 pictures in; yields whatever is encoded by now, in order.
+        """Take (n, height, width, 3) uint8 pictures; yields whatever is encoded by now, in order.
 
         Raises:
             BackendError: the device has not enough memory for one picture.
@@ -209,21 +221,30 @@ class BatchEncoder(Generic[Owner]):
             # Both lanes share a stream, so the events enclose this batch's work alone.
             begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
             begin.record()
-            outputs = self._compute(pixels.to(self._encoder.device, non_blocking=True)).to_host()
+            if isinstance(pixels, torch.Tensor):
+                pixels = pixels.to(self._encoder.device, non_blocking=True)
+            outputs = self._compute(pixels).to_host()
             end.record()
             end.synchronize()
             return outputs, begin.elapsed_time(end) / 1000
 
-    def _compute(self, pixels: torch.Tensor) -> _Outputs:
+    def _compute(self, pixels: torch.Tensor | list[torch.Tensor]) -> _Outputs:
         import torch
 
         with torch.inference_mode():
-            embeddings = self._encoder.encode_images(pixels, tokens=self._tokens)
+            # A list only where the encoder's preprocess keeps the pictures' shapes.
+            embeddings = self._encoder.encode_images(
+                pixels,  # type: ignore[arg-type]
+                tokens=self._tokens,
+            )
             vectors = embeddings.vectors.float()
             if not self._tokens or embeddings.tokens is None or embeddings.offsets is None:
                 return _Outputs(vectors)
-            tokens, scales = _to_int8(embeddings.tokens)
-            return _Outputs(vectors, tokens, scales, embeddings.sizes, embeddings.offsets)
+            kept, offsets, sizes = embeddings.tokens, embeddings.offsets, embeddings.sizes
+            if self._token_limit is not None:
+                kept, offsets, sizes = _merged(kept, offsets, sizes, limit=self._token_limit)
+            tokens, scales = _to_int8(kept)
+            return _Outputs(vectors, tokens, scales, sizes, offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,6 +283,18 @@ class _Outputs:
 
 
 _Computed = tuple[_Outputs, float]  # and the seconds it took
+
+
+def _merged(
+    tokens: torch.Tensor, offsets: torch.Tensor, sizes: torch.Tensor | None, *, limit: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """At most ``limit`` unit tokens a picture, the offsets they have, and their sizes."""
+    from torch.nn.functional import normalize
+
+    from maxsight.kernels import merge
+
+    reduced = merge.reduce(tokens.float(), offsets, limit, sizes=sizes)
+    return normalize(reduced.tokens, dim=-1), reduced.offsets, reduced.sizes
 
 
 def _to_int8(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -68,7 +68,8 @@ class Frames:
     Attributes:
         seconds: the decoder worked for them.
         spans: n pairs [start, end) in seconds.
-        pixels: (n, size, size, 3) uint8.
+        pixels: (n, height, width, 3) uint8, a square unless the encoder wants each picture's own
+            shape.
     """
 
     seconds: float
@@ -87,7 +88,7 @@ class Finished:
         width, height: in pixels, upright.
         captured_at: when the camera says it was taken.
         spans: of the film's last n frames; empty for a picture.
-        pixels: (n, size, size, 3) uint8, the film's last frames; n = 1 for a picture.
+        pixels: (n, height, width, 3) uint8, the film's last frames; n = 1 for a picture.
     """
 
     seconds: float
@@ -187,10 +188,14 @@ def send(stream: BinaryIO, message: Message) -> None:
     if isinstance(message, Finished) and message.captured_at is not None:
         header["captured_at"] = message.captured_at.isoformat()
     header["type"] = type(message).__name__
-    write(stream, header, message.pixels if isinstance(message, Frames | Finished) else None)
+    if not isinstance(message, Frames | Finished):
+        write(stream, header)
+        return
+    header["shape"] = message.pixels.shape[1:3]
+    write(stream, header, message.pixels)
 
 
-def unpack(header: dict[str, Any], pixels: np.ndarray, size: int) -> Message:
+def unpack(header: dict[str, Any], pixels: np.ndarray, preprocess: Preprocess) -> Message:
     """The message that ``send`` wrote.
 
     Raises:
@@ -199,7 +204,10 @@ def unpack(header: dict[str, Any], pixels: np.ndarray, size: int) -> Message:
     make = _MESSAGES[header.pop("type")]
     if "spans" in header:
         header["spans"] = tuple((float(start), float(end)) for start, end in header["spans"])
-        header["pixels"] = pixels.reshape(-1, size, size, 3)
+        height, width = header.pop("shape")
+        if len(pixels) and not preprocess.gives(width, height):
+            raise ValueError(f"pixels of {width} x {height}, which nobody asked for")
+        header["pixels"] = pixels.reshape(-1, height, width, 3) if len(pixels) else _none()
     if header.get("captured_at"):
         header["captured_at"] = datetime.fromisoformat(header["captured_at"])
     return make(**header)

@@ -14,7 +14,7 @@ from rattler import MatchSpec, Version, VersionSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 # The extras that the GPU environment takes in; `dev` asks for faiss-cpu through `cpu`.
-EXTRAS = ("gpu", "video", "heif", "dev")
+EXTRAS = ("gpu", "video", "heif", "vlm", "dev")
 CONDA_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib"}
 NOT_FROM_PYPI = {"python", "pip", "make"}
 
