@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from maxsight.errors import UnknownEncoder
+from maxsight.models.options import parse
 from maxsight.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from maxsight.models.embeddings import Embeddings
+    from maxsight.models.mix import Mix
 
-# scheme -> module with a function `load(name, device)`, imported only when asked for.
+# scheme -> module:function, called as `load(name, *, options, device)`; imported when asked for.
 _SCHEMES = {
-    "builtin": "maxsight.models.builtin.encoder",
-    "open_clip": "maxsight.models.open_clip",
+    "builtin": "maxsight.models.builtin.encoder:load",
+    "hf-hub": "maxsight.models.open_clip:load_repository",
+    "open_clip": "maxsight.models.open_clip:load",
+    "st": "maxsight.models.sentence_transformers:load",
 }
 
 
@@ -26,10 +30,12 @@ class Encoder(Protocol):
     """Text and pictures in one vector space.
 
     Attributes:
-        uri: the name it was loaded by.
+        uri: the name it was loaded by, with its options, in the canonical spelling.
         dim: D, width of the pooled vectors.
         token_dim: d, width of the token vectors; None if the encoder gives none.
         modalities: what it takes, of ``text`` and ``image``.
+        mix: how search weighs pooled vectors and tokens. None: nobody has measured it, and search
+            leaves tokens alone unless told to use them.
         max_text_tokens: longer texts are cut there.
         preprocess: how pictures must be scaled.
         fingerprint: sha256 over weights, preprocessing and every option that changes a result.
@@ -40,6 +46,7 @@ class Encoder(Protocol):
     uri: str
     dim: int
     token_dim: int | None
+    mix: Mix | None
     modalities: frozenset[str]
     max_text_tokens: int
     preprocess: Preprocess
@@ -55,8 +62,9 @@ class Encoder(Protocol):
         self, images: Sequence[Image] | torch.Tensor, *, tokens: bool = False
     ) -> Embeddings:
         """Encode ``B`` pictures: PIL images of any mode and size, or (B, size, size, 3) uint8
-        pixels that ``maxsight.models.preprocess.resize`` made. May be called from several threads
-        at once."""
+        pixels that ``maxsight.models.preprocess.resize`` made. An encoder whose ``preprocess``
+        keeps each picture's shape also takes a list of (height, width, 3). May be called from
+        several threads at once."""
         ...
 
 
@@ -64,20 +72,25 @@ def load(uri: str, *, device: str = "auto") -> Encoder:
     """Load an encoder.
 
     Args:
-        uri: ``builtin``; ``open_clip:ARCH/PRETRAINED``, say
-            ``open_clip:ViT-B-32/laion2b_s34b_b79k``;
-            ``open_clip:local-dir:PATH``.
+        uri: ``SCHEME:NAME?KEY=VALUE&KEY=VALUE``, where options (models/options.py) may be left
+            out: ``builtin``; ``open_clip:ARCH/PRETRAINED``, say
+            ``open_clip:ViT-B-16/laion2b_s34b_b88k?merge=13``; ``open_clip:local-dir:PATH``;
+            ``hf-hub:OWNER/REPO``, a repository in open_clip's format; ``st:NAME``, what
+            sentence-transformers loads.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UnknownEncoder: the scheme is not known, or the name is not one of the scheme's.
+        UnknownEncoder: the scheme or an option is not known, or the name is not one of the
+            scheme's.
+        EncoderError: the encoder does not support an option.
         WeightsMissing: the weights are neither on this machine nor to be fetched.
         WeightsCorrupted: a pinned weight file differs from what this release was measured with.
     """
-    scheme, _, name = uri.partition(":")
-    module = _SCHEMES.get(scheme)
-    if module is None:
-        known = ", ".join(sorted(_SCHEMES))
+    scheme, name, options = parse(uri)
+    if scheme not in _SCHEMES:
+        known = ", ".join(_SCHEMES)
         raise UnknownEncoder(f"no encoder {uri!r}: the part before ':' must be one of {known}")
-    encoder: Encoder = importlib.import_module(module).load(name, device=device)
+    module, _, function = _SCHEMES[scheme].partition(":")
+    loader = getattr(importlib.import_module(module), function)
+    encoder: Encoder = loader(name, options=options, device=device)
     return encoder

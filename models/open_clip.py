@@ -1,4 +1,5 @@
-"""Encoders of the open_clip zoo: ``open_clip:ARCH/PRETRAINED`` and ``open_clip:local-dir:PATH``."""
+"""Encoders of the open_clip zoo: ``open_clip:ARCH/PRETRAINED``, ``open_clip:local-dir:PATH`` and
+``hf-hub:OWNER/REPO``."""
 
 from __future__ import annotations
 
@@ -6,56 +7,112 @@ import hashlib
 import json
 import logging
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-from open_clip.transformer import TextTransformer, VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.nn.functional import normalize as l2_normalize
 
 from maxsight.errors import EncoderError
-from maxsight.models import hub, open_clip_zoo
+from maxsight.kernels.merge import Schedule
+from maxsight.models import hub, merging, open_clip_zoo, text_open_clip, vision_open_clip
 from maxsight.models.device import resolve
 from maxsight.models.embeddings import Embeddings
-from maxsight.models.preprocess import Preprocess, normalize, resize
+from maxsight.models.mix import Mix
+from maxsight.models.options import EncoderUri, Options
+from maxsight.models.precision import arithmetic, unit
+from maxsight.models.preprocess import Preprocess, normalize, resize_batch
+from maxsight.models.temperature import sharpen
+from maxsight.models.tokens import dense
+from maxsight.models.vision_tower import Tower
+
+_SUPPORTED = ("merge", "tempscale", "tokens")
 
 
-def load(name: str, *, device: str = "auto", dtype: torch.dtype | None = None) -> OpenClipEncoder:
+def load(
+    name: str,
+    *,
+    options: Options | None = None,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+) -> OpenClipEncoder:
     """Load an encoder of the open_clip zoo.
 
     Args:
         name: ``ARCH/PRETRAINED``, one of ``open_clip_zoo.names()``, taken from the hub's cache or
             fetched into it; or ``local-dir:PATH``, a folder with ``open_clip_config.json`` and
             the weights.
+        options: ``merge`` and ``tokens`` where the image tower is a transformer of patches,
+            ``tempscale`` where the text tower is open_clip's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: precision of the arithmetic. Default: float32 on the CPU; on CUDA float16 for
-            open_clip's own towers and bfloat16 for timm's, whose activations were not kept small
-            enough for float16.
+        dtype: of the arithmetic. Default: ``precision.arithmetic``; activations of timm's towers
+            were not kept small enough for float16.
 
     Raises:
-        UnknownEncoder: open_clip publishes no such pair.
+        UnknownEncoder: open_clip publishes no such pair, or a schedule has too many layers.
         WeightsMissing: the files are not on this machine and cannot be fetched.
-        EncoderError: the folder's configuration is not open_clip's.
+        EncoderError: the folder's configuration is not open_clip's, or the towers do not support
+            an option.
         BackendError: the text tower needs transformers, which is not installed.
     """
+    return _load(
+        lambda: open_clip_zoo.find(name),
+        EncoderUri("open_clip", name, options or Options()),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def load_repository(
+    name: str,
+    *,
+    options: Options | None = None,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+) -> OpenClipEncoder:
+    """Load an encoder that open_clip saved to the Hugging Face hub.
+
+    Args:
+        name: ``OWNER/REPO``.
+        options, device, dtype: as :func:`load`.
+
+    Raises:
+        UnknownEncoder, WeightsMissing, EncoderError, BackendError: as :func:`load`.
+    """
+    return _load(
+        lambda: open_clip_zoo.find_repository(name),
+        EncoderUri("hf-hub", name, options or Options()),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _load(
+    find: Callable[[], open_clip_zoo.Source],
+    uri: EncoderUri,
+    *,
+    device: str,
+    dtype: torch.dtype | None,
+) -> OpenClipEncoder:
+    options = uri.options
+    options.require_only(_SUPPORTED, encoder=f"{uri.scheme}:{uri.name}")
     target = resolve(device)
-    source = open_clip_zoo.find(name)
+    source = find()
     tokenizer, tokenizer_hash = open_clip_zoo.tokenizer(source)
-    if tower := source.model["text_cfg"].get("hf_model_name"):
-        hub.fetch(tower, ["config.json"], encoder=source.uri)
+    if text_tower := source.model["text_cfg"].get("hf_model_name"):
+        hub.fetch(text_tower, ["config.json"], encoder=source.uri)
     is_timm = "timm_model_name" in source.model["vision_cfg"]
-    if dtype is None:
-        half = torch.bfloat16 if is_timm else torch.float16
-        dtype = torch.float32 if target.type == "cpu" else half
-    network = _build(source, device=target, dtype=dtype)
+    dtype = dtype or arithmetic(target, fits_float16=not is_timm)
+    network = _build(source, device=target, dtype=dtype).eval().requires_grad_(False)
+    if options.tempscale is not None:
+        sharpen(_text_attentions(network, uri=source.uri), options.tempscale)
     preprocess = _preprocess(network.visual.preprocess_cfg, uri=source.uri)
     identity = {
         "weights": hub.content_hash(source.weights),
@@ -63,11 +120,15 @@ def load(name: str, *, device: str = "auto", dtype: torch.dtype | None = None) -
         "preprocess": asdict(preprocess),
         "tokenizer": tokenizer_hash,
     }
+    changes = {key: value for key, value in options.given().items() if value != "last"}
+    if changes:
+        identity["options"] = changes
     digest = hashlib.sha256(b"open_clip 1\n" + json.dumps(identity, sort_keys=True).encode())
     return OpenClipEncoder(
-        network.eval().requires_grad_(False),
+        network,
         tokenizer,
-        uri=source.uri,
+        uri=uri,
+        tower=_tower(network.visual, uri),
         preprocess=preprocess,
         fingerprint=digest.hexdigest(),
         dim=source.model["embed_dim"],
@@ -76,31 +137,50 @@ def load(name: str, *, device: str = "auto", dtype: torch.dtype | None = None) -
     )
 
 
+def _tower(visual: Any, uri: EncoderUri) -> Tower | None:
+    """The image tower in its parts; None if it has none and no option asks for them."""
+    try:
+        tower = vision_open_clip.tower(visual, encoder=f"{uri.scheme}:{uri.name}")
+    except EncoderError:
+        if uri.options.merge or uri.options.tokens:
+            raise
+        return None
+    if uri.options.tokens and tower.project is None:
+        raise EncoderError(
+            f"{uri.scheme}:{uri.name} pools its patches by several queries and gives no tokens; "
+            "leave the option tokens out"
+        )
+    return tower
+
+
 class OpenClipEncoder:
     """An open_clip model behind the ``Encoder`` contract (models/encoder.py).
 
-    Patch tokens are the last block's states taken the way the pooled vector takes its own: through
-    the final norm and the projection, and where the tower pools by attention, each patch pooled
-    alone. Word tokens go through the text tower's norm and projection; the start, end and padding
-    tokens are left out, so an empty text owns none. ``token_dim`` is None unless both towers are
-    transformers with one state a patch and a word.
+    Patch tokens are states of the last block (option ``tokens``, models/tokens.py) taken the way
+    the pooled vector takes its own: through the final norm and the projection, and where the tower
+    pools by attention, each patch pooled alone. With the option ``merge`` they are fewer and leave
+    with their sizes. Word tokens go through the text tower's norm and projection; the start, end
+    and padding tokens are left out, so an empty text owns none. ``token_dim`` is None unless both
+    towers are transformers with one state a patch and a word.
     """
 
     modalities = frozenset({"text", "image"})
+    mix: Mix | None = None
 
     def __init__(
         self,
         network: Any,
         tokenizer: HFTokenizer | SimpleTokenizer,
         *,
-        uri: str,
+        uri: EncoderUri,
+        tower: Tower | None,
         preprocess: Preprocess,
         fingerprint: str,
         dim: int,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.uri = uri
+        self.uri = str(uri)
         self.preprocess = preprocess
         self.fingerprint = fingerprint
         self.dim = dim
@@ -109,31 +189,40 @@ class OpenClipEncoder:
         self.max_text_tokens: int = tokenizer.context_length
         self._network = network
         self._tokenizer = tokenizer
-        gives_tokens = _gives_patches(network.visual) and _gives_words(network)
-        self.token_dim: int | None = dim if gives_tokens else None
+        self._tower = tower
+        self._token_source = uri.options.tokens or "last"
+        self._schedule: Schedule = 0
+        if tower is not None and uri.options.merge:
+            self._schedule = merging.schedule_of(uri.options.merge, layers=len(tower.blocks))
+        has_patches = tower is not None and tower.project is not None
+        self.token_dim: int | None = dim if has_patches and _gives_words(network) else None
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], *, tokens: bool = False) -> Embeddings:
         """See ``Encoder``."""
         if not texts:
             return self._nothing(tokens)
+        if tokens:
+            self._require_tokens()
         ids = self._tokenizer(list(texts)).to(self.device)
+        pooled, states = self._text(ids, tokens=tokens)
+        if not tokens or states is None:
+            return Embeddings(unit(pooled))
+        is_word = _is_word(ids, self._tokenizer)
+        words = text_open_clip.project(_text_tower(self._network), states[is_word])
+        return Embeddings(unit(pooled), unit(words), offsets=_offsets(is_word.sum(1)))
+
+    def _text(self, ids: Tensor, *, tokens: bool) -> tuple[Tensor, Tensor | None]:
+        """(B, D) pooled and, if asked for, (B, L, width) normed states."""
+        text = _text_tower(self._network)
+        if text_open_clip.is_causal(text):
+            return text_open_clip.encode(text, ids)
         if not tokens:
-            return Embeddings(_unit(self._network.encode_text(ids, normalize=False)))
-        self._require_tokens()
+            return self._network.encode_text(ids, normalize=False), None
         output = self._network.forward_intermediates(
             text=ids, text_indices=1, normalize=False, normalize_intermediates=True
         )
-        is_word = _is_word(ids, self._tokenizer)
-        words = output["text_intermediates"][0][is_word]
-        projection = _text_tower(self._network).text_projection
-        if isinstance(projection, torch.nn.Module):
-            words = projection(words)
-        elif projection is not None:
-            words = words.to(projection.dtype) @ projection
-        return Embeddings(
-            _unit(output["text_features"]), _unit(words), offsets=_offsets(is_word.sum(1))
-        )
+        return output["text_features"], output["text_intermediates"][0]
 
     @torch.no_grad()
     def encode_images(
@@ -143,30 +232,26 @@ class OpenClipEncoder:
         if len(images) == 0:
             return self._nothing(tokens)
         if isinstance(images, Tensor):
-            pixels = images
+            pixels = images.to(self.device)
         else:
-            pixels = torch.stack(
-                [
-                    torch.from_numpy(resize(image.convert("RGB"), self.preprocess).copy())
-                    for image in images
-                ]
-            )
-        batch = normalize(pixels.to(self.device), self.preprocess).to(self.dtype)
+            pixels = resize_batch(images, self.preprocess, device=self.device)
+        batch = normalize(pixels, self.preprocess).to(self.dtype)
+        if tokens:
+            self._require_tokens()
+        elif self._schedule == 0:
+            return Embeddings(unit(self._network.encode_image(batch, normalize=False)))
+        assert self._tower is not None
+        entered, left = merging.run(self._tower, batch, self._schedule)
+        vectors = unit(self._tower.pool(left.tokens, left.sizes))
         if not tokens:
-            return Embeddings(_unit(self._network.encode_image(batch, normalize=False)))
-        self._require_tokens()
-        output = self._network.forward_intermediates(
-            image=batch,
-            image_indices=1,
-            normalize=False,
-            normalize_intermediates=True,
-            image_output_fmt="NLC",
-        )
-        patches = output["image_intermediates"][0]
+            return Embeddings(vectors)
+        patches, sizes = dense(self._tower, entered, left, self._token_source)
         count = torch.full((len(patches),), patches.shape[1], device=self.device)
-        projected = _project_patches(self._network.visual, patches.flatten(0, 1))
         return Embeddings(
-            _unit(output["image_features"]), _unit(projected), offsets=_offsets(count)
+            vectors,
+            unit(patches).flatten(0, 1),
+            offsets=_offsets(count),
+            sizes=None if sizes is None else sizes.flatten(),
         )
 
     def _require_tokens(self) -> None:
@@ -249,29 +334,20 @@ def _preprocess(config: dict[str, Any], *, uri: str) -> Preprocess:
     )
 
 
-def _gives_patches(visual: Any) -> bool:
-    if isinstance(visual, TimmModel):
-        from timm.models.eva import Eva
-        from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
-
-        return isinstance(visual.trunk, (TimmVisionTransformer, Eva))
-    return isinstance(visual, VisionTransformer) and visual.attn_pool is None
-
-
-def _project_patches(visual: Any, patches: Tensor) -> Tensor:
-    """(N, width) normed states -> (N, D), by the way the pooled state takes."""
-    if isinstance(visual, VisionTransformer):
-        projected: Tensor = patches.to(visual.proj.dtype) @ visual.proj
-        return projected
-    trunk = visual.trunk
-    if trunk.attn_pool is not None:
-        patches = trunk.attn_pool(patches[:, None])  # a sequence of one: attention is the identity
-    pooled: Tensor = visual.head(trunk.head(trunk.fc_norm(patches)))
-    return pooled
-
-
 def _text_tower(network: Any) -> Any:
     return getattr(network, "text", network)
+
+
+def _text_attentions(network: Any, *, uri: str) -> list[torch.nn.MultiheadAttention]:
+    """The attention layers of a text tower of open_clip's own."""
+    transformer = getattr(_text_tower(network), "transformer", None)
+    blocks = list(getattr(transformer, "resblocks", ()))
+    if not blocks or not all(type(block) is ResidualAttentionBlock for block in blocks):
+        raise EncoderError(
+            f"{uri}: the temperature of a text tower can be set where it is open_clip's own; leave "
+            "the option tempscale out"
+        )
+    return [block.attn for block in blocks]
 
 
 def _gives_words(network: Any) -> bool:
@@ -299,7 +375,3 @@ def _offsets(counts: Tensor) -> Tensor:
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, dim=0, out=offsets[1:])
     return offsets
-
-
-def _unit(states: Tensor) -> Tensor:
-    return l2_normalize(states.float(), dim=-1)

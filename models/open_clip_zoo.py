@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from maxsight.errors import BackendError, EncoderError, UnknownEncoder, WeightsM
 from maxsight.models import hub
 
 LOCAL = "local-dir:"
+_CONFIGURATION = "open_clip_config.json"
 _SAFETENSORS, _PICKLE = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 _TOKENIZER_FILES = ("tokenizer*.json", "*.model", "vocab.*", "merges.txt")
 
@@ -53,6 +55,27 @@ def find(name: str) -> Source:
     return _local(name) if name.startswith(LOCAL) else _published(name)
 
 
+def find_repository(name: str) -> Source:
+    """The same of a repository on the Hugging Face hub that open_clip saved its model to.
+
+    Args:
+        name: ``OWNER/REPO``; it holds ``open_clip_config.json`` and the weights.
+
+    Raises:
+        UnknownEncoder: the name does not read so.
+        WeightsMissing: the files are not on this machine and cannot be fetched, or the repository
+            has none of that name.
+        EncoderError: the configuration is not open_clip's.
+    """
+    uri = f"hf-hub:{name}"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UnknownEncoder(f"{uri!r} names no repository: it must read hf-hub:OWNER/REPO")
+    path = hub.fetch(name, [_CONFIGURATION], encoder=uri)
+    model, preprocess = _read(path, uri=uri)
+    weights = hub.fetch(name, [_SAFETENSORS, _PICKLE], encoder=uri)
+    return Source(uri, f"{LOCAL}{path.parent}", model, preprocess, weights, None)
+
+
 def _published(name: str) -> Source:
     uri = f"open_clip:{name}"
     architecture, _, tag = name.rpartition("/")
@@ -81,22 +104,14 @@ def _published(name: str) -> Source:
 def _local(name: str) -> Source:
     uri = f"open_clip:{name}"
     folder = Path(name.removeprefix(LOCAL)).expanduser()
-    path = folder / "open_clip_config.json"
+    path = folder / _CONFIGURATION
     if not path.is_file():
-        state = "has no open_clip_config.json" if folder.is_dir() else "is not a folder"
+        state = f"has no {_CONFIGURATION}" if folder.is_dir() else "is not a folder"
         raise WeightsMissing(
-            f"{uri}: {folder} {state}; give a folder that open_clip saved (open_clip_config.json "
+            f"{uri}: {folder} {state}; give a folder that open_clip saved ({_CONFIGURATION} "
             "and the weights), or use --encoder builtin, which works offline"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        model, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
-        model["vision_cfg"], model["text_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise EncoderError(
-            f"{uri}: {path} is not an open_clip configuration ({type(error).__name__}: {error}); "
-            "it must be JSON with model_cfg.vision_cfg and model_cfg.text_cfg"
-        ) from error
+    model, preprocess = _read(path, uri=uri)
     weights = [folder / _SAFETENSORS, folder / _PICKLE]
     weights += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin"))
     weights += sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
@@ -108,6 +123,20 @@ def _local(name: str) -> Source:
             "which works offline"
         )
     return Source(uri, f"{LOCAL}{folder}", model, preprocess, found, folder)
+
+
+def _read(path: Path, *, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model and the preprocessing of an open_clip configuration."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        model, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
+        model["vision_cfg"], model["text_cfg"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EncoderError(
+            f"{uri}: {path} is not an open_clip configuration ({type(error).__name__}: {error}); "
+            "it must be JSON with model_cfg.vision_cfg and model_cfg.text_cfg"
+        ) from error
+    return model, preprocess
 
 
 def tokenizer(source: Source) -> tuple[HFTokenizer | SimpleTokenizer, str]:

@@ -20,10 +20,10 @@ import open_clip
 import pytest
 import skimage
 import torch
-from open_clip.push_to_hf_hub import save_config_for_hf
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_clips import ARCHITECTURES, TEXT, save_model
 
 from maxsight.errors import BackendError, EncoderError, UnknownEncoder, UsageError, WeightsMissing
 from maxsight.models import hub, open_clip_zoo
@@ -31,70 +31,8 @@ from maxsight.models.encoder import load
 from maxsight.models.open_clip import OpenClipEncoder
 from maxsight.models.preprocess import Preprocess, normalize, resize
 
-TEXT = {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "tiny-vit": {
-        "embed_dim": 24,
-        "vision_cfg": {
-            "image_size": 48,
-            "layers": 2,
-            "width": 64,
-            "head_width": 32,
-            "patch_size": 16,
-        },
-        "text_cfg": TEXT,
-    },
-    # like SigLIP: a timm trunk that pools by attention, a bidirectional text tower with a bias
-    "tiny-siglip": {
-        "embed_dim": 96,
-        "init_logit_bias": -10,
-        "custom_text": True,
-        "vision_cfg": {
-            "image_size": 160,
-            "timm_model_name": "test_vit3",
-            "timm_model_pretrained": False,
-            "timm_pool": "map",
-            "timm_proj": "none",
-        },
-        "text_cfg": TEXT | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
-    },
-    "tiny-resnet": {
-        "embed_dim": 24,
-        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
-        "text_cfg": TEXT,
-    },
-    "tiny-convnext": {
-        "embed_dim": 24,
-        "vision_cfg": {
-            "image_size": 96,
-            "timm_model_name": "test_convnext",
-            "timm_model_pretrained": False,
-            "timm_pool": "",
-            "timm_proj": "linear",
-        },
-        "text_cfg": TEXT,
-    },
-}
-PREPROCESSING = {
-    "tiny-siglip": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "resize_mode": "squash"},
-    "tiny-convnext": {"interpolation": "bilinear", "resize_mode": "longest"},
-}
 # "!€" begins with token 0, which is also how open_clip pads
 TEXTS = ["a red bus in the rain", "", "a !€ b", "one " * 30, "Ein Haus am See, größer"]
-
-
-def save_model(name: str, folder: Path, *, seed: int = 0) -> Path:
-    """A randomly initialised model as open_clip writes it for the hub."""
-    folder.mkdir(parents=True)
-    registered = folder / f"{name}.json"
-    registered.write_text(json.dumps(ARCHITECTURES[name]))
-    open_clip.add_model_config(registered)
-    torch.manual_seed(seed)
-    model = open_clip.create_model(name, force_preprocess_cfg=PREPROCESSING.get(name))
-    registered.unlink()
-    save_config_for_hf(model, folder / "open_clip_config.json", ARCHITECTURES[name])
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,13 +86,16 @@ def test_pooled_vectors_are_open_clips_own(
     pictures: list[Image.Image],
 ) -> None:
     source = f"local-dir:{folders[name]}"
-    model, _, transform = open_clip.create_model_and_transforms(source)
-    model.eval()
+    model = open_clip.create_model(source).eval()
+    encoder = encoders[name]
+    pixels = np.stack([resize(picture, encoder.preprocess) for picture in pictures])
+    transform = image_transform_v2(
+        PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    ).transforms[-2:]  # to a tensor and normalised; scaling has a test of its own
     with torch.no_grad():
-        images = torch.stack([transform(picture) for picture in pictures])
+        images = torch.stack([transform[1](transform[0](square)) for square in pixels])
         expected_images = model.encode_image(images, normalize=True)
         expected_texts = model.encode_text(open_clip.get_tokenizer(source)(TEXTS), normalize=True)
-    encoder = encoders[name]
     assert encoder.dim == ARCHITECTURES[name]["embed_dim"]
     assert encoder.dtype == torch.float32
     assert encoder.modalities == {"text", "image"}
@@ -419,19 +360,51 @@ def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds < 3
 
 
+def put_into_cache(cache: Path, repository: str, files: list[Path]) -> None:
+    """As the hub's client lays it out."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / ("d" * 40)
+    for made in (folder / "blobs", snapshot, folder / "refs"):
+        made.mkdir(parents=True)
+    for file in files:
+        blob = folder / "blobs" / hub.content_hash(file)
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(blob)
+    (folder / "refs" / "main").write_text("d" * 40)
+
+
+def test_a_repository_is_the_folder_that_was_saved_to_it(
+    folders: dict[str, Path],
+    encoders: dict[str, OpenClipEncoder],
+    empty_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    saved = [folders["tiny-vit"] / "open_clip_config.json"]
+    saved.append(folders["tiny-vit"] / "open_clip_model.safetensors")
+    put_into_cache(empty_cache, "someone/tiny", saved)
+    put_into_cache(empty_cache, "someone/half", saved[:1])
+    encoder = load("hf-hub:someone/tiny?merge=2", device="cpu")
+    assert encoder.uri == "hf-hub:someone/tiny?merge=2"
+    plain = load("hf-hub:someone/tiny", device="cpu")
+    assert plain.fingerprint == encoders["tiny-vit"].fingerprint
+    expected = encoders["tiny-vit"].encode_text(TEXTS).vectors
+    assert torch.equal(plain.encode_text(TEXTS).vectors, expected)
+    with pytest.raises(WeightsMissing, match=r"open_clip_model.safetensors or"):
+        load("hf-hub:someone/half", device="cpu")
+    with pytest.raises(WeightsMissing, match=r"open_clip_config.json of someone/nothing"):
+        load("hf-hub:someone/nothing", device="cpu")
+    for name in ("", "tiny", "a/b/c", "../b c"):
+        with pytest.raises(UnknownEncoder, match="hf-hub:OWNER/REPO"):
+            load(f"hf-hub:{name}", device="cpu")
+
+
 def test_published_weights_are_taken_from_the_cache_without_a_network(
     folders: dict[str, Path], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cache as the hub's client lays it out; the pair is published like any other."""
+    """The pair is published like any other."""
     weights = folders["tiny-vit"] / "open_clip_model.safetensors"
-    repository = empty_cache / "models--someone--tiny"
-    blob = repository / "blobs" / hub.content_hash(weights)
-    snapshot = repository / "snapshots" / ("d" * 40)
-    for folder in (blob.parent, snapshot, repository / "refs"):
-        folder.mkdir(parents=True)
-    shutil.copy(weights, blob)
-    (snapshot / weights.name).symlink_to(blob)
-    (repository / "refs" / "main").write_text("d" * 40)
+    put_into_cache(empty_cache, "someone/tiny", [weights])
     published = {
         "hf_hub": "someone/tiny/",
         "mean": (0.5, 0.5, 0.5),
