@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ class Manifest:
         fingerprint: of that encoder; queries must be encoded by one with the same.
         dim: D, width of the vectors.
         token_dim: d, width of the token vectors; None if the library stores none.
+        token_limit: of tokens a unit; what is above it was merged. None: all are kept.
+        mix: how vectors and tokens are weighed, by the encoder; None if nobody measured it.
         created: UTC, to the second.
     """
 
@@ -36,22 +39,42 @@ class Manifest:
     dim: int
     token_dim: int | None
     created: datetime
+    token_limit: int | None = None
+    mix: Mapping[str, float] | None = None
 
     @classmethod
     def new(
-        cls, *, encoder_uri: str, fingerprint: str, dim: int, token_dim: int | None
+        cls,
+        *,
+        encoder_uri: str,
+        fingerprint: str,
+        dim: int,
+        token_dim: int | None,
+        token_limit: int | None = None,
+        mix: Mapping[str, float] | None = None,
     ) -> Manifest:
         """The manifest of a library that is about to be created.
 
         Raises:
-            ValueError: a dimension below 1.
+            ValueError: a dimension or a limit below 1.
         """
-        for name, value in (("dim", dim), ("token_dim", token_dim)):
+        given = (("dim", dim), ("token_dim", token_dim), ("token_limit", token_limit))
+        for name, value in given:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         created = datetime.now(UTC).replace(microsecond=0)
         library_id = str(uuid.uuid4())
-        return cls(SCHEMA, library_id, encoder_uri, fingerprint, dim, token_dim, created)
+        return cls(
+            SCHEMA,
+            library_id,
+            encoder_uri,
+            fingerprint,
+            dim,
+            token_dim,
+            created,
+            token_limit,
+            mix,
+        )
 
     @classmethod
     def read(cls, library: Path) -> Manifest:
@@ -91,6 +114,9 @@ class Manifest:
                 int(fields["dim"]),
                 None if fields["token_dim"] is None else int(fields["token_dim"]),
                 datetime.fromisoformat(fields["created"]),
+                # The first libraries named neither.
+                None if fields.get("token_limit") is None else int(fields["token_limit"]),
+                _numbers(fields.get("mix")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(file, error) from error
@@ -109,6 +135,10 @@ class Manifest:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _numbers(given: Mapping[str, float] | None) -> dict[str, float] | None:
+    return None if given is None else {str(name): float(number) for name, number in given.items()}
 
 
 def _damaged(file: Path, error: Exception) -> LibraryError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -52,6 +53,21 @@ class TokenTable:
     scales: np.ndarray
     sizes: np.ndarray
     offsets: np.ndarray
+
+    @cached_property
+    def unity(self) -> np.ndarray:
+        """(U,) float32: how long the mean of a unit's tokens is, each as often as its size.
+
+        1 where all are one unit vector, less the more they differ, 0 where there are none.
+        """
+        lengths = np.zeros(len(self.offsets) - 1, np.float32)
+        factors = (self.scales * self.sizes).astype(np.float32)
+        for unit in range(len(lengths)):
+            own = slice(self.offsets[unit], self.offsets[unit + 1])
+            if own.start < own.stop:
+                total = factors[own] @ self.tokens[own].astype(np.float32)
+                lengths[unit] = np.linalg.norm(total) / self.sizes[own].sum()
+        return lengths
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,12 +30,15 @@ _COLUMNS = [
 ]
 # A reader drops the rows of removed files from memory once they are this share of all.
 _DEAD_SHARE = 0.25
+_SAMPLED_ROWS = 64
+_BYTES_BESIDE_A_TOKEN = 8  # its scale and its size
 
 
 class Snapshot:
     """Units as rows 0, 1, … in the order of their ids. Immutable; safe to search from threads.
 
     Attributes:
+        manifest: of the library.
         row_count: rows, those of removed and replaced files included; masks have this length.
         unit_count: units that can be found.
         item_count: files that can be found.
@@ -45,6 +48,7 @@ class Snapshot:
         self,
         *,
         library: Path,
+        manifest: Manifest,
         items: Any,
         units: Any,
         item_table: pa.Table,
@@ -53,6 +57,7 @@ class Snapshot:
         index: ExactIndex,
         settled: frozenset[int],
     ) -> None:
+        self.manifest = manifest
         self._library = library
         self._items = items
         self._units = units
@@ -125,10 +130,27 @@ class Snapshot:
             queries: (Q, D) float32.
             allowed: from ``allowed``; None means every unit.
         """
-        if allowed is None:
-            allowed = self._live
-        found = self._index.search(queries, k, allowed=allowed)
+        found = self._index.search(queries, k, allowed=self._live if allowed is None else allowed)
         return [self._hits(rows, scores) for rows, scores in found]
+
+    def nearest(self, query: npt.ArrayLike, k: int, *, allowed: Mask | None = None) -> Rows:
+        """The rows of the ``k`` best units for one (D,) query, as ``search`` finds them."""
+        allowed = self._live if allowed is None else allowed
+        queries = np.asarray(query, dtype=np.float32)[None]
+        rows, _ = self._index.search(queries, k, allowed=allowed)[0]
+        return rows
+
+    def best_of_each(self, rows: Rows, scores: npt.NDArray[np.float32], k: int) -> list[UnitHit]:
+        """The best unit of each of the ``k`` best files among ``rows``, all of live files.
+
+        Args:
+            rows: (n,), each once.
+            scores: (n,), whatever they are scored by; equal scores by lower row.
+        """
+        order = np.lexsort((rows, -scores))
+        _, first = np.unique(self._owner[rows[order]], return_index=True)
+        best = order[np.sort(first)[:k]]
+        return self._hits(rows[best], scores[best])
 
     def find_items(self, *, path: str | None = None, content_hash: str | None = None) -> list[int]:
         """Ids of the files with that path, that content, or both."""
@@ -186,7 +208,8 @@ class Snapshot:
             UsageError: the library was created without tokens.
             LibraryError: a compaction has since deleted this snapshot's files.
         """
-        if "tokens" not in self._units.schema.names:
+        width = self.manifest.token_dim
+        if width is None:
             raise UsageError(
                 f"{self._library} stores no tokens: index into a new library with --tokens"
             )
@@ -201,15 +224,35 @@ class Snapshot:
             rows = self._units.take(
                 positions, columns=["tokens", "token_scales", "token_sizes"]
             ).combine_chunks()
-        width = self._token_dim
         scales = rows["token_scales"]
         lengths = pc.list_value_length(scales).to_numpy().astype(np.int64)
         return TokenTable(
-            tokens=np.frombuffer(b"".join(rows["tokens"].to_pylist()), np.int8).reshape(-1, width),
+            # A copy, because what wraps the bytes cannot be written to, which torch asks of memory.
+            tokens=np.frombuffer(bytearray().join(rows["tokens"].to_pylist()), np.int8).reshape(
+                -1, width
+            ),
             scales=_flat(scales),
             sizes=_flat(rows["token_sizes"]),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         )
+
+    def row_tokens(self, rows: Rows) -> TokenTable:
+        """``tokens`` of some rows."""
+        return self.tokens(self._unit_ids[rows])
+
+    @functools.cached_property
+    def all_tokens(self) -> TokenTable:
+        """The tokens of every row, read once and kept. Look at ``token_bytes`` first."""
+        return self.row_tokens(np.arange(self.row_count))
+
+    @functools.cached_property
+    def token_bytes(self) -> int:
+        """About how much memory ``all_tokens`` takes, judged by a sample of the rows."""
+        if self.manifest.token_dim is None or not self.row_count:
+            return 0
+        sample = np.unique(np.linspace(0, self.row_count - 1, _SAMPLED_ROWS).astype(np.int64))
+        count = len(self.row_tokens(sample).tokens) * self.row_count / len(sample)
+        return int(count * (self.manifest.token_dim + _BYTES_BESIDE_A_TOKEN))
 
     @functools.cached_property
     def _stored_units(self) -> Rows:
@@ -217,13 +260,6 @@ class Snapshot:
         with tables.storage_errors(self._library / tables.UNITS):
             ids: Rows = self._units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
         return ids
-
-    @functools.cached_property
-    def _token_dim(self) -> int:
-        width = Manifest.read(self._library).token_dim
-        if width is None:
-            raise LibraryError(f"{self._library}: units hold tokens but library.json names none")
-        return width
 
     def _matching(self, where: str) -> Rows:
         found = filters.matching_items(self._items, where, ["item_id"], self._library)
@@ -307,6 +343,7 @@ def _load(
         settled = frozenset(fragment.fragment_id for fragment in fragments)
     snapshot = Snapshot(
         library=library,
+        manifest=manifest,
         items=items,
         units=units,
         item_table=item_table,

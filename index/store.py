@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -57,17 +57,25 @@ class Store:
         fingerprint: str,
         dim: int,
         token_dim: int | None = None,
+        token_limit: int | None = None,
+        mix: Mapping[str, float] | None = None,
     ) -> Store:
         """Make an empty library at ``path``, open for writing.
 
-        It appears complete or not at all: it is built beside its place and renamed.
+        It appears complete or not at all: it is built beside its place and renamed. The other
+        arguments are those of ``Manifest``.
 
         Raises:
             LibraryError: something stands there already, or the disk refuses.
         """
         path = Path(path).absolute()
         manifest = Manifest.new(
-            encoder_uri=encoder_uri, fingerprint=fingerprint, dim=dim, token_dim=token_dim
+            encoder_uri=encoder_uri,
+            fingerprint=fingerprint,
+            dim=dim,
+            token_dim=token_dim,
+            token_limit=token_limit,
+            mix=mix,
         )
         if (path / FILE_NAME).exists():
             raise LibraryError(f"{path} is a library already: open it instead of creating it")

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from maxsight import settings
-from maxsight.errors import EncoderMismatch, LibraryNotFound, UsageError
+from maxsight.errors import EncoderError, EncoderMismatch, LibraryNotFound, UsageError
 from maxsight.index.records import Changes, Kind
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from maxsight.index.manifest import Manifest
     from maxsight.index.store import Store
     from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.evaluate import Evaluation
     from maxsight.pipelines.moments import Moment
     from maxsight.pipelines.report import IngestReport, Progress
-    from maxsight.pipelines.search import Hit, Query, SearchResult, Term
+    from maxsight.pipelines.search import Hit, Query, Rerank, SearchResult, Term
     from maxsight.pipelines.text_cache import TextCache
 
 _DEFAULT_ENCODER = "builtin"
@@ -33,6 +35,8 @@ class LibraryInfo:
     """What a library holds.
 
     Attributes:
+        token_dim: width of the stored tokens; None if it stores none.
+        token_limit: how many a unit keeps at most; None if all.
         images, videos: live files of each kind.
         units: searchable units: a picture has one, a film one a sampled frame.
         failures: files that could not be read.
@@ -46,6 +50,7 @@ class LibraryInfo:
     fingerprint: str
     dim: int
     token_dim: int | None
+    token_limit: int | None
     created: datetime
     images: int
     videos: int
@@ -122,7 +127,8 @@ class Library:
         *,
         fps: float = 1.0,
         batch_size: int | None = None,
-        tokens: bool = False,
+        tokens: bool | None = None,
+        token_limit: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IngestReport:
         """Bring the library up to date with files and folders: new, changed, moved and gone.
@@ -132,7 +138,10 @@ class Library:
             fps: frames a second taken from films.
             batch_size: pictures encoded at once; by default 256 on a GPU, 8 by each core of a
                 processor.
-            tokens: also store patch embeddings (only decided when the library is created).
+            tokens: also store patch embeddings, by which texts are then scored, too. None: as the
+                library was made; a new one stores them if ``token_limit`` is given.
+            token_limit: how many a picture keeps at most, the most similar being merged. None: as
+                the library was made; a new one keeps all.
             progress: called a few times a second.
 
         Returns:
@@ -140,9 +149,16 @@ class Library:
 
         Raises:
             LibraryLocked: another process is writing.
+            UsageError: the library was made with other tokens.
+            EncoderError: the encoder gives none.
         """
         from maxsight.index.store import Store
         from maxsight.pipelines.ingest import ingest
+
+        if token_limit is not None and (token_limit < 1 or tokens is False):
+            raise UsageError(
+                f"token_limit={token_limit} must be at least 1, and needs tokens to limit"
+            )
 
         roots = [os.path.abspath(os.path.expanduser(os.fspath(path))) for path in paths]
         if not self.exists():
@@ -152,9 +168,12 @@ class Library:
                 encoder_uri=encoder.uri,
                 fingerprint=encoder.fingerprint,
                 dim=encoder.dim,
-                token_dim=encoder.token_dim if tokens else None,
+                token_dim=self._new_token_dim(tokens or token_limit is not None),
+                token_limit=token_limit,
+                mix=None if encoder.mix is None else asdict(encoder.mix),
             ).close()
         with Store.open(self.path, write=True) as store:
+            self._check_tokens(store.manifest, tokens, token_limit)
             report = ingest(
                 store,
                 lambda: self.encoder,
@@ -178,6 +197,8 @@ class Library:
         where: str | None = None,
         kinds: Iterable[Kind] | None = None,
         include_references: bool = False,
+        rerank: Rerank = "auto",
+        phrases: str | os.PathLike[str] | None = None,
     ) -> list[Hit]:
         """Find files by a text, a picture, a vector or a mix of them.
 
@@ -190,6 +211,8 @@ class Library:
             where: SQL over the item columns, say ``"width > 1000"``.
             kinds: ``image``, ``video`` or both.
             include_references: do not leave the reference picture out.
+            rerank: ``auto``, ``on`` or ``off``: whether texts are scored by the stored tokens, too.
+            phrases: JSON file of other words for texts, averaged (``pipelines.expansion``).
 
         Returns:
             Hits, best first. :meth:`query` also tells where the time went.
@@ -197,6 +220,10 @@ class Library:
         from maxsight.pipelines.search import Query
 
         terms = _terms(text=text, image=image, minus=minus, vector=vector)
+        if phrases is not None:
+            from maxsight.pipelines.expansion import Expansion
+
+            terms = Expansion.read(Path(phrases).expanduser()).apply(terms)
         return self.query(
             Query(
                 terms,
@@ -204,6 +231,7 @@ class Library:
                 where=where,
                 kinds=frozenset(kinds) if kinds is not None else None,
                 include_references=include_references,
+                rerank=rerank,
             )
         ).hits
 
@@ -249,7 +277,7 @@ class Library:
         from maxsight.pipelines.search import encode_query
 
         snapshot = self._store().snapshot()
-        vector, _ = encode_query(
+        query = encode_query(
             snapshot,
             terms,
             fingerprint=self._store().manifest.fingerprint,
@@ -257,7 +285,36 @@ class Library:
             cache=self._text_cache(),
         )
         film = os.path.abspath(os.path.expanduser(os.fspath(within))) if within else None
-        return search_moments(snapshot, vector, k=k, path=film)
+        return search_moments(snapshot, query.vector, k=k, path=film)
+
+    def evaluate(
+        self,
+        queries: str | os.PathLike[str],
+        *,
+        depth: int = 100,
+        rerank: Rerank = "auto",
+        phrases: str | os.PathLike[str] | None = None,
+    ) -> Evaluation:
+        """Measure how well the library answers queries whose right answers are known.
+
+        Args:
+            queries: CSV with the columns text and path (``pipelines.evaluate.read_queries``).
+            depth: how many answers of each query to look at, at least 10.
+            rerank, phrases: as in :meth:`search`.
+
+        Raises:
+            UsageError: the file is not such a table, or names files the library does not hold.
+        """
+        from maxsight.pipelines.evaluate import evaluate, read_queries, require_known
+
+        judged = read_queries(Path(queries).expanduser())
+        require_known(judged, set(self.items()["path"].to_pylist()))
+
+        def find(text: str, k: int) -> list[str]:
+            hits = self.search(text, k=k, rerank=rerank, phrases=phrases)
+            return [hit.path for hit in hits]
+
+        return evaluate(judged, find, depth=depth)
 
     def items(self, *, where: str | None = None) -> pa.Table:
         """The files in the library, a row each; the columns are listed in docs/storage.md."""
@@ -308,6 +365,7 @@ class Library:
             fingerprint=manifest.fingerprint,
             dim=manifest.dim,
             token_dim=manifest.token_dim,
+            token_limit=manifest.token_limit,
             created=manifest.created,
             images=kinds.count("image"),
             videos=kinds.count("video"),
@@ -352,9 +410,31 @@ class Library:
             self._reader = Store.open(self.path)
         return self._reader
 
+    def _new_token_dim(self, wanted: bool) -> int | None:
+        if wanted and self.encoder.token_dim is None:
+            raise EncoderError(
+                f"{self.encoder.uri} gives no patch embeddings; index without tokens, or with "
+                "another encoder (maxsight encoders)"
+            )
+        return self.encoder.token_dim if wanted else None
+
+    def _check_tokens(
+        self, manifest: Manifest, tokens: bool | None, token_limit: int | None
+    ) -> None:
+        stored, limit = manifest.token_dim is not None, manifest.token_limit
+        differs = tokens is not None and tokens != stored
+        if differs or (token_limit is not None and (not stored or token_limit != limit)):
+            kept = f"at most {limit} tokens" if limit else "all tokens" if stored else "no tokens"
+            raise UsageError(
+                f"{self.path} was made to keep {kept} of a picture, which cannot be changed: leave "
+                "tokens and their limit out, or index the files into a new library"
+            )
+
     def _check_request(self) -> None:
+        from maxsight.models.options import parse
+
         made_with = self._store().manifest.encoder_uri
-        if self._requested is not None and self._requested != made_with:
+        if self._requested is not None and str(parse(self._requested)) != made_with:
             raise EncoderMismatch(
                 f"{self.path} was made with the encoder {made_with}, not {self._requested}: leave "
                 "the encoder out, or index the files into a new library"

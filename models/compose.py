@@ -29,7 +29,22 @@ def mix(
     is_text: Sequence[bool],
     text_weight: float = TEXT_WEIGHT,
 ) -> np.ndarray:
-    """Mix the parts of a query.
+    """Mix the parts of a query: (D,) float32, L2-normalised. Arguments and errors of `shares`."""
+    parts = np.asarray(vectors, dtype=np.float32)
+    mixed = shares(parts, weights=weights, is_text=is_text, text_weight=text_weight) @ parts
+    return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32)
+
+
+def shares(
+    vectors: np.ndarray,
+    *,
+    weights: Sequence[float],
+    is_text: Sequence[bool],
+    text_weight: float = TEXT_WEIGHT,
+) -> np.ndarray:
+    """By what to multiply the parts of a query so that their sum is its unit vector.
+
+    A score that is taken part by part, and added up with these, is on the scale of a cosine.
 
     Args:
         vectors: (N, D) float32, rows L2-normalised.
@@ -38,7 +53,7 @@ def mix(
         text_weight: factor on the texts' weights where some vectors are not texts.
 
     Returns:
-        (D,) float32, L2-normalised.
+        (N,) float32.
 
     Raises:
         UsageError: there are no vectors, lengths differ, a weight is not finite, or the parts
@@ -62,4 +77,4 @@ def mix(
     norm = float(np.linalg.norm(mixed))
     if norm <= 1e-6 * float(np.abs(factors).sum()):
         raise UsageError("the parts of the query cancel each other out; change their weights")
-    return np.asarray(mixed / norm, dtype=np.float32)
+    return np.asarray(factors / norm, dtype=np.float32)

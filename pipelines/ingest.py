@@ -30,6 +30,7 @@ from maxsight.pipelines.scan import scan
 from maxsight.pipelines.walk import TRY_AGAIN_NS
 
 if TYPE_CHECKING:
+    from maxsight.index.manifest import Manifest
     from maxsight.index.store import Store
     from maxsight.models.encoder import Encoder
 
@@ -60,7 +61,7 @@ def ingest(
     Only what is new or changed is read; what is gone is removed; what was moved keeps its id. A
     file that cannot be read is recorded with its reason and never ends the run. Every few seconds
     what is done is committed: a run that was killed is completed by the next one. Token embeddings
-    are stored where the library was created for them.
+    are stored where the library was created for them, merged down to as many as it was created for.
 
     Args:
         store: opened for writing.
@@ -81,13 +82,12 @@ def ingest(
         raise UsageError(f"fps={fps} must be above 0 frames a second")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size={batch_size} must be 1 or more")
-    tokens = store.manifest.token_dim is not None
     with Committer(store) as committer:
         run = _Run(committer, Pace(progress or (lambda _: None)))
         try:
             run.compare(roots, store.known(), store.failures())
             if run.to_read:
-                run.read(load_encoder, fps=fps, batch_size=batch_size, tokens=tokens)
+                run.read(load_encoder, store.manifest, fps=fps, batch_size=batch_size)
             committer.finish()
             run.tell_end()
         except KeyboardInterrupt:
@@ -165,17 +165,20 @@ class _Run:
     def read(
         self,
         load_encoder: Callable[[], Encoder],
+        manifest: Manifest,
         *,
         fps: float,
         batch_size: int | None,
-        tokens: bool,
     ) -> None:
         """Decode, encode and store what has to be read."""
         self._pace.count("load", 0, len(self.to_read))
         with self._timed("load"):
             encoder = load_encoder()
         batches: BatchEncoder[Assembly] = BatchEncoder(
-            encoder, batch_size=batch_size, tokens=tokens
+            encoder,
+            batch_size=batch_size,
+            tokens=manifest.token_dim is not None,
+            token_limit=manifest.token_limit,
         )
         pool = DecodePool(
             encoder.preprocess,

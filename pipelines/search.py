@@ -7,19 +7,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from maxsight import settings
 from maxsight.errors import MediaError, UsageError
 from maxsight.models import compose
+from maxsight.models.mix import Mix
+from maxsight.pipelines import rescore
 
 if TYPE_CHECKING:
     from maxsight.index.records import Kind, UnitHit
     from maxsight.index.snapshot import Snapshot
     from maxsight.models.encoder import Encoder
     from maxsight.pipelines.text_cache import TextCache
+
+Rerank = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,7 @@ class Term:
 
     Attributes:
         text: words, not blank.
+        phrases: other words whose vectors' mean stands for the text's (pipelines/expansion.py).
         image: path of a picture.
         vector: (D,) in the library's space; it is normalised.
         weight: more than one matters more, below zero means *less of this*.
@@ -37,6 +42,7 @@ class Term:
     image: Path | None = None
     vector: np.ndarray | None = None
     weight: float = 1.0
+    phrases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         given = [v for v in (self.text, self.image, self.vector) if v is not None]
@@ -58,6 +64,8 @@ class Query:
         where: SQL over the item columns (docs/storage.md), say ``width > 1000``.
         kinds: restrict to ``image`` or ``video``; None means both.
         include_references: also return the pictures that the query itself names.
+        rerank: whether texts are scored by the stored tokens, too (docs/late-interaction.md).
+            ``auto``: where there are tokens, of an encoder for which it was measured.
     """
 
     terms: tuple[Term, ...]
@@ -65,6 +73,7 @@ class Query:
     where: str | None = None
     kinds: frozenset[Kind] | None = None
     include_references: bool = False
+    rerank: Rerank = "auto"
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -73,6 +82,10 @@ class Query:
             raise UsageError("a query of minus terms only: say also what you do want")
         if self.k < 1:
             raise UsageError(f"k must be at least 1, got {self.k}")
+        if self.rerank not in ("auto", "on", "off"):
+            raise UsageError(f"rerank must be auto, on or off, got {self.rerank!r}")
+        if self.rerank == "on" and not any(term.text is not None for term in self.terms):
+            raise UsageError("nothing to rerank: only texts are scored by tokens; add a text")
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,22 @@ class Hit:
     start: float | None
     end: float | None
     item_id: int
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuery:
+    """A query's terms, encoded.
+
+    Attributes:
+        vector: (D,) float32, the terms mixed; a unit vector.
+        references: ids of library items that are the reference pictures themselves (the same
+            bytes), whose stored vectors were used.
+        late: the same terms for scoring by tokens; None if that was not asked for.
+    """
+
+    vector: np.ndarray
+    references: tuple[int, ...]
+    late: rescore.LateQuery | None = None
 
 
 @dataclass(frozen=True)
@@ -114,19 +143,32 @@ def search(
         cache: of texts encoded before.
 
     Raises:
-        UsageError: a vector of the wrong width, a filter that is not SQL.
+        UsageError: a vector of the wrong width, a filter that is not SQL, ``rerank`` on in a
+            library without tokens.
         MediaError: a reference picture cannot be read.
     """
     clock = _Clock()
-    vector, references = encode_query(
-        snapshot, query.terms, fingerprint=fingerprint, encoder=encoder, cache=cache
+    encoded = encode_query(
+        snapshot,
+        query.terms,
+        fingerprint=fingerprint,
+        encoder=encoder,
+        cache=cache,
+        late=_is_reranked(snapshot, query),
     )
     clock.lap("encode")
-    left_out = () if query.include_references else references
+    left_out = () if query.include_references else encoded.references
     allowed = snapshot.allowed(where=query.where, kinds=query.kinds, without_items=left_out)
     clock.lap("filter")
-    best = _best_units(snapshot, vector, query.k, allowed)
-    clock.lap("search")
+    if encoded.late is None:
+        best = _best_units(snapshot, encoded.vector, query.k, allowed)
+        clock.lap("search")
+    else:
+        rows = rescore.candidates(snapshot, encoded.vector, query.k, allowed)
+        clock.lap("search")
+        scores = rescore.score_rows(snapshot, encoded.late, rows)
+        best = snapshot.best_of_each(rows, scores, query.k)
+        clock.lap("rerank")
     hits = [
         Hit(rank, unit.path, unit.kind, unit.score, unit.start, unit.end, unit.item_id)
         for rank, unit in enumerate(best, start=1)
@@ -141,37 +183,94 @@ def encode_query(
     fingerprint: str,
     encoder: Callable[[], Encoder],
     cache: TextCache,
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Mix the terms into one vector.
+    late: bool = False,
+) -> EncodedQuery:
+    """Encode the terms and mix them.
 
-    Returns:
-        The (D,) float32 unit vector, and the ids of library items that are the reference
-        pictures themselves (the same bytes), whose stored vectors were used.
+    Args:
+        late: also prepare scoring by tokens. Texts are then scored by theirs; a picture and a
+            vector are not, which have one vector in the query.
     """
-    texts = list(dict.fromkeys(term.text for term in terms if term.text is not None))
-    by_text = cache.get(fingerprint, texts)
-    if missing := [text for text in texts if text not in by_text]:
-        encoded = encoder().encode_text(missing).vectors.cpu().numpy()
-        new = dict(zip(missing, encoded))
-        cache.put(fingerprint, new)
-        by_text |= new
+    said = [term for term in terms if term.text is not None]
+    texts = [text for term in said if (text := term.text) and (late or not term.phrases)]
+    texts += [phrase for term in said for phrase in term.phrases]
+    by_text, tokens_by_text = _encode_texts(
+        list(dict.fromkeys(texts)),
+        snapshot,
+        fingerprint=fingerprint,
+        encoder=encoder,
+        cache=cache,
+        late=late,
+    )
     references: list[int] = []
-    vectors = []
+    parts = []
     for term in terms:
         if term.text is not None:
-            vectors.append(by_text[term.text])
+            parts.append(_mean([by_text[phrase] for phrase in term.phrases or (term.text,)]))
         elif term.image is not None:
             vector, items = _encode_reference(snapshot, term.image, encoder)
-            vectors.append(vector)
+            parts.append(vector)
             references += items
         else:
-            vectors.append(_checked(term.vector, snapshot.dim))
-    mixed = compose.mix(
-        np.stack(vectors).astype(np.float32),
-        weights=[term.weight for term in terms],
-        is_text=[term.text is not None for term in terms],
-    )
-    return mixed, tuple(references)
+            parts.append(_checked(term.vector, snapshot.dim))
+    vectors = np.stack(parts).astype(np.float32)
+    weights = [term.weight for term in terms]
+    is_text = [term.text is not None for term in terms]
+    mixed = compose.mix(vectors, weights=weights, is_text=is_text)
+    if not late:
+        return EncodedQuery(mixed, tuple(references))
+    tokens = [None if term.text is None else tokens_by_text[term.text] for term in terms]
+    shares = compose.shares(vectors, weights=weights, is_text=is_text)
+    given = snapshot.manifest.mix
+    mix = None if given is None else Mix(**given)
+    return EncodedQuery(mixed, tuple(references), rescore.late_query(vectors, shares, tokens, mix))
+
+
+def _encode_texts(
+    texts: list[str],
+    snapshot: Snapshot,
+    *,
+    fingerprint: str,
+    encoder: Callable[[], Encoder],
+    cache: TextCache,
+    late: bool,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The (D,) vector of each text and, if ``late``, its (n, d) tokens; from the cache or not."""
+    vectors = cache.get(fingerprint, texts)
+    width = snapshot.manifest.token_dim if late else None
+    tokens = {} if width is None else cache.get_tokens(fingerprint, texts, width=width)
+    known = vectors.keys() & tokens.keys() if late else vectors.keys()
+    if missing := [text for text in texts if text not in known]:
+        encoded = encoder().encode_text(missing, tokens=late)
+        new = dict(zip(missing, encoded.vectors.cpu().numpy()))
+        cache.put(fingerprint, new)
+        vectors |= new
+        if encoded.tokens is not None and encoded.offsets is not None:
+            bounds = encoded.offsets.tolist()
+            packed = encoded.tokens.cpu().numpy()
+            own = {text: packed[bounds[i] : bounds[i + 1]] for i, text in enumerate(missing)}
+            cache.put_tokens(fingerprint, own)
+            tokens |= own
+    return vectors, tokens
+
+
+def _mean(vectors: list[np.ndarray]) -> np.ndarray:
+    """The unit vector between some unit vectors; a lone one as it is."""
+    if len(vectors) == 1:
+        return vectors[0]
+    mean: np.ndarray = np.mean(vectors, axis=0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
+def _is_reranked(snapshot: Snapshot, query: Query) -> bool:
+    manifest = snapshot.manifest
+    if query.rerank == "on" and manifest.token_dim is None:
+        raise UsageError(
+            "the library stores no tokens to rerank by: index into a new one with --tokens, or "
+            "leave --rerank away"
+        )
+    measured = query.rerank == "on" or (query.rerank == "auto" and manifest.mix is not None)
+    return measured and manifest.token_dim is not None
 
 
 def _encode_reference(

@@ -1,4 +1,4 @@
-"""Vectors of texts that were encoded before, shared by every library of one encoder.
+"""Vectors and tokens of texts that were encoded before, shared by every library of one encoder.
 
 A query typed twice must not pay for loading a language model: with its vector at hand a search
 starts in the time it takes to open the library.
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS texts (
 
 
 class TextCache:
-    """Text -> vector on disk, keyed by the encoder's fingerprint. Safe among processes.
+    """Text -> vector and tokens on disk, keyed by the encoder's fingerprint. Safe among processes.
 
     A cache that cannot be read or written (no space, no permission, a damaged file) is logged
     once and then does nothing: it only ever saves time.
@@ -86,6 +86,17 @@ class TextCache:
         except sqlite3.Error as error:
             self._give_up(error)
 
+    def get_tokens(
+        self, fingerprint: str, texts: Sequence[str], *, width: int
+    ) -> dict[str, np.ndarray]:
+        """Of the texts whose tokens are known, (n, width) float32 each."""
+        found = self.get(_of_tokens(fingerprint), texts)
+        return {text: flat.reshape(-1, width) for text, flat in found.items()}
+
+    def put_tokens(self, fingerprint: str, tokens: Mapping[str, np.ndarray]) -> None:
+        """Remember ``text -> (n, d) tokens``."""
+        self.put(_of_tokens(fingerprint), tokens)
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -94,3 +105,8 @@ class TextCache:
     def _give_up(self, error: Exception) -> None:
         _LOG.warning("the cache of encoded texts at %s is not used: %s", self._path, error)
         self.close()
+
+
+def _of_tokens(fingerprint: str) -> str:
+    """What a text's tokens are kept under, beside its vector."""
+    return f"{fingerprint} tokens"

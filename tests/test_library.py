@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import maxsight
@@ -71,6 +75,89 @@ def test_tokens_are_stored_when_asked_for(library: maxsight.Library) -> None:
     with Store.open(library.path) as store:
         table = store.snapshot().tokens([0, 1])
     assert table.tokens.shape == (2 * 49, library.encoder.token_dim)
+
+
+def test_fewer_tokens_are_kept_for_good(folder: Path, tmp_path: Path) -> None:
+    from maxsight.index.store import Store
+
+    path = tmp_path / "l.maxsight"
+    with maxsight.open(path) as library:
+        library.add([folder / "pictures" / "bus.webp"], token_limit=5)
+        library.add([folder / "pictures"])  # goes on as it began
+        assert library.info().token_limit == 5
+        for tokens, limit in ((False, None), (None, 6)):
+            with pytest.raises(UsageError, match="at most 5 tokens of a picture"):
+                library.add([folder / "pictures"], tokens=tokens, token_limit=limit)
+        assert library.add([folder / "pictures"], tokens=True, token_limit=5).unchanged == 5
+    with Store.open(path) as store:
+        table = store.snapshot().all_tokens
+    assert np.diff(table.offsets).tolist() == [5] * 5
+    assert table.sizes.reshape(5, 5).sum(1).tolist() == [49] * 5
+    norms = np.linalg.norm(table.tokens * table.scales[:, None], axis=1)
+    np.testing.assert_allclose(norms, 1, atol=0.01)
+
+
+def test_tokens_asked_of_a_library_without(folder: Path, tmp_path: Path) -> None:
+    with maxsight.open(tmp_path / "l.maxsight") as library:
+        library.add([folder / "pictures" / "bus.webp"])
+        with pytest.raises(UsageError, match="no tokens"):
+            library.add([folder / "pictures"], token_limit=16)
+        with pytest.raises(UsageError, match="at least 1"):
+            library.add([folder / "pictures"], token_limit=0)
+        with pytest.raises(UsageError, match="--tokens"):
+            library.search("a bus", rerank="on")
+        assert library.search("a bus") == library.search("a bus", rerank="off")
+
+
+def test_two_things_in_one_picture(tmp_path: Path) -> None:
+    """A picture of each two of four things: asked for two, search by tokens finds the one."""
+    from PIL import Image
+
+    things = {
+        "a cup of coffee": "coffee.jpg",
+        "a cat": "chelsea.jpg",
+        "a bus": "bus.webp",
+        "an apple": "red-apple.webp",
+    }
+    (tmp_path / "pairs").mkdir()
+    pairs = list(itertools.combinations(things, 2))
+    for first, second in pairs:
+        both = Image.new("RGB", (448, 448), "white")
+        for place, name in enumerate((first, second)):
+            with Image.open(PICTURES / things[name]) as picture:
+                part = picture.convert("RGB").resize((224, 224))
+            both.paste(part, (224 * place, 112))
+        both.save(tmp_path / "pairs" / f"{things[first]} {things[second]}.png")
+    with maxsight.open(tmp_path / "l.maxsight") as library:
+        library.add([tmp_path / "pairs"], token_limit=16)
+        right = {"auto": 0, "off": 0}
+        for first, second in pairs:
+            expected = f"{things[first]} {things[second]}.png"
+            for rerank in right:
+                found = library.search(f"{first} and {second}", k=1, rerank=rerank)  # type: ignore[arg-type]
+                right[rerank] += names(found) == [expected]
+    assert right["auto"] >= max(5, right["off"])
+
+
+def test_a_cached_text_is_found_without_torch(folder: Path, library: maxsight.Library) -> None:
+    """Loading torch takes longer than a search: only scoring by tokens is worth it."""
+    library.search("a bus")
+    library.close()
+    program = (
+        "import sys, maxsight; library = maxsight.open(sys.argv[1]);"
+        "found = [library.search('a bus', k=1, rerank='off')[0].path, 'torch' in sys.modules];"
+        "found += [library.search('a bus', k=1)[0].path, 'torch' in sys.modules];"
+        "print(*found, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder / "l.maxsight")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, without, second, with_tokens = done.stdout.split("\n")[:4]
+    assert (without, with_tokens) == ("False", "True")
+    assert Path(first).name == Path(second).name == "bus.webp"
 
 
 def test_what_one_library_adds_another_sees(folder: Path, tmp_path: Path) -> None:

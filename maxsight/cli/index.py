@@ -39,8 +39,21 @@ def index(
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames a second taken from films.", min=0.01)] = 1.0,
     tokens: Annotated[
-        bool, typer.Option("--tokens/--no-tokens", help="Also store patch embeddings.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--tokens/--no-tokens",
+            help="Store patch embeddings, too, to search by them. [default: the library's, or no]",
+        ),
+    ] = None,
+    token_limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Keep at most so many of a picture, alike ones merged. [default: the library's, "
+            "or all]",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -59,7 +72,12 @@ def index(
         try:
             with ingest_progress(enabled=not (quiet or json)) as progress:
                 report = opened.add(
-                    path, fps=fps, batch_size=batch_size, tokens=tokens, progress=progress
+                    path,
+                    fps=fps,
+                    batch_size=batch_size,
+                    tokens=tokens,
+                    token_limit=token_limit,
+                    progress=progress,
                 )
         except IngestInterrupted as interrupted:
             report = interrupted.report

@@ -31,6 +31,10 @@ MinusOption = Annotated[
     list[str] | None,
     typer.Option("--minus", help="What there should be less of.", metavar="TEXT[^WEIGHT]"),
 ]
+PhrasesOption = Annotated[
+    Path | None,
+    typer.Option(help="JSON of other words for texts, averaged.", metavar="FILE.json"),
+]
 SheetOption = Annotated[
     Path | None,
     typer.Option("--sheet", help="Also write a page of thumbnails.", metavar="OUT.html"),
@@ -58,6 +62,14 @@ def search(
     include_reference: Annotated[
         bool, typer.Option("--include-reference", help="Keep the --image itself in the answer.")
     ] = False,
+    rerank: Annotated[
+        bool | None,
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Score texts by patch embeddings, too. [default: where the library has them]",
+        ),
+    ] = None,
+    phrases: PhrasesOption = None,
     sheet: SheetOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -74,11 +86,12 @@ def search(
     from maxsight.pipelines.search import Query
 
     query = Query(
-        parse_terms(text=text, image=image, plus=plus, minus=minus, vector=vector),
+        parse_terms(text=text, image=image, plus=plus, minus=minus, vector=vector, phrases=phrases),
         k=k,
         where=where,
         kinds=_kinds(kind),
         include_references=include_reference,
+        rerank="auto" if rerank is None else "on" if rerank else "off",
     )
     with maxsight.open(library, device=device) as opened:
         result = opened.query(query)
@@ -107,6 +120,7 @@ def parse_terms(
     plus: list[str] | None = None,
     minus: list[str] | None = None,
     vector: Path | None = None,
+    phrases: Path | None = None,
 ) -> tuple[Term, ...]:
     """The query's ingredients as typed, weights split off."""
     from maxsight.models.compose import MINUS_WEIGHT
@@ -129,7 +143,11 @@ def parse_terms(
         terms.append(Term(vector=_load_vector(vector)))
     if not terms:
         raise UsageError("an empty query: give a TEXT, an --image or a --vector")
-    return tuple(terms)
+    if phrases is None:
+        return tuple(terms)
+    from maxsight.pipelines.expansion import Expansion
+
+    return Expansion.read(phrases).apply(terms)
 
 
 def describe(terms: tuple[Term, ...]) -> dict[str, object]:

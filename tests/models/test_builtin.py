@@ -21,6 +21,7 @@ from maxsight.errors import UnknownEncoder, WeightsCorrupted, WeightsMissing
 from maxsight.models.builtin import corpus, heads, towers, weights
 from maxsight.models.builtin import encoder as builtin
 from maxsight.models.builtin.encoder import BuiltinEncoder
+from maxsight.models.builtin.phrases import MOST_PHRASES, phrases
 from maxsight.models.builtin.text_tower import TextTower
 from maxsight.models.encoder import load
 from maxsight.models.preprocess import normalize, resize
@@ -131,7 +132,7 @@ def test_contract(encoder: BuiltinEncoder, photographs: dict[str, Image.Image]) 
     assert images.offsets is not None
     assert images.offsets.tolist() == [0, 49, 98, 147, 196]
     assert texts.offsets is not None
-    assert texts.offsets.tolist() == [0, 0, 1, 8, 15]
+    assert texts.offsets.tolist() == [0, 0, 1, 3, 5]
 
 
 def test_nothing_in_nothing_out(encoder: BuiltinEncoder) -> None:
@@ -220,9 +221,72 @@ def test_a_patch_knows_what_it_shows(
 
 
 def test_long_texts_are_cut(encoder: BuiltinEncoder) -> None:
-    embeddings = encoder.encode_text(["word " * 1_000], tokens=True)
-    assert embeddings.tokens is not None
-    assert len(embeddings.tokens) == encoder.max_text_tokens - 2
+    long, cut = "word " * 1_000, "word " * (encoder.max_text_tokens - 2)
+    embeddings = encoder.encode_text([long, ", ".join(map(str, range(100)))], tokens=True)
+    assert embeddings.offsets is not None
+    assert embeddings.offsets.tolist() == [0, 1, 1 + MOST_PHRASES]
+    # As it stands the text is cut in the middle of the words that fit; its prompt takes some room.
+    assert embeddings.vectors[0] @ encoder.encode_text([cut]).vectors[0] > 0.999
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("  ", []),
+        ("a red bus", ["a red bus"]),
+        ("a dog and a red bus", ["dog", "red bus"]),
+        ("A Dog On A Sofa", ["Dog", "Sofa"]),
+        ("the cat, and the dog", ["cat", "dog"]),
+        ("cat,dog; tree", ["cat", "dog", "tree"]),
+        ("1,000 birds", ["1,000 birds"]),
+        ("a cup of coffee next  to a laptop", ["cup of coffee", "laptop"]),
+        ("sand in a band", ["sand", "band"]),
+        ("in front of a house", ["in front of a house"]),
+        ("a room without windows", ["a room without windows"]),
+        ("rain, rain", ["rain, rain"]),
+        ("and", ["and"]),
+    ],
+)
+def test_phrases(text: str, expected: list[str]) -> None:
+    assert phrases(text) == expected
+
+
+def test_text_tokens_are_the_vectors_of_the_phrases(encoder: BuiltinEncoder) -> None:
+    texts = ["a dog and a red bus", "a red bus", "dog"]
+    made = encoder.encode_text(texts, tokens=True)
+    assert made.tokens is not None
+    assert made.offsets is not None
+    assert made.offsets.tolist() == [0, 2, 3, 4]
+    alone = encoder.encode_text(["dog", "red bus", "a red bus", "dog"]).vectors
+    torch.testing.assert_close(made.tokens, alone, atol=1e-5, rtol=1e-4)
+    vectors = encoder.encode_text(texts).vectors
+    torch.testing.assert_close(made.vectors, vectors, atol=1e-5, rtol=1e-4)
+
+
+def test_a_patch_takes_in_its_neighbours(photographs: dict[str, Image.Image]) -> None:
+    """Against a mean written out, patch by patch, from the towers and heads themselves."""
+    exact = builtin.load("", device="cpu", dtype=torch.float32)
+    tower = towers.read_image_tower(
+        weights.locate(weights.IMAGE_TOWER), device=CPU, dtype=torch.float32
+    )
+    head = heads.from_state(load_file(weights.locate(weights.HEADS)))
+    image = photographs["coffee"]
+    pixels = normalize(torch.tensor(resize(image, towers.PREPROCESS))[None], towers.PREPROCESS)
+    with torch.no_grad():
+        patches = tower(pixels).patches[0].view(7, 7, -1)
+        weight = {0: 6, 1: 4, 2: 1}
+        for row, column in ((0, 0), (0, 3), (3, 3), (6, 5)):
+            total, mean = 0, torch.zeros(patches.shape[-1])
+            for y in range(7):
+                for x in range(7):
+                    near = weight.get(abs(y - row), 0) * weight.get(abs(x - column), 0)
+                    total, mean = total + near, mean + near * patches[y, x]
+            mean = mean[None] / total
+            expected = head.image(mean, tower.classifier(mean))[0]
+            tokens = exact.encode_images([image], tokens=True).tokens
+            assert tokens is not None
+            torch.testing.assert_close(tokens[7 * row + column], expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("file", weights.ALL, ids=lambda file: file.path)

@@ -18,6 +18,18 @@ def test_a_text_comes_back_bit_for_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["a red bus"], vector)
 
 
+def test_tokens_come_back_beside_the_vector(tmp_path: Path) -> None:
+    tokens = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    cache = TextCache(tmp_path / "c.sqlite")
+    cache.put("f", {"a bus": np.ones(8)})
+    assert cache.get_tokens("f", ["a bus"], width=16) == {}
+    cache.put_tokens("f", {"a bus": tokens, "": tokens[:0]})
+    found = cache.get_tokens("f", ["a bus", "", "unseen"], width=16)
+    np.testing.assert_array_equal(found["a bus"], tokens)
+    assert found[""].shape == (0, 16)
+    np.testing.assert_array_equal(cache.get("f", ["a bus"])["a bus"], np.ones(8))
+
+
 def test_encoders_do_not_share_texts(tmp_path: Path) -> None:
     cache = TextCache(tmp_path / "c.sqlite")
     cache.put("one", {"cat": np.ones(3)})

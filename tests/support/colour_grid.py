@@ -9,6 +9,7 @@ import torch
 from PIL.Image import Image
 
 from maxsight.models.embeddings import Embeddings
+from maxsight.models.mix import Mix
 from maxsight.models.preprocess import Preprocess, resize
 
 GRID = 8
@@ -24,6 +25,7 @@ class ColourGridEncoder:
     uri = "test:colour-grid"
     dim = DIM
     token_dim: int | None = 16
+    mix: Mix | None = None
     modalities = frozenset({"image"})
     max_text_tokens = 0
     device = torch.device("cpu")

@@ -1,0 +1,168 @@
+"""Late interaction in search: what a text names, each thing against the patches of a picture.
+
+A text of n phrases or words scores a picture
+
+    (w * cosine of the pooled vectors + sum of the n MaxSim scores) / (w + n)
+
+so the pooled vector is one voice more among the query's tokens, as loud as w of them, and the score
+stays on the scale of a cosine. The weight w is the encoder's (``maxsight.models.mix``) and depends
+on the picture. docs/late-interaction.md says why, and what it brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maxsight.models.mix import Mix
+
+if TYPE_CHECKING:
+    from maxsight.index.records import TokenTable
+    from maxsight.index.snapshot import Snapshot
+
+# Tokens are held in memory, and every unit is scored, up to this. Beyond it the best units by
+# pooled vector are read from disk and scored: reading a thousand takes some 15 ms.
+HELD_BYTES = 256 * 2**20
+CANDIDATES = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class LateQuery:
+    """The parts of a query that are scored by tokens, and what is left of it.
+
+    Attributes:
+        vectors: (T, D) float32, of the parts.
+        tokens: of each part, (n, d) float32 with n of 1 or more.
+        shares: (T,) float32, what each part's score is multiplied by; below zero for what there
+            should be less of.
+        rest: (D,) float32, what pooled vectors are multiplied by besides; not normalised.
+        mix: None where nobody has measured it: the pooled vector then counts half.
+    """
+
+    vectors: np.ndarray
+    tokens: Sequence[np.ndarray]
+    shares: np.ndarray
+    rest: np.ndarray
+    mix: Mix | None
+
+
+def late_query(
+    vectors: np.ndarray, shares: np.ndarray, tokens: Sequence[np.ndarray | None], mix: Mix | None
+) -> LateQuery | None:
+    """Put a query of several parts together; None if no part has tokens.
+
+    Args:
+        vectors: (N, D) float32, of the parts.
+        shares: (N,) float32, from ``compose.shares``.
+        tokens: of each part, (n, d) float32; None or empty where it is scored by its vector alone.
+        mix: the encoder's.
+    """
+    late = [part for part, own in enumerate(tokens) if own is not None and len(own)]
+    if not late:
+        return None
+    others = [part for part in range(len(vectors)) if part not in late]
+    own_tokens = [own for own in tokens if own is not None and len(own)]
+    return LateQuery(vectors[late], own_tokens, shares[late], shares[others] @ vectors[others], mix)
+
+
+def candidates(
+    snapshot: Snapshot, vector: np.ndarray, k: int, allowed: np.ndarray | None
+) -> np.ndarray:
+    """The rows that are worth scoring for ``k`` hits: all of them while their tokens fit in memory.
+
+    Args:
+        vector: (D,) of the whole query, by which the best are chosen otherwise.
+        allowed: (row_count,) bool, or None for all.
+    """
+    if snapshot.token_bytes <= HELD_BYTES:
+        return np.arange(snapshot.row_count) if allowed is None else np.flatnonzero(allowed)
+    return snapshot.nearest(vector, max(CANDIDATES, 10 * k), allowed=allowed)
+
+
+def score_rows(snapshot: Snapshot, query: LateQuery, rows: np.ndarray) -> np.ndarray:
+    """What each of some rows scores: (n,) float32."""
+    if snapshot.token_bytes <= HELD_BYTES:
+        table, places = snapshot.all_tokens, rows
+    else:
+        table, places = snapshot.row_tokens(rows), np.arange(len(rows))
+    pooled = np.stack([snapshot.scores(vector, rows) for vector in query.vectors])
+    return combine(query, table, places, pooled=pooled, rest=snapshot.scores(query.rest, rows))
+
+
+def combine(
+    query: LateQuery,
+    table: TokenTable,
+    places: np.ndarray,
+    *,
+    pooled: np.ndarray,
+    rest: np.ndarray,
+) -> np.ndarray:
+    """Scores by vectors and tokens together: (n,) float32.
+
+    Args:
+        table: of some units.
+        places: (n,) int64, which of them.
+        pooled: (T, n) float32, ``query.vectors`` with the vectors of these.
+        rest: (n,) float32, ``query.rest`` with the same.
+    """
+    # A unit without tokens is left to its vector.
+    answers = np.diff(table.offsets)[places] > 0
+    unity = table.unity[places]
+    scores = rest.copy()
+    for part, late in enumerate(mean_maxsim(query.tokens, table, places)):
+        count = len(query.tokens[part])
+        share = np.where(answers, late_share(query.mix, count, unity), 0).astype(np.float32)
+        scores += query.shares[part] * ((1 - share) * pooled[part] + share * late)
+    return scores
+
+
+def late_share(mix: Mix | None, count: int, unity: np.ndarray) -> np.ndarray:
+    """How much of a score is MaxSim, from 0 to 1.
+
+    Args:
+        mix: the encoder's. None, where nobody has measured it, is one half.
+        count: tokens of the text.
+        unity: (n,) of the pictures (``TokenTable.unity``).
+
+    Returns:
+        (n,) float.
+    """
+    if mix is None:
+        return np.full(len(unity), 0.5)
+    if mix.alike == mix.unlike:
+        return np.full(len(unity), count / (count + mix.alike))
+    place = np.clip((unity - mix.low) / (mix.high - mix.low), 0, 1)
+    shares: np.ndarray = count / (count + mix.unlike * (mix.alike / mix.unlike) ** place)
+    return shares
+
+
+def mean_maxsim(tokens: Sequence[np.ndarray], table: TokenTable, places: np.ndarray) -> np.ndarray:
+    """What units answer to texts: the mean over a text's tokens of each one's best match.
+
+    Args:
+        tokens: of each of T texts, (n, d) float32 with n of 1 or more.
+        table: of some units.
+        places: (n,) int64, which of them.
+
+    Returns:
+        (T, n) float32; 0 for a unit without tokens.
+    """
+    import torch
+
+    from maxsight.kernels import maxsim
+
+    lengths = np.array([len(own) for own in tokens])
+    pairs = np.stack([np.repeat(np.arange(len(tokens)), len(places)), np.tile(places, len(tokens))])
+    scores = maxsim.score_pairs(
+        # As int8, too: the product is then exact in integers, and as fast as the machine can.
+        maxsim.Int8Tokens.of(torch.from_numpy(np.concatenate(tokens))),
+        torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+        maxsim.Int8Tokens(torch.from_numpy(table.tokens), torch.from_numpy(table.scales)),
+        torch.from_numpy(table.offsets),
+        pairs=torch.from_numpy(pairs.T),
+    )
+    sums: np.ndarray = scores.numpy().reshape(len(tokens), len(places))
+    return sums / lengths[:, None].astype(np.float32)

@@ -1,0 +1,118 @@
+"""Stored tokens: what a library keeps of them, and what a snapshot says about them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from maxsight.index.manifest import FILE_NAME, Manifest
+from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
+from maxsight.index.store import Store
+
+RNG = np.random.default_rng(1)
+DIM, TOKEN_DIM = 8, 16
+
+
+def table(lengths: list[int]) -> TokenTable:
+    count = sum(lengths)
+    return TokenTable(
+        tokens=RNG.integers(-127, 128, size=(count, TOKEN_DIM)).astype(np.int8),
+        scales=RNG.uniform(0.001, 0.01, count).astype(np.float32),
+        sizes=RNG.integers(1, 9, count).astype(np.float32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def item(number: int, lengths: list[int]) -> EncodedItem:
+    vectors = RNG.normal(size=(len(lengths), DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    starts = np.arange(len(lengths), dtype=np.float64)
+    film = len(lengths) > 1
+    return EncodedItem(
+        FileState(f"/{number}", 1, 1),
+        "video" if film else "image",
+        f"hash {number}",
+        4,
+        4,
+        vectors,
+        spans=np.stack([starts, starts + 1], axis=1) if film else None,
+        tokens=table(lengths),
+    )
+
+
+def test_unity_is_the_length_of_the_mean() -> None:
+    lengths = [3, 0, 1, 20]
+    made = table(lengths)
+    restored = made.tokens * made.scales[:, None]
+    for unit, length in enumerate(lengths):
+        own = slice(made.offsets[unit], made.offsets[unit + 1])
+        expected = 0.0
+        if length:
+            weighted = restored[own] * made.sizes[own, None]
+            expected = float(np.linalg.norm(weighted.sum(0) / made.sizes[own].sum()))
+        np.testing.assert_allclose(made.unity[unit], expected, rtol=1e-4, atol=1e-6)
+    same = np.tile(np.eye(1, TOKEN_DIM, dtype=np.int8) * 127, (4, 1))
+    alike = TokenTable(same, np.full(4, 1 / 127, np.float32), np.ones(4), np.array([0, 4]))
+    np.testing.assert_allclose(alike.unity, 1, rtol=1e-5)
+
+
+def test_all_tokens_follow_the_rows_past_removed_files(tmp_path: Path) -> None:
+    items = [item(number, lengths) for number, lengths in enumerate([[2], [1, 4, 3], [0], [5]])]
+    with Store.create(
+        tmp_path / "s", encoder_uri="none", fingerprint="f", dim=DIM, token_dim=TOKEN_DIM
+    ) as store:
+        ids = store.apply(Changes(added=items))
+        store.apply(Changes(removed=[ids[0]]))
+        snapshot = store.snapshot()
+        kept = snapshot.all_tokens
+        assert len(kept.offsets) == snapshot.row_count + 1
+        rows = np.flatnonzero(
+            np.ones(snapshot.row_count) if (a := snapshot.allowed()) is None else a
+        )
+        expected = [
+            own.tokens[own.offsets[unit] : own.offsets[unit + 1]]
+            for own in (i.tokens for i in items[1:])
+            if own is not None
+            for unit in range(len(own.offsets) - 1)
+        ]
+        for row, tokens in zip(rows, expected, strict=True):
+            np.testing.assert_array_equal(
+                kept.tokens[kept.offsets[row] : kept.offsets[row + 1]], tokens
+            )
+        some = snapshot.row_tokens(rows[::-1])
+        np.testing.assert_array_equal(some.tokens[: len(expected[-1])], expected[-1])
+        assert kept.tokens.flags.writeable  # torch takes no other memory
+        bytes_held = kept.tokens.nbytes + kept.scales.nbytes + kept.sizes.nbytes
+        assert snapshot.token_bytes == bytes_held  # all rows are in the sample
+
+
+def test_best_of_each_takes_a_files_best_unit(tmp_path: Path) -> None:
+    items = [item(number, [1] * units) for number, units in enumerate([1, 3, 1])]
+    with Store.create(
+        tmp_path / "s", encoder_uri="none", fingerprint="f", dim=DIM, token_dim=TOKEN_DIM
+    ) as store:
+        store.apply(Changes(added=items))
+        snapshot = store.snapshot()
+    rows = np.array([4, 3, 2, 1, 0])
+    scores = np.array([0.5, 0.1, 0.9, 0.9, 0.5], np.float32)
+    hits = snapshot.best_of_each(rows, scores, 10)
+    assert [(hit.path, hit.start) for hit in hits] == [("/1", 0), ("/0", None), ("/2", None)]
+    np.testing.assert_allclose([hit.score for hit in hits], [0.9, 0.5, 0.5])
+    assert [hit.path for hit in snapshot.best_of_each(rows, scores, 1)] == ["/1"]
+
+
+def test_a_library_remembers_its_limit_and_its_mix(tmp_path: Path) -> None:
+    mix = {"alike": 2.0, "unlike": 0.25, "low": 0.7, "high": 0.8}
+    path = tmp_path / "s"
+    Store.create(
+        path, encoder_uri="e", fingerprint="f", dim=3, token_dim=2, token_limit=16, mix=mix
+    ).close()
+    with Store.open(path) as store:
+        assert (store.manifest.token_limit, store.manifest.mix) == (16, mix)
+    fields = json.loads((path / FILE_NAME).read_text())
+    del fields["token_limit"], fields["mix"]
+    (path / FILE_NAME).write_text(json.dumps(fields))
+    older = Manifest.read(path)
+    assert (older.token_limit, older.mix) == (None, None)
