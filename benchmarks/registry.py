@@ -17,6 +17,10 @@ BENCHMARKS = {
         "maxsight.benchmarks.builtin_recall",
         "How well does the built-in encoder find pictures it was not trained on?",
     ),
+    "scenes": (
+        "maxsight.benchmarks.scenes",
+        "Does late interaction find pictures of several things, and cost nothing on those of one?",
+    ),
     "composed": (
         "maxsight.benchmarks.composed_triplets",
         "Does a picture plus a change in words find the changed picture?",
@@ -44,6 +48,22 @@ BENCHMARKS = {
     "token-merging": (
         "maxsight.benchmarks.token_merging",
         "What does merging tokens cost, against the transformer block that it is meant to shorten?",
+    ),
+    "encoder-merging": (
+        "maxsight.benchmarks.encoder_merging",
+        "How many more pictures a second does an encoder take when its tokens merge?",
+    ),
+    "aim-pruning": (
+        "maxsight.benchmarks.aim_pruning",
+        "How much faster does a language model read pictures when visual tokens leave on the way?",
+    ),
+    "encoder-speed": (
+        "maxsight.benchmarks.encoder_speed",
+        "How many pictures and texts a second does each encoder take on this machine?",
+    ),
+    "preprocessing": (
+        "maxsight.benchmarks.preprocessing",
+        "How long does it take to scale a picture for an encoder, against Pillow and torchvision?",
     ),
     "incremental": (
         "maxsight.benchmarks.incremental",

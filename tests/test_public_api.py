@@ -52,6 +52,15 @@ PUBLIC = {
         "unmerge",
         "ward",
     ],
+    "maxsight.kernels.native": [
+        "above",
+        "available",
+        "rescore",
+        "segment_max",
+        "segment_max_sum",
+        "topk",
+    ],
+    "maxsight.kernels.resample": ["available", "resize"],
     "maxsight.kernels.similarity": ["Rounded", "SignBits", "above", "signs", "topk"],
     "maxsight.pipelines.ingest": [
         "IngestInterrupted",

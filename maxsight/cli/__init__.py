@@ -7,7 +7,18 @@ import sys
 import typer
 
 import maxsight
-from maxsight.cli import bench, demo, doctor, index, kernels, library, moments, search
+from maxsight.cli import (
+    bench,
+    demo,
+    doctor,
+    encoders,
+    evaluate,
+    index,
+    kernels,
+    library,
+    moments,
+    search,
+)
 from maxsight.errors import MaxsightError
 from maxsight.output import print_error
 
@@ -25,11 +36,13 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("moments")(moments.moments)
+app.command("eval")(evaluate.evaluate)
 app.command("info")(library.info)
 app.command("list")(library.list_items)
 app.command("remove")(library.remove)
 app.command("compact")(library.compact)
 app.command("demo")(demo.demo)
+app.command("encoders")(encoders.encoders)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.command("kernels")(kernels.kernels)

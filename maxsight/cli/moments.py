@@ -13,6 +13,7 @@ from maxsight.cli.search import (
     ImageOption,
     LibraryArgument,
     MinusOption,
+    PhrasesOption,
     SheetOption,
     TextArgument,
     describe,
@@ -30,6 +31,7 @@ def moments(
     within: Annotated[
         Path | None, typer.Option("--in", help="Only in this film.", metavar="FILE")
     ] = None,
+    phrases: PhrasesOption = None,
     sheet: SheetOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -41,7 +43,7 @@ def moments(
     """
     import maxsight
 
-    terms = parse_terms(text=text, image=image, minus=minus)
+    terms = parse_terms(text=text, image=image, minus=minus, phrases=phrases)
     with maxsight.open(library, device=device) as opened:
         started = time.perf_counter()
         found = opened.moments_of(terms, k=k, within=within)

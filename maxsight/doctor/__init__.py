@@ -23,7 +23,7 @@ _CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     codecs.pictures,
     codecs.films,
     encoders.builtin,
-    encoders.open_clip,
+    encoders.cached,
     storage.cache,
     storage.disks,
     surroundings.threads,

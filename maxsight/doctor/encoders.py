@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from maxsight.doctor.finding import Finding
-from maxsight.doctor.packages import try_import
 from maxsight.errors import EncoderError
+from maxsight.models import catalogue
 from maxsight.models.builtin import weights
-
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 
 
 def builtin() -> Iterator[Finding]:
@@ -38,31 +35,13 @@ def builtin() -> Iterator[Finding]:
         )
 
 
-def open_clip() -> Iterator[Finding]:
+def cached() -> Iterator[Finding]:
     """Weights in the hub's cache."""
-    constants = try_import("huggingface_hub.constants")
-    if isinstance(constants, str):
-        yield Finding(
-            "encoders",
-            "warning",
-            f"open_clip: encoders cannot be fetched, huggingface_hub does not load: {constants}",
-            "pip install --force-reinstall huggingface_hub",
-        )
-        return
-    cache = Path(constants.HF_HUB_CACHE)
-    found = []
+    cache = catalogue.cache()
+    found = [f"{entry.repository} {entry.bytes / 1e6:,.0f} MB" for entry in catalogue.cached()]
     for repository in sorted(cache.glob("models--*--*")):
-        name = repository.name.removeprefix("models--").replace("--", "/", 1)
-        files = {
-            file.resolve()
-            for pattern in _WEIGHTS
-            for file in repository.glob(f"snapshots/*/{pattern}")
-            if file.exists()
-        }
-        if files:
-            megabytes = sum(file.stat().st_size for file in files) / 1e6
-            found.append(f"{name} {megabytes:,.0f} MB")
         if broken := list(repository.glob("blobs/*.incomplete")):
+            name = repository.name.removeprefix("models--").replace("--", "/", 1)
             yield Finding(
                 "encoders",
                 "warning",

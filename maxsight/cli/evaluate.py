@@ -1,0 +1,67 @@
+"""``maxsight eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxsight.cli.search import DeviceOption, LibraryArgument, PhrasesOption
+from maxsight.output import JsonOption, QuietOption, console, print_json, print_table
+
+
+def evaluate(
+    library: LibraryArgument,
+    queries: Annotated[
+        Path,
+        typer.Argument(help="CSV with the columns text, path and, if wanted, group."),
+    ],
+    depth: Annotated[
+        int, typer.Option(help="How many answers to look at; later ones count as missed.", min=10)
+    ] = 100,
+    rerank: Annotated[
+        bool | None,
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Score texts by patch embeddings, too. [default: where the library has them]",
+        ),
+    ] = None,
+    phrases: PhrasesOption = None,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure how well a library answers queries of your own whose answers you know.
+
+    Recall@1, 5 and 10, mean reciprocal rank and, where several texts ask for the same files, how
+    much their ranks vary (MRV). Lists the queries that did worst; `--quiet` leaves them out.
+
+    Example: `maxsight eval photos.maxsight queries.csv`
+    """
+    import maxsight
+
+    with maxsight.open(library, device=device) as opened:
+        found = opened.evaluate(
+            queries,
+            depth=depth,
+            rerank="auto" if rerank is None else "on" if rerank else "off",
+            phrases=phrases,
+        )
+    if json:
+        print_json(found)
+        return
+    rows = [(f"recall@{k}", f"{100 * share:.1f} %") for k, share in found.recall.items()]
+    rows.append(("mean reciprocal rank", f"{found.mrr:.3f}"))
+    rows.append(("median rank", f"{found.median_rank:g}"))
+    if found.mrv is not None:
+        rows.append((f"mean rank variance of {found.groups} groups", f"{found.mrv:.2f}"))
+    console().print(f"{found.queries} queries")
+    print_table(("figure", "value"), rows)
+    if quiet:
+        return
+    worst = sorted(found.ranks, key=lambda query: -(query.rank or depth + 1))[:5]
+    print_table(
+        ("did worst", "rank"),
+        [(query.text, query.rank or f"> {depth}") for query in worst if query.rank != 1],
+    )
