@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.fde.config import Config
+from maxsight.kernels.operator import operator
 
 __all__ = ["Config", "carve", "encode_documents", "encode_queries"]
 
@@ -135,7 +136,7 @@ def carve(
     return found
 
 
-@torch.library.custom_op("maxsight::fde_encode", mutates_args=())
+@operator("maxsight::fde_encode")
 def _encode(
     tokens: Tensor, offsets: Tensor, weights: Tensor | None, config: Sequence[int], documents: bool
 ) -> Tensor:
@@ -152,7 +153,7 @@ def _(
     return tokens.new_empty((offsets.shape[0] - 1, _config(config).dim), dtype=torch.float32)
 
 
-@torch.library.custom_op("maxsight::fde_carve", mutates_args=())
+@operator("maxsight::fde_carve")
 def _carve(tokens: Tensor, offsets: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     _check_values(tokens, offsets, None)
     leaders = room_of("fde", tokens, offsets).leaders(tokens, offsets, threshold)

@@ -276,7 +276,7 @@ def topk(
         query_weight,
         document_weight,
         normalize,
-        [] if screen is None else [screen.values, screen.scale, screen.step, screen.length],
+        [] if screen is None else ops.flat_screen(screen),
     )
     return best
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maxsight.kernels import native
 from maxsight.kernels.chunks import BYTES, CACHE_BYTES
 from maxsight.kernels.maxsim.codes import (
     Documents,
     Int8Tokens,
+    ResidualCodes,
     Tokens,
     decode,
     dimensions,
@@ -25,13 +27,13 @@ class Read:
     """Some documents as the product takes them.
 
     Attributes:
-        rows: (T, d) in the product's dtype.
+        rows: (T, d) in the product's dtype, or as native code decodes them to it.
         scale: (T,) what a row's products are multiplied by, or None.
         offsets: (S + 1,).
         segments: the numbers of the documents that count, in order, or None for all.
     """
 
-    rows: Tensor
+    rows: Tensor | native.CodedRows
     scale: Tensor | None
     offsets: Tensor
     segments: Tensor | None = None
@@ -40,6 +42,7 @@ class Read:
         """The same with the documents that count alone."""
         if self.segments is None:
             return self
+        assert isinstance(self.rows, Tensor)  # torch was given no others
         rows, offsets = spread(self.offsets, self.segments)
         return Read(self.rows[rows], None if self.scale is None else self.scale[rows], offsets)
 
@@ -66,6 +69,9 @@ class Archive:
 
     def groups(self, chosen: Tensor) -> Iterator[slice]:
         """A list of documents in order, few enough tokens at a time."""
+        if self._lies():
+            yield slice(0, len(chosen))
+            return
         ends = self.offsets.diff()[chosen].cumsum(0)
         tokens = BYTES // 4 // max(1, dimensions(self.documents))
         start = 0
@@ -81,6 +87,12 @@ class Archive:
         rows, scale = self._rows(slice(int(offsets[0]), int(offsets[-1])))
         return Read(rows, scale, offsets - offsets[0])
 
+    def whole(self) -> Read | None:
+        """All documents, where they are read as they lie, in native code."""
+        if not self._lies() or self.dtype == torch.float64:
+            return None
+        return Read(*self._rows(slice(None)), self.offsets)
+
     def gather(self, chosen: Tensor) -> Read:
         """A list of the documents."""
         if self._lies():
@@ -88,13 +100,36 @@ class Archive:
         select, offsets = spread(self.offsets, chosen)
         return Read(*self._rows(select), offsets)
 
-    def _rows(self, select: slice | Tensor) -> tuple[Tensor, Tensor | None]:
+    def _rows(self, select: slice | Tensor) -> tuple[Tensor | native.CodedRows, Tensor | None]:
+        if self._decoded_natively():
+            return self._coded(select)
         rows, scale = as_product(self.documents, select, self.dtype)
         weight = None if self.weight is None else self.weight[select]
         return rows, factor(rows, scale, weight, self.normalize)
 
+    def _decoded_natively(self) -> bool:
+        return (
+            isinstance(self.documents, ResidualCodes)
+            and self.dtype == torch.float32
+            and native.available() is not None
+        )
+
+    def _coded(self, select: slice | Tensor) -> tuple[native.CodedRows, Tensor | None]:
+        codes = self.documents
+        assert isinstance(codes, ResidualCodes)
+        rows = native.CodedRows(
+            codes.centroid_ids[select],
+            codes.codes[select],
+            codes.centroids.to(torch.float32),
+            codes.bucket_weights.to(torch.float32),
+            self.normalize,
+        )
+        return rows, None if self.weight is None else self.weight[select].to(torch.float32)
+
     def _lies(self) -> bool:
         """Whether tokens are read as they lie in memory, with nothing to compute for each first."""
+        if self._decoded_natively():
+            return True
         documents = self.documents
         coded = isinstance(documents, Int8Tokens)
         rows = documents.values if isinstance(documents, Int8Tokens) else documents

@@ -14,6 +14,7 @@ from torch import Tensor
 from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.maxsim.codes import Documents, Int8Tokens, ResidualCodes
 from maxsight.kernels.maxsim.screen import Int8Screen
+from maxsight.kernels.operator import operator
 
 _Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -27,7 +28,12 @@ def flat(tokens: Documents) -> list[Tensor]:
     return [tokens]
 
 
-@torch.library.custom_op("maxsight::maxsim_score", mutates_args=())
+def flat_screen(screen: Int8Screen) -> list[Tensor]:
+    """A screen as an operator takes it."""
+    return [screen.values, screen.scale, screen.step, screen.length, screen.sums]
+
+
+@operator("maxsight::maxsim_score")
 def score(
     queries: list[Tensor],
     query_offsets: Tensor,
@@ -72,7 +78,7 @@ def _score_shapes(
     )
 
 
-@torch.library.custom_op("maxsight::maxsim_score_backward", mutates_args=())
+@operator("maxsight::maxsim_score_backward")
 def score_backward(
     grad: Tensor,
     argmax: Tensor,
@@ -113,7 +119,7 @@ def _score_backward_shapes(
     return _empty_gradients(queries, documents, query_weight, document_weight)
 
 
-@torch.library.custom_op("maxsight::maxsim_score_pairs", mutates_args=())
+@operator("maxsight::maxsim_score_pairs")
 def score_pairs(
     queries: list[Tensor],
     query_offsets: Tensor,
@@ -167,7 +173,7 @@ def _score_pairs_shapes(
     )
 
 
-@torch.library.custom_op("maxsight::maxsim_score_pairs_backward", mutates_args=())
+@operator("maxsight::maxsim_score_pairs_backward")
 def score_pairs_backward(
     grad: Tensor,
     argmax: Tensor,
@@ -211,7 +217,7 @@ def _score_pairs_backward_shapes(
     return _empty_gradients(queries, documents, query_weight, document_weight)
 
 
-@torch.library.custom_op("maxsight::maxsim_topk", mutates_args=())
+@operator("maxsight::maxsim_topk")
 def topk(
     queries: list[Tensor],
     query_offsets: Tensor,
@@ -266,11 +272,14 @@ def check_offsets(offsets: Tensor, rows: int, side: str) -> None:
     Raises:
         ValueError: they do not.
     """
-    right = (offsets[:1] == 0).all() & (offsets[-1:] == rows).all() & (offsets.diff() >= 0).all()
     message = f"{side} offsets must start at 0, never fall, and end at the {rows} tokens given"
     if offsets.is_cuda:
-        torch._assert_async(right, message)
-    elif not right:
+        ends = (offsets[:1] == 0).all() & (offsets[-1:] == rows).all()
+        torch._assert_async(ends & (offsets.diff() >= 0).all(), message)
+        return
+    # NumPy: a call of torch takes longer than the comparison.
+    numbers = offsets.numpy()
+    if numbers[0] != 0 or numbers[-1] != rows or (numbers[1:] < numbers[:-1]).any():
         raise ValueError(f"{message}; got {offsets[:4].tolist()} ... {offsets[-4:].tolist()}")
 
 

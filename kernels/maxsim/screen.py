@@ -1,21 +1,24 @@
 """The int8 copy of documents that finds the few that a top-k must score exactly.
 
-A screen's score S' is the MaxSim of rounded tokens. Components are rounded up or down at random, up
+A screen's score is the MaxSim of rounded tokens. Components are rounded up or down at random, up
 with the probability that makes the mean right, so that an error has mean 0, a width of one step,
-and nothing to do with other errors. Take the document tokens that give the true score S: S' is at
-least what they score when rounded, so S - S' is at most a sum of such errors, and exceeds
-``certainty * sqrt(variance)`` with probability exp(-certainty^2 / 2) at most (Hoeffding, 1963) for
+and nothing to do with other errors. Take the document tokens a(i) that give the true score S: the
+screen's maxima are at least what these score when rounded, and what rounding took from them is a
+sum of such errors. By Hoeffding's lemma (1963), for any l chosen beforehand,
 
-    variance = step^2 / 4 * sum over i, j of max(0, <q_i, q_j>) + length^2 / 4 * sum of s_i^2
+    S <= sum over i of max over j of ( <q'_i, d'_j> + l / 8 * g * s_i * t_j^2 )
+         + l / 8 * length^2 * sum over i of s_i^2 + log(1 / p) / l
 
-where step and length are the document's largest, s_i the step of query token i, and the first sum
-bounds what several query tokens get out of one document token. Summing worst cases over the query
-tokens instead (Cauchy-Schwarz) gives a bound several times as wide at 32 tokens.
+but for a probability p. s_i and t_j are the steps of a query's and of a document's token, length is
+the norm of the document's longest rounded token, and g is the largest eigenvalue of the Gram matrix
+of the q_i / sqrt(s_i), or more: query tokens that take the same document token share its error, and
+the square of the norm of their sum is at most g times the sum of their s_i. The part with t_j is
+inside the maximum, so that one long token does not widen the bound of all; divided by the steps, as
+int8 numbers are multiplied, it is the same for every query token, which costs the product nothing.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -33,18 +36,18 @@ from maxsight.kernels.maxsim.codes import (
     storage,
 )
 
-# exp(-9^2 / 2): a query and a document are judged wrongly once in 10^17.
-CERTAINTY = 9.0
+# log(1 / p): a query and a document are judged wrongly less than once in 10^17.
+CERTAINTY = 40.5
 
 # Two streams: a query that equals a document must not share its rounding.
-_DOCUMENT_SEED, _QUERY_SEED = 20, 21
+_DOCUMENT_SEED, QUERY_SEED = 20, 21
 
 
 @dataclass(frozen=True)
 class Int8Screen:
     """An int8 copy of documents, made once for documents that are searched again and again.
 
-    d + 4 bytes a token; of ``Int8Tokens`` 4, as it shares their values. Document weights and
+    d + 8 bytes a token; of ``Int8Tokens`` 8, as it shares their values. Document weights and
     normalisation are in it.
 
     Attributes:
@@ -52,12 +55,14 @@ class Int8Screen:
         scale: (T,) float32.
         step: (B,) float32, the largest rounding step in each document; 0 where nothing is rounded.
         length: (B,) float32, the norm of each document's longest rounded token.
+        sums: (T,) int32, the sum of each token's values.
     """
 
     values: Tensor
     scale: Tensor
     step: Tensor
     length: Tensor
+    sums: Tensor
 
     @staticmethod
     def of(
@@ -78,6 +83,7 @@ class Int8Screen:
         )
         scale = torch.empty(count, dtype=torch.float32, device=device)
         norm = torch.empty_like(scale)
+        sums = torch.empty(count, dtype=torch.int32, device=device)
         generator = torch.Generator(device).manual_seed(_DOCUMENT_SEED)
         for rows in chunks(count, d, limit=CACHE_BYTES):
             tokens = decode(documents, rows, torch.float32)
@@ -85,81 +91,51 @@ class Int8Screen:
             if document_weight is not None:
                 factor = factor * document_weight[rows].to(torch.float32)
             if coded is None:
-                values[rows], scale[rows] = _dithered(tokens * factor[:, None], generator)
+                dithered = _dithered(tokens, factor, generator)
+                values[rows], scale[rows], norm[rows] = dithered
             else:
                 scale[rows] = coded.scale[rows] * factor
-            norm[rows] = values[rows].to(torch.float32).norm(dim=1) * scale[rows].abs()
+                norm[rows] = values[rows].to(torch.float32).norm(dim=1) * scale[rows].abs()
+            sums[rows] = values[rows].sum(1, dtype=torch.int32)
         length = _largest(norm, document_offsets)
         step = _largest(scale, document_offsets) if coded is None else torch.zeros_like(length)
-        return Int8Screen(values, scale, step, length)
+        return Int8Screen(values, scale, step, length, sums)
 
 
-@dataclass(frozen=True)
-class ScreenQueries:
-    """Queries rounded for a screen, and what bounds the error that this makes.
+def coarse(screen: Int8Screen, offsets: Tensor) -> native.Coarse:
+    """A screen as native code takes it."""
+    return native.Coarse(
+        screen.values, screen.scale, screen.sums, offsets, screen.step, screen.length
+    )
 
-    Attributes:
-        values: (Q, d) int8, weights and normalisation inside.
-        scale: (Q,) float32.
-        overlap: (B,) float32, the sum over pairs of a query's tokens of max(0, inner product).
-        square_steps: (B,) float32, the sum of the squares of its tokens' steps.
-        length: (B,) float32, the sum of its tokens' norms.
-        rounding: (B,) float32, float32 rounding as a part of length times length.
+
+def allowance(given: native.Prepared, step: Tensor, length: Tensor) -> Tensor:
+    """By how much a true score may exceed the screen's (B, D), for documents of these steps and
+    lengths (D,).
     """
-
-    values: Tensor
-    scale: Tensor
-    overlap: Tensor
-    square_steps: Tensor
-    length: Tensor
-    rounding: Tensor
-
-    @staticmethod
-    def of(tokens: Tensor, offsets: Tensor) -> ScreenQueries:
-        """Query tokens (Q, d) float32, times their weights, which must not be negative."""
-        generator = torch.Generator(tokens.device).manual_seed(_QUERY_SEED)
-        values, scale = _dithered(tokens, generator)
-        groups = [tokens[start:end] for start, end in itertools.pairwise(offsets)]
-        overlap = [_products(group).clamp_min_(0).sum() for group in groups]
-        sums = torch.stack([scale.square(), tokens.norm(dim=1)], 1)
-        square_steps, length = _sums(sums, offsets).T
-        return ScreenQueries(
-            values,
-            scale,
-            torch.stack(overlap) if overlap else length,
-            square_steps,
-            length,
-            (tokens.shape[1] + offsets.diff() + 8) * 2.0**-24,
-        )
-
-    def error(self, step: Tensor, length: Tensor) -> Tensor:
-        """By how much a true score may exceed the screen's, (B, D), for documents of these steps
-        and lengths (D,).
-        """
-        variance = torch.outer(self.overlap, step.square()) + torch.outer(
-            self.square_steps, length.square()
-        )
-        longest = length + step * self.values.shape[1] ** 0.5
-        rounding = torch.outer(self.length * self.rounding, longest)
-        return rounding.addcmul_(variance.sqrt_(), rounding.new_tensor(CERTAINTY / 2))
+    longest = length + step * given.values.shape[1] ** 0.5
+    return (
+        torch.outer(given.spread, length.square())
+        + torch.outer(given.rounding, longest)
+        + given.margin[:, None]
+    )
 
 
-def _dithered(tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens (T, d) float32 as int8, right in the mean, and their scale (T,)."""
+def _dithered(
+    tokens: Tensor, factor: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (T, d) times factors (T,) as int8, right in the mean, their scale (T,) and the norms
+    (T,) of the rounded.
+    """
+    if tokens.device.type == "cpu" and native.available() is not None:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        return native.dither(tokens, seed, scale=factor)
+    tokens = tokens * factor[:, None]
     step = int8_step(tokens)
     level = tokens / step.where(step > 0, 1)[:, None]
     noise = torch.rand(level.shape, generator=generator, device=level.device)
     values = level.add_(noise).floor_().clamp_(-127, 127)
-    return values.to(torch.int8), step
-
-
-def _products(tokens: Tensor) -> Tensor:
-    """Inner products of every two tokens (L, L)."""
-    if tokens.device.type != "cpu" or native.available() is None or len(tokens) == 0:
-        return tokens @ tokens.T
-    # However small, a product in torch wakes all its threads; their waiting may cost a search.
-    each = torch.arange(len(tokens) + 1)
-    return native.segment_max(tokens, each, tokens)
+    return values.to(torch.int8), step, values.norm(dim=1) * step
 
 
 def _largest(values: Tensor, offsets: Tensor) -> Tensor:
@@ -167,9 +143,3 @@ def _largest(values: Tensor, offsets: Tensor) -> Tensor:
     if len(values) == 0:
         return values.new_zeros(len(offsets) - 1)
     return torch.segment_reduce(values.abs(), "max", offsets=offsets, axis=0, initial=0)
-
-
-def _sums(values: Tensor, offsets: Tensor) -> Tensor:
-    if len(values) == 0:
-        return values.new_zeros((len(offsets) - 1, values.shape[1]))
-    return torch.segment_reduce(values, "sum", offsets=offsets, axis=0, initial=0)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.merge.reference import shares
+from maxsight.kernels.operator import operator
 
 
-@torch.library.custom_op("maxsight::merge_match", mutates_args=())
+@operator("maxsight::merge_match")
 def match(
     metric: Tensor, offsets: Tensor, targets: Tensor, protected: int, outputs: int, longest: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,7 +49,7 @@ def _(
     )
 
 
-@torch.library.custom_op("maxsight::merge_average", mutates_args=())
+@operator("maxsight::merge_average")
 def average(
     tokens: Tensor, sizes: Tensor, source: Tensor, order: Tensor, starts: Tensor, weighted: bool
 ) -> tuple[Tensor, Tensor]:
@@ -103,7 +104,7 @@ def _average_backward(ctx: Any, means: Tensor, totals: Tensor) -> tuple[Tensor |
 average.register_autograd(_average_backward, setup_context=_keep_average)
 
 
-@torch.library.custom_op("maxsight::merge_attention", mutates_args=())
+@operator("maxsight::merge_attention")
 def attention(query: Tensor, key: Tensor, value: Tensor, sizes: Tensor, scale: float) -> Tensor:
     """Attention in which key j counts ``sizes[:, j]`` times.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ class Rows(ctypes.Structure):
         ("allowed_stride", ctypes.c_int64),
         ("kind", ctypes.c_int64),
         ("dim", ctypes.c_int64),
+        ("sums", ctypes.c_void_p),
+        ("rise", ctypes.c_float),
+        ("ids", ctypes.c_void_p),
+        ("centroids", ctypes.c_void_p),
+        ("centroid_count", ctypes.c_int64),
+        ("weights", ctypes.c_void_p),
+        ("bits", ctypes.c_int64),
+        ("normalize", ctypes.c_int64),
     )
 
 
@@ -55,6 +64,75 @@ class Segments(ctypes.Structure):
         ("groups", ctypes.c_int64),
         ("weight", ctypes.c_void_p),
         ("output", ctypes.c_void_p),
+        ("places", ctypes.c_void_p),
+        ("places_stride", ctypes.c_int64),
+        ("failed", ctypes.c_int64),
+    )
+
+
+class Dithering(ctypes.Structure):
+    _fields_ = (
+        ("rows", Rows),
+        ("first", ctypes.c_int64),
+        ("last", ctypes.c_int64),
+        ("seed", ctypes.c_uint64),
+        ("values", ctypes.c_void_p),
+        ("step", ctypes.c_void_p),
+        ("norm", ctypes.c_void_p),
+        ("failed", ctypes.c_int64),
+    )
+
+
+class Spectra(ctypes.Structure):
+    _fields_ = (
+        ("rows", Rows),
+        ("offsets", ctypes.c_void_p),
+        ("groups", ctypes.c_int64),
+        ("bound", ctypes.c_void_p),
+        ("failed", ctypes.c_int64),
+    )
+
+
+class Screen(ctypes.Structure):
+    _fields_ = (
+        ("rows", Rows),
+        ("offsets", ctypes.c_void_p),
+        ("documents", ctypes.c_int64),
+        ("step", ctypes.c_void_p),
+        ("length", ctypes.c_void_p),
+    )
+
+
+class Preparation(ctypes.Structure):
+    _fields_ = (
+        ("dithering", Dithering),
+        ("offsets", ctypes.c_void_p),
+        ("groups", ctypes.c_int64),
+        ("screen", Screen),
+        ("certainty", ctypes.c_double),
+        ("spread", ctypes.c_void_p),
+        ("margin", ctypes.c_void_p),
+        ("rounding", ctypes.c_void_p),
+        ("rise", ctypes.c_float),
+        ("failed", ctypes.c_int64),
+    )
+
+
+class Search(ctypes.Structure):
+    _fields_ = (
+        ("queries", Rows),
+        ("query_offsets", ctypes.c_void_p),
+        ("groups", ctypes.c_int64),
+        ("rows", Rows),
+        ("screen", Screen),
+        ("allowed", ctypes.c_void_p),
+        ("allowed_stride", ctypes.c_int64),
+        ("seed", ctypes.c_uint64),
+        ("certainty", ctypes.c_double),
+        ("threads", ctypes.c_int64),
+        ("k", ctypes.c_int64),
+        ("scores", ctypes.c_void_p),
+        ("indices", ctypes.c_void_p),
         ("failed", ctypes.c_int64),
     )
 
@@ -86,7 +164,12 @@ class Scan(ctypes.Structure):
     )
 
 
-def run(function: Any, tasks: list[Segments] | list[Scan]) -> None:
+NO_CENTROID = 2
+
+_Task = Segments | Scan | Dithering | Spectra | Preparation | Search
+
+
+def run(function: Any, tasks: Sequence[_Task]) -> None:
     """A thread a task; ``function`` takes the engine and a task.
 
     The threads are the library's own: starting Python's takes a tenth of a short search.
@@ -94,8 +177,10 @@ def run(function: Any, tasks: list[Segments] | list[Scan]) -> None:
     places = (ctypes.c_void_p * len(tasks))(*map(ctypes.addressof, tasks))
     called = ctypes.cast(function, ctypes.c_void_p)
     library().maxsight_run(called, engine(), places, len(tasks))
+    if any(task.failed == NO_CENTROID for task in tasks):
+        raise ValueError("an id of coded rows is not that of a centroid")
     if any(task.failed for task in tasks):
-        raise MemoryError("no memory for the panels of a scan")
+        raise MemoryError("no memory for what the native code needs beside its arguments")
 
 
 @cache
@@ -112,7 +197,7 @@ def find_library() -> ctypes.CDLL | None:
     library.maxsight_lanes.restype = ctypes.c_int64
     library.maxsight_product_kind.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     library.maxsight_product_kind.restype = ctypes.c_int64
-    for name in ("pack", "reduce", "scan"):
+    for name in ("pack", "reduce", "scan", "dither", "bound", "prepare", "search"):
         function = getattr(library, f"maxsight_{name}")
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
     library.maxsight_run.argtypes = [

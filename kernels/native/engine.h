@@ -11,32 +11,45 @@ extern const Engine* const ENGINE;
 
 namespace {
 
-template <class P, int64_t KIND>
+// Up to this many queries, reading rows takes about as long as multiplying them.
+constexpr int64_t FEW_QUERIES = 128;
+
+template <class P, int64_t KIND, bool PLACES>
 void reduce_rows(Segments& task) {
     const Rows& rows = task.rows;
     const int64_t steps = steps_of(P::kind, rows.dim), lanes = padded(task.queries);
     PanelMemory memory(P::kind, rows.dim);
     float* best = (float*)std::malloc((lanes + W) * sizeof(float));
-    if (!memory.ok() || !best) {
+    int32_t* places = (int32_t*)std::malloc((lanes + W) * sizeof(int32_t));
+    if (!memory.ok() || !best || !places) {
         std::free(best);
-        task.failed = 1;
+        std::free(places);
+        task.failed = OUT_OF_MEMORY;
         return;
     }
+    // Few queries leave a panel soon, and the next should be on its way by then.
+    const int64_t limit = task.queries > FEW_QUERIES ? memory.limit : 4 * TILE_ROWS;
     for (int64_t at = task.first; at < task.last; ++at) {
         const int64_t segment = task.segments ? task.segments[at] : at;
-        int64_t first = task.offsets[segment], last = task.offsets[segment + 1];
+        const int64_t start = task.offsets[segment], last = task.offsets[segment + 1];
         bool empty = true;
         for (int64_t lane = 0; lane < lanes; ++lane) best[lane] = -INFINITY;
-        while (first < last) {
-            Panel panel = next_panel<P, KIND>(rows, first, last, memory.limit, false, memory);
+        if (PLACES)
+            for (int64_t lane = 0; lane < lanes; ++lane) places[lane] = start < last ? 0 : -1;
+        for (int64_t first = start; first < last;) {
+            Panel panel = next_panel<P, KIND>(rows, first, last, limit, false, memory);
             empty = empty && panel.count == 0;
             for (int64_t query = 0; query < task.queries;) {
                 const int64_t width = block_width(task.queries, query);
-                run_panel(MaximumTile<P>{best + query}, panel, width,
-                          task.packed + query * steps * 4, steps);
+                run_panel(MaximumTile<P, PLACES>{best + query, places + query,
+                                                 int32_t(panel.base - start)},
+                          panel, width, task.packed + query * steps * 4, steps);
                 query += width;
             }
         }
+        if (PLACES)
+            for (int64_t query = 0; query < task.queries; ++query)
+                task.places[query * task.places_stride + at] = places[query];
         if (!task.group_offsets) {
             std::memcpy(task.output + at * task.queries, best, task.queries * sizeof(float));
             continue;
@@ -49,21 +62,37 @@ void reduce_rows(Segments& task) {
             task.output[at * task.groups + group] = total;
         }
     }
+    if (memory.lost) task.failed = NO_CENTROID;
     std::free(best);
+    std::free(places);
 }
 
 inline void reduce(Segments& task) {
+    if (task.rows.kind == CODES) {
+        if (task.places) return reduce_rows<Float32Product, CODES, true>(task);
+        return reduce_rows<Float32Product, CODES, false>(task);
+    }
     with_product(task.kind, [&](auto product) {
         using P = decltype(product);
         with_kind(task.rows.kind, [&](auto known) {
             // Segments keep their rows' precision.
-            if constexpr (known.kind == P::kind || P::kind == FLOAT32)
-                reduce_rows<P, known.kind>(task);
+            if constexpr (known.kind == P::kind || P::kind == FLOAT32) {
+                if (task.places)
+                    reduce_rows<P, known.kind, true>(task);
+                else
+                    reduce_rows<P, known.kind, false>(task);
+            }
         });
     });
 }
 
-const Engine engine = {NAME, W, product_kind, pack_queries, reduce, scan};
+}  // namespace
+
+#include "screen.h"
+
+namespace {
+
+const Engine engine = {NAME, W, product_kind, pack_queries, reduce, scan, dither, bound, prepare, choose};
 
 }  // namespace
 

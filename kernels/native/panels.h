@@ -1,21 +1,27 @@
 // From rows as they are stored to panels, and from queries to packed blocks.
 #pragma once
 
+#include <type_traits>
+
+#include "codes.h"
 #include "products.h"
 
 namespace {
 
 constexpr int64_t PANEL_BYTES = 1 << 17;
 constexpr int64_t PANEL_ROWS = 512;
+// Bytes that rows are fetched ahead of their product: a tile or two.
+constexpr int64_t AHEAD = 6144;
 
 // Memory of a thread for one panel.
 struct PanelMemory {
     uint8_t* data;
     float* line;
     float* factor;
-    int32_t* sums;
+    int32_t* starts;
     int64_t* numbers;
     int64_t stride, limit;
+    bool lost = false;  // a row had no centroid
 
     PanelMemory(int64_t kind, int64_t dim) {
         int64_t bytes = 4 * steps_of(kind, dim);
@@ -26,7 +32,7 @@ struct PanelMemory {
         data = (uint8_t*)std::aligned_alloc(64, limit * stride);
         line = (float*)std::calloc(dim + 2 * W + 4, sizeof(float));
         factor = (float*)std::malloc(limit * sizeof(float));
-        sums = (int32_t*)std::malloc(limit * sizeof(int32_t));
+        starts = (int32_t*)std::malloc((limit + 15) * sizeof(int32_t));
         numbers = (int64_t*)std::malloc(limit * sizeof(int64_t));
     }
     PanelMemory(const PanelMemory&) = delete;
@@ -34,10 +40,10 @@ struct PanelMemory {
         std::free(data);
         std::free(line);
         std::free(factor);
-        std::free(sums);
+        std::free(starts);
         std::free(numbers);
     }
-    bool ok() const { return data && line && factor && sums && numbers; }
+    bool ok() const { return data && line && factor && starts && numbers; }
 };
 
 inline bool is_allowed(const uint8_t* bitmap, int64_t row) {
@@ -96,26 +102,64 @@ inline Rounded round_line(const float* line, int64_t dim, uint8_t* output) {
     return {factor, std::sqrt(sum(lost)), std::sqrt(sum(squares))};
 }
 
-inline int32_t sum_of_bytes(const uint8_t* row, int64_t bytes) {
-    int64_t i = 0;
-    int32_t total = 0;
 #ifdef HAS_VNNI
-    Ints partial{};
-    for (; i + 4 * W <= bytes; i += 4 * W)
-        partial = (Ints)_mm512_dpbusd_epi32((__m512i)partial, _mm512_set1_epi8(1),
-                                            (__m512i)load<Ints>(row + i));
-    total = _mm512_reduce_add_epi32((__m512i)partial);
-#endif
-    for (; i < bytes; ++i) total += int8_t(row[i]);
-    return total;
+// The sum of each of 16 vectors.
+inline Ints sums_of(Ints (&vectors)[16]) {
+    // Each step adds halves of two vectors, which then are one: numbers, pairs, 128 bits, 256 bits.
+#pragma GCC unroll 8
+    for (int n = 0; n < 8; ++n) {
+        __m512i a = (__m512i)vectors[2 * n], b = (__m512i)vectors[2 * n + 1];
+        vectors[n] = (Ints)_mm512_unpacklo_epi32(a, b) + (Ints)_mm512_unpackhi_epi32(a, b);
+    }
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; ++n) {
+        __m512i a = (__m512i)vectors[2 * n], b = (__m512i)vectors[2 * n + 1];
+        vectors[n] = (Ints)_mm512_unpacklo_epi64(a, b) + (Ints)_mm512_unpackhi_epi64(a, b);
+    }
+    for (int count = 2; count > 0; count /= 2)
+#pragma GCC unroll 2
+        for (int n = 0; n < count; ++n) {
+            __m512i a = (__m512i)vectors[2 * n], b = (__m512i)vectors[2 * n + 1];
+            vectors[n] = (Ints)_mm512_shuffle_i32x4(a, b, 0x88) +
+                         (Ints)_mm512_shuffle_i32x4(a, b, 0xdd);
+        }
+    return vectors[0];
 }
+
+// -128 times the sum of the int8 numbers of each row. `starts` has room for 15 more.
+inline void start_sums(const uint8_t* rows, int64_t stride, int64_t bytes, int64_t count,
+                       int32_t* starts) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    const __mmask64 rest = ~0ull >> (63 - (bytes + 63) % 64);
+    for (int64_t first = 0; first < count; first += 16) {
+        const uint8_t* row[16];
+#pragma GCC unroll 16
+        for (int r = 0; r < 16; ++r)
+            row[r] = rows + (first + r < count ? first + r : count - 1) * stride;
+        Ints partial[16] = {};
+        int64_t i = 0;
+        for (; i + 64 <= bytes; i += 64)
+#pragma GCC unroll 16
+            for (int r = 0; r < 16; ++r)
+                partial[r] = (Ints)_mm512_dpbusd_epi32((__m512i)partial[r], ones,
+                                                       (__m512i)load<Ints>(row[r] + i));
+        if (i < bytes)
+#pragma GCC unroll 16
+            for (int r = 0; r < 16; ++r)
+                partial[r] = (Ints)_mm512_dpbusd_epi32((__m512i)partial[r], ones,
+                                                       _mm512_maskz_loadu_epi8(rest, row[r] + i));
+        store(starts + first, sums_of(partial) * -128);
+    }
+}
+#endif
 
 // The next panel of rows first .. last that the shared filter allows; moves `first` on. Errors and
 // norms are only taken where `bounds` asks for them.
 template <class P, int64_t KIND>
 inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t limit, bool bounds,
                         PanelMemory& memory) {
-    const int64_t stored = row_bytes(KIND, rows.dim), bytes = 4 * steps_of(P::kind, rows.dim);
+    const int64_t stored = KIND == CODES ? 0 : row_bytes(KIND, rows.dim);
+    const int64_t bytes = 4 * steps_of(P::kind, rows.dim);
     const uint8_t* filter = rows.allowed_stride ? nullptr : rows.allowed;
     limit = limit < memory.limit ? limit : memory.limit;
     Panel panel{};
@@ -124,6 +168,7 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
     if (same && stored == bytes && !filter && stored % 4096) {
         panel.data = rows.data + first * stored;
         panel.stride = stored;
+        panel.ahead = AHEAD;
         panel.count = last - first < limit ? last - first : limit;
         panel.factor = rows.scale ? rows.scale + first : nullptr;
         first += panel.count;
@@ -133,7 +178,8 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
         panel.numbers = memory.numbers;
         // Exact conversions need no factor of their own.
         constexpr bool rounds = P::kind == INT8 && KIND != INT8 && KIND != SIGN;
-        panel.factor = rounds || rows.scale ? memory.factor : nullptr;
+        panel.factor = rounds || rows.scale || rows.normalize ? memory.factor : nullptr;
+        [[maybe_unused]] std::conditional_t<KIND == CODES, Decoder, const Rows&> source(rows);
         for (; first < last && panel.count < limit; ++first) {
             if (filter && !is_allowed(filter, first)) continue;
             const uint8_t* row = rows.data + first * stored;
@@ -147,9 +193,13 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
                     output[i] = is_allowed(row, i) ? 1 : uint8_t(-1);
                 for (int64_t i = rows.dim; i < bytes; ++i) output[i] = 0;
             } else {
-                widen<KIND>(row, rows.dim, memory.line);
+                if constexpr (KIND == CODES)
+                    memory.lost |= !source.read(first, memory.line);
+                else
+                    widen<KIND>(row, rows.dim, memory.line);
                 Rounded rounded = round_line<P>(memory.line, rows.dim, output);
                 scale *= rounds ? rounded.factor : 1.f;
+                if (rows.normalize) scale /= rounded.norm > 1e-12f ? rounded.norm : 1e-12f;
                 float weight = rows.scale ? std::fabs(rows.scale[first]) : 1.f;
                 panel.error = std::fmax(panel.error, weight * rounded.error);
                 panel.norm = std::fmax(panel.norm, weight * rounded.norm);
@@ -158,20 +208,33 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
             memory.numbers[panel.count++] = first;
         }
     }
+#ifdef HAS_VNNI
     if constexpr (P::kind == INT8) {
+        panel.starts = memory.starts;
+        const int32_t* sums = rows.sums ? rows.sums + panel.base : nullptr;
+        if (!sums)
+            start_sums(panel.data, panel.stride, bytes, panel.count, memory.starts);
+        else if (panel.numbers)
+            for (int64_t r = 0; r < panel.count; ++r)
+                memory.starts[r] = -128 * rows.sums[panel.numbers[r]];
+        else
+            for (int64_t r = 0; r < panel.count; ++r) memory.starts[r] = -128 * sums[r];
+    }
+#endif
+    if (rows.rise != 0) {
+        if (!panel.starts) std::memset(memory.starts, 0, panel.count * sizeof(int32_t));
         for (int64_t r = 0; r < panel.count; ++r)
-            memory.sums[r] = sum_of_bytes(panel.data + r * panel.stride, bytes);
-        panel.sums = memory.sums;
+            memory.starts[r] += int32_t(rows.rise * panel.factor[r]) + 1;
+        panel.starts = memory.starts;
     }
     constexpr bool exact = same || (P::kind == INT8 && KIND == SIGN);
-    if (exact && bounds) {
-        for (int64_t r = 0; r < panel.count; ++r) {
+    if constexpr (exact)
+        for (int64_t r = 0; bounds && r < panel.count; ++r) {
             const int64_t number = panel.number(r);
             widen<KIND>(rows.data + number * stored, rows.dim, memory.line);
             float weight = rows.scale ? std::fabs(rows.scale[number]) : 1.f;
             panel.norm = std::fmax(panel.norm, weight * norm_of(memory.line, rows.dim));
         }
-    }
     return panel;
 }
 

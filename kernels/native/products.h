@@ -12,7 +12,7 @@ namespace {
 struct Float32Product {
     static constexpr int64_t kind = FLOAT32, unit = 1;
     typedef Floats Sum;
-    static Sum start(int32_t) { return Sum{}; }
+    static Sum start(int32_t from) { return splat(float(from)); }
     static Sum add(Sum sum, Ints queries, int32_t row) {
         return sum + (Floats)queries * (Floats)splat(row);
     }
@@ -34,11 +34,11 @@ struct Bfloat16Product {
 
 #ifdef HAS_VNNI
 // The instruction multiplies unsigned by signed: queries are packed as q + 128, and every sum
-// starts at -128 times the sum of its row.
+// starts lower by 128 times the sum of its row.
 struct Int8Product {
     static constexpr int64_t kind = INT8, unit = 4;
     typedef Ints Sum;
-    static Sum start(int32_t row_sum) { return splat(-128 * row_sum); }
+    static Sum start(int32_t from) { return splat(from); }
     static Sum add(Sum sum, Ints queries, int32_t row) {
         return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)queries, (__m512i)splat(row));
     }
@@ -87,8 +87,9 @@ struct Panel {
     int64_t base;            // number of its first row,
     const int64_t* numbers;  // unless every row's number stands here
     const float* factor;     // what a product with a row is multiplied by, or null
-    const int32_t* sums;     // sum of a row's int8 numbers
+    const int32_t* starts;   // where the sums of a row's products start, or null: at 0
     float error, norm;       // largest rounding error and norm of a row, in the database's unit
+    int64_t ahead;           // bytes from a row to what is fetched while it is multiplied
     int64_t number(int64_t row) const { return numbers ? numbers[row] : base + row; }
 };
 
@@ -96,16 +97,21 @@ struct Panel {
 constexpr int TILE_ROWS = LANES == 16 ? 12 : 6;
 
 template <class P, int R, int C>
-inline void multiply(const uint8_t* rows, int64_t stride, const uint8_t* packed, int64_t steps,
-                     const int32_t* sums, typename P::Sum (&total)[R][C]) {
+inline void multiply(const Panel& panel, int64_t row, const uint8_t* packed, int64_t steps,
+                     typename P::Sum (&total)[R][C]) {
+    const int64_t stride = panel.stride;
+    const uint8_t* rows = panel.data + row * stride;
+    const uint8_t* ahead = rows + panel.ahead;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) total[r][c] = P::start(sums ? sums[r] : 0);
+        for (int c = 0; c < C; ++c) total[r][c] = P::start(panel.starts ? panel.starts[row + r] : 0);
     for (int64_t step = 0; step < steps; ++step) {
         Ints queries[C];
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) queries[c] = load<Ints>(packed + (step * C + c) * 4 * W);
+        // As many bytes as a step reads of all rows: processors alone fetch rows too late.
+        __builtin_prefetch(ahead + step * 4 * R);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
             int32_t four;
@@ -117,28 +123,39 @@ inline void multiply(const uint8_t* rows, int64_t stride, const uint8_t* packed,
 }
 
 // Running maxima: best[C x LANES] = max(best, products of R rows).
-template <class P>
+template <class P, bool PLACES>
 struct MaximumTile {
     float* best;
+    int32_t* places;  // PLACES: the first row, from the segment's start on, that gave the maximum
+    int32_t start;    // where the panel starts in its segment
     template <int R, int C>
     void run(const Panel& panel, int64_t row, const uint8_t* packed, int64_t steps) const {
         typename P::Sum total[R][C];
-        multiply<P, R, C>(panel.data + row * panel.stride, panel.stride, packed, steps,
-                          panel.sums ? panel.sums + row : nullptr, total);
+        multiply<P, R, C>(panel, row, packed, steps, total);
         Floats most[C];
+        Ints place[C];
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) most[c] = load<Floats>(best + c * W);
+        for (int c = 0; c < C; ++c) {
+            most[c] = load<Floats>(best + c * W);
+            if constexpr (PLACES) place[c] = load<Ints>(places + c * W);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
             Floats factor = splat(panel.factor ? panel.factor[row + r] : 1.f);
 #pragma GCC unroll 4
             for (int c = 0; c < C; ++c) {
                 Floats value = P::value(total[r][c]);
-                most[c] = maximum(most[c], panel.factor ? value * factor : value);
+                if (panel.factor) value *= factor;
+                if constexpr (PLACES)
+                    place[c] = value > most[c] ? splat(start + int32_t(row + r)) : place[c];
+                most[c] = maximum(most[c], value);
             }
         }
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) store(best + c * W, most[c]);
+        for (int c = 0; c < C; ++c) {
+            store(best + c * W, most[c]);
+            if constexpr (PLACES) store(places + c * W, place[c]);
+        }
     }
 };
 
@@ -154,8 +171,7 @@ struct ScreenTile {
     template <int R, int C>
     void run(const Panel& panel, int64_t row, const uint8_t* packed, int64_t steps) const {
         typename P::Sum total[R][C];
-        multiply<P, R, C>(panel.data + row * panel.stride, panel.stride, packed, steps,
-                          panel.sums ? panel.sums + row : nullptr, total);
+        multiply<P, R, C>(panel, row, packed, steps, total);
         Floats limit[C];
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) limit[c] = load<Floats>(limits + c * W);
@@ -185,7 +201,7 @@ inline void run_rows(const Tile& tile, int64_t rows, const Panel& panel, int64_t
 
 // All rows of a panel times a block of queries, in tiles of about equal height.
 template <class Tile>
-inline void run_panel(const Tile& tile, const Panel& panel, int64_t width, const uint8_t* packed,
+__attribute__((noinline)) void run_panel(const Tile& tile, const Panel& panel, int64_t width, const uint8_t* packed,
                       int64_t steps) {
     int64_t tiles = (panel.count + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t at = 0, row = 0; at < tiles; ++at) {

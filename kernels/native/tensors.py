@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,9 +12,65 @@ from maxsight.kernels.native import binding
 from maxsight.kernels.native.binding import Packing, Rows
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
-BFLOAT16, INT8, SIGN = 1, 3, 4
+BFLOAT16, INT8, SIGN, CODES = 1, 3, 4, 5
 # Fewer rows than this a thread are not worth a thread.
 THREAD_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class CodedRows:
+    """Rows read as ``centroids[ids] + weights[codes]``, in float32, on the CPU.
+
+    Attributes:
+        ids: (N,) int32, each below K.
+        codes: (N, d * bits / 8) uint8, ``8 / bits`` a byte, the first in the lowest bits.
+        centroids: (K, d) float32. weights: (2 ** bits,) float32 with bits 2 or 4.
+        normalize: whether a row is divided by its norm.
+    """
+
+    ids: Tensor
+    codes: Tensor
+    centroids: Tensor
+    weights: Tensor
+    normalize: bool
+
+    dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, d)."""
+        return self.ids.shape[0], self.centroids.shape[1]
+
+    def checked(self) -> CodedRows:
+        """These rows, contiguous.
+
+        Raises:
+            ValueError: shapes or dtypes that do not fit.
+        """
+        count, dim = self.shape
+        bits = {4: 2, 16: 4}.get(self.weights.shape[0], 0)
+        if not bits or dim * bits % 8:
+            raise ValueError(
+                f"4 or 16 weights and whole bytes of codes are needed, got "
+                f"{self.weights.shape[0]} weights and d = {dim}"
+            )
+        check("ids", self.ids, torch.int32, (count,))
+        check("codes", self.codes, torch.uint8, (count, dim * bits // 8))
+        check("centroids", self.centroids, torch.float32, (self.centroids.shape[0], dim))
+        check("weights", self.weights, torch.float32, (2**bits,))
+        return CodedRows(
+            self.ids.contiguous(),
+            self.codes.contiguous(),
+            self.centroids.contiguous(),
+            self.weights.contiguous(),
+            self.normalize,
+        )
+
+
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether rows of a dtype are multiplied as they are, not as float32."""
+    kind: int = binding.library().maxsight_product_kind(binding.engine(), KINDS[dtype])
+    return kind == KINDS[dtype]
 
 
 def pack(queries: Tensor, source: int, kind: int, *, bounds: bool) -> list[Tensor]:
@@ -59,8 +116,43 @@ def rows_of(
     )
 
 
+def coded_rows(rows: CodedRows, scale: Tensor | None, kept: list[Tensor]) -> Rows:
+    """Like :func:`rows_of`, of rows that were checked."""
+    return Rows(
+        data=pointer(rows.codes, kept),
+        scale=pointer(scale, kept),
+        kind=CODES,
+        dim=rows.shape[1],
+        ids=pointer(rows.ids, kept),
+        centroids=pointer(rows.centroids, kept),
+        centroid_count=rows.centroids.shape[0],
+        weights=pointer(rows.weights, kept),
+        bits=rows.weights.shape[0].bit_length() - 1,
+        normalize=rows.normalize,
+    )
+
+
 def pointer(tensor: Tensor | None, kept: list[Tensor]) -> int | None:
     if tensor is None:
         return None
     kept.append(tensor.contiguous())
     return kept[-1].data_ptr()
+
+
+def check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if tensor.dtype != dtype or tuple(tensor.shape) != shape or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} must be {dtype} {shape} on the CPU, got {tensor.dtype} "
+            f"{tuple(tensor.shape)} on {tensor.device}"
+        )
+
+
+def check_offsets(name: str, offsets: Tensor, rows: int) -> None:
+    """What lies outside would be read all the same: the compiled code trusts its arguments."""
+    check(name, offsets, torch.int64, (offsets.shape[0],))
+    # NumPy: a call of torch takes longer than the comparison.
+    numbers = offsets.numpy()
+    if len(numbers) == 0 or (numbers[1:] < numbers[:-1]).any():
+        raise ValueError(f"{name} must start with one number and never fall, got {offsets}")
+    if numbers[0] < 0 or numbers[-1] > rows:
+        raise ValueError(f"{name} must lie in 0..{rows}, got {numbers[0]}..{numbers[-1]}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maxsight.kernels import bitmap
 from maxsight.kernels.dispatch import room_of
+from maxsight.kernels.operator import operator
 
 __all__ = ["Rounded", "SignBits", "above", "signs", "topk"]
 
@@ -276,7 +277,7 @@ def _codes(queries: Tensor) -> Tensor:
     return (queries * (127 / largest.clamp_min(1e-30))).round().to(torch.int8)
 
 
-@torch.library.custom_op("maxsight::similarity_topk", mutates_args=())
+@operator("maxsight::similarity_topk")
 def _topk(
     queries: Tensor, database: Tensor, k: int, allowed: Tensor | None, scale: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -294,7 +295,7 @@ def _(
     )
 
 
-@torch.library.custom_op("maxsight::similarity_above", mutates_args=())
+@operator("maxsight::similarity_above")
 def _above(
     queries: Tensor,
     database: Tensor,
@@ -322,7 +323,7 @@ def _(
     )
 
 
-@torch.library.custom_op("maxsight::similarity_shortlist_topk", mutates_args=())
+@operator("maxsight::similarity_shortlist_topk")
 def _shortlist_topk(
     queries: Tensor,
     codes: Tensor,

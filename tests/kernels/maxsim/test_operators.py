@@ -18,11 +18,19 @@ def test_opcheck(kind: str) -> None:
     queries = [tensor.clone() for tensor in ops.flat(given.queries)]
     queries[0].requires_grad_()
     sides = queries, given.query_offsets, ops.flat(given.documents), given.document_offsets
-    torch.library.opcheck(ops.score, (*sides, torch.rand(5), None, True, True))
-    torch.library.opcheck(ops.score_pairs, (*sides, PAIRS, None, None, False, True))
+    torch.library.opcheck(
+        torch.ops.maxsight.maxsim_score.default, (*sides, torch.rand(5), None, True, True)
+    )
+    torch.library.opcheck(
+        torch.ops.maxsight.maxsim_score_pairs.default, (*sides, PAIRS, None, None, False, True)
+    )
     queries[0].requires_grad_(False)
-    torch.library.opcheck(ops.score_pairs, (*sides, PAIRS, None, None, False, False))
-    torch.library.opcheck(ops.topk, (*sides, 3, None, None, None, False, []))
+    torch.library.opcheck(
+        torch.ops.maxsight.maxsim_score_pairs.default, (*sides, PAIRS, None, None, False, False)
+    )
+    torch.library.opcheck(
+        torch.ops.maxsight.maxsim_topk.default, (*sides, 3, None, None, None, False, [])
+    )
 
 
 def test_compiled_is_the_same() -> None:

@@ -63,6 +63,23 @@ def assert_answers_are_best(given: Case, argmax: torch.Tensor, places: torch.Ten
         assert left == pytest.approx(right, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/bfloat16", "int8/int8"])
+def test_of_equal_tokens_the_first_answers(room: str, kind: str) -> None:
+    given = case(kind, 48, queries=[40], documents=[30, 0, 200])
+    twice = torch.cat([torch.arange(30), torch.arange(30, 230).remainder(50) + 30])
+    assert not isinstance(given.documents, maxsim.ResidualCodes)
+    if isinstance(given.documents, maxsim.Int8Tokens):
+        repeated: maxsim.Int8Tokens | torch.Tensor = maxsim.Int8Tokens(
+            given.documents.values[twice], given.documents.scale[twice]
+        )
+    else:
+        repeated = given.documents[twice]
+    sides = given.queries, given.query_offsets, repeated, given.document_offsets
+    _, argmax = maxsim.score(*sides, with_argmax=True)
+    assert (argmax[:, 1] == -1).all()
+    assert int(argmax[:, 2].max()) < 50
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize(

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from maxsim_truth import Case, case, offsets
 from tolerance import assert_close
 
-from maxsight.kernels import bitmap, maxsim
-from maxsight.kernels.maxsim.screen import ScreenQueries
+from maxsight.kernels import bitmap, maxsim, native
+from maxsight.kernels.maxsim import cpu_topk
+from maxsight.kernels.maxsim.archive import Archive
+from maxsight.kernels.maxsim.cpu_queries import Queries
+from maxsight.kernels.maxsim.screen import CERTAINTY, allowance, coarse
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Screens however little there is to gain."""
+    monkeypatch.setattr(cpu_topk, "_DOCUMENTS_EACH", 0)
+    monkeypatch.setattr(cpu_topk, "_LEAST_PRODUCTS", 0)
+
+
+NATIVE = pytest.mark.skipif(native.available() is None, reason="not compiled")
 
 
 def sorted_scores(
@@ -27,9 +40,11 @@ def sorted_scores(
     return best, indices
 
 
-@settings(deadline=None, max_examples=80)
+@settings(
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_equals_brute_force(data: st.DataObject) -> None:
+def test_equals_brute_force(always: None, data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.sampled_from([0, 1, 2, 9, 63]), max_size=30))
     kind = data.draw(
         st.sampled_from(["float32/float32", "bfloat16/bfloat16", "int8/int8", "float32/codes2"])
@@ -63,7 +78,9 @@ def test_equals_brute_force(data: st.DataObject) -> None:
 )
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_screen_changes_nothing(kind: str, normalize: bool, weighted: bool) -> None:
+def test_the_screen_changes_nothing(
+    always: None, kind: str, normalize: bool, weighted: bool
+) -> None:
     generator = torch.Generator().manual_seed(3)
     lengths = torch.randint(0, 40, (250,), generator=generator).tolist()
     given = case(kind, 64, queries=[32, 1, 0, 7], documents=lengths)
@@ -91,7 +108,7 @@ def test_the_screen_changes_nothing(kind: str, normalize: bool, weighted: bool) 
     assert_close("scores", found[0], expected[0], torch.float32)
 
 
-def test_a_negative_query_weight_is_not_screened() -> None:
+def test_a_negative_query_weight_is_not_screened(always: None) -> None:
     given = case("float32/float32", 16, queries=[5], documents=[7] * 50)
     screen = maxsim.Int8Screen.of(given.documents, given.document_offsets)
     weight = torch.tensor([1.0, -3.0, 0.5, -1.0, 2.0])
@@ -100,27 +117,40 @@ def test_a_negative_query_weight_is_not_screened() -> None:
     assert torch.equal(found[1], sorted_scores(scores, 5, None)[1])
 
 
+@NATIVE
 def test_no_true_score_exceeds_its_bound_and_the_bound_is_narrow() -> None:
     given = case("float32/float32", 128, queries=[32, 8], documents=[60] * 300)
     left, right = (
         torch.nn.functional.normalize(side, dim=1).float() for side in (given.left, given.right)
     )
     screen = maxsim.Int8Screen.of(right, given.document_offsets)
-    rounded = ScreenQueries.of(left, given.query_offsets)
-    bound = rounded.error(screen.step, screen.length)
-    approximate = maxsim.score(
-        maxsim.Int8Tokens(rounded.values, rounded.scale),
+    rounded = native.prepare(
+        left,
         given.query_offsets,
-        maxsim.Int8Tokens(screen.values, screen.scale),
-        given.document_offsets,
+        coarse(screen, given.document_offsets),
+        weight=None,
+        seed=1,
+        certainty=CERTAINTY,
     )
+    approximate = native.segment_max_sum(
+        screen.values,
+        given.document_offsets,
+        rounded.values,
+        given.query_offsets,
+        query_weight=rounded.step,
+        row_scale=screen.scale,
+        row_sums=screen.sums,
+        rise=rounded.rise,
+    ).T
+    bound = allowance(rounded, screen.step, screen.length)
     exact = maxsim.score(left, given.query_offsets, right, given.document_offsets)
     excess = exact - approximate
     assert (excess <= bound).all()
     # Narrow enough to be of use: most documents are far below the best.
     assert (approximate + bound < exact.topk(10).values[:, -1:]).float().mean() > 0.7
-    # And of the right size: a ninth of it is a bound on the standard deviation.
-    assert excess.std() < bound.mean() / 9
+    # And of the right size: a ninth of it bounds the standard deviation.
+    width = approximate + bound - exact
+    assert 9 * excess.std(1).max() < 2 * width.mean()
 
 
 def test_the_screen_of_int8_tokens_shares_their_values_and_rounds_nothing() -> None:
@@ -129,6 +159,17 @@ def test_the_screen_of_int8_tokens_shares_their_values_and_rounds_nothing() -> N
     screen = maxsim.Int8Screen.of(given.documents, given.document_offsets)
     assert screen.values.data_ptr() == given.documents.values.data_ptr()
     assert not screen.step.any()
+
+
+@pytest.mark.parametrize(
+    ("documents", "k", "pays"), [(600, 10, True), (50, 10, False), (60, 1, False)]
+)
+def test_a_screen_is_used_where_it_pays(documents: int, k: int, pays: bool) -> None:
+    given = case("bfloat16/bfloat16", 16, queries=[32], documents=[120] * documents)
+    prepared = Queries.of(given.queries, given.query_offsets, given.documents, None, False)
+    archive = Archive(given.documents, given.document_offsets, None, False, torch.bfloat16)
+    native_int8 = native.available() is not None and native.multiplies(torch.int8)
+    assert cpu_topk.screen_pays(prepared, archive, k) == (pays and native_int8)
 
 
 def test_a_screen_of_other_documents_is_refused() -> None:

@@ -60,11 +60,15 @@ def test_a_hidden_key_gets_no_gradient() -> None:
 def test_operators_pass_opcheck() -> None:
     rows = torch.randn(9, 4)
     offsets, targets = torch.tensor([0, 0, 8, 9]), torch.tensor([0, 0, 5, 6])
-    opcheck(operators.match, (rows, offsets, targets, 1, 6, 8))
+    known = torch.ops.maxsight
+    opcheck(known.merge_match.default, (rows, offsets, targets, 1, 6, 8))
     places = operators.match(rows, offsets, targets, 1, 6, 8)
-    opcheck(operators.average, (rows.clone().requires_grad_(), torch.ones(9), *places, True))
+    opcheck(
+        torch.ops.maxsight.merge_average.default,
+        (rows.clone().requires_grad_(), torch.ones(9), *places, True),
+    )
     query, key, value = (torch.randn(1, 2, 3, 4).requires_grad_() for _ in range(3))
-    opcheck(operators.attention, (query, key, value, torch.ones(1, 3), 0.5))
+    opcheck(known.merge_attention.default, (query, key, value, torch.ones(1, 3), 0.5))
 
 
 def test_compiles_whole() -> None:

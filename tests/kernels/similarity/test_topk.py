@@ -219,7 +219,11 @@ def test_operators_are_sound() -> None:
     rows, left = (torch.randn(count, 8, generator=generator) for count in (40, 3))
     allowed = bitmap.pack(torch.rand(40, generator=generator) < 0.5)
     checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(similarity._topk, (left, rows, 4, allowed, None), test_utils=checks)
+    torch.library.opcheck(
+        torch.ops.maxsight.similarity_topk.default,
+        (left, rows, 4, allowed, None),
+        test_utils=checks,
+    )
     compiled = torch.compile(similarity.topk, backend="eager", fullgraph=True)
     for a, b in zip(compiled(left, rows, 4), similarity.topk(left, rows, 4)):
         assert torch.equal(a, b)
