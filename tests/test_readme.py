@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with ~/Pictures, ~/Films and a bus.jpg, as the README assumes."""
+    """A home with ~/Pictures, ~/Films, a bus.jpg and queries, as the README assumes."""
     home = tmp_path_factory.mktemp("home")
     (home / "Pictures").mkdir()
     (home / "Films").mkdir()
@@ -33,6 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture.convert("RGB").resize((1200, 1200)).save(home / "Pictures" / f"{name}.jpg")
     with Image.open(PICTURES / "bus.webp") as picture:
         picture.convert("RGB").save(home / "bus.jpg")
+    (home / "queries.csv").write_text("text,path\na cat,Pictures/cat-face.jpg\n")
     stills = []
     for name in ("chelsea.jpg", "coffee.jpg"):
         with Image.open(PICTURES / name) as picture:
