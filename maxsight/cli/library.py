@@ -37,6 +37,9 @@ def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption 
     out.print(f"{printable(held.path)}  ({size(held.bytes_on_disk)}, made {held.created:%Y-%m-%d})")
     out.print(f"  pictures {held.images:,}   films {held.videos:,}   units {held.units:,}")
     out.print(f"  encoder  {held.encoder}, {held.dim} dimensions")
+    if held.token_dim is not None:
+        kept = f"at most {held.token_limit}" if held.token_limit else "all"
+        out.print(f"  tokens   {kept} of a unit, {held.token_dim} dimensions")
     if failures:
         out.print(f"  {len(failures)} files could not be read:")
         for path, reason in failures.items():
