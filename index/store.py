@@ -24,6 +24,7 @@ from maxsight.index.lock import WriteLock
 from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.records import Changes, Compaction, Failure, FileState, KnownItem
 from maxsight.index.snapshot import Snapshot
+from maxsight.index.unit_reader import owners
 
 # How long a compaction leaves old versions to readers that have them open.
 GRACE_SECONDS = 600.0
@@ -347,7 +348,7 @@ def _drop_unclaimed(items: Any, units: Any) -> int:
     ).sort_by("first_unit")
     first, count = claims["first_unit"].to_numpy(), claims["unit_count"].to_numpy()
     ids = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
-    dead = ids[snapshots.owners(ids, first, count) < 0]
+    dead = ids[owners(ids, first, count) < 0]
     for start in range(0, len(dead), 50_000):
         chunk = ", ".join(map(str, dead[start : start + 50_000].tolist()))
         units.delete(f"unit_id IN ({chunk})")

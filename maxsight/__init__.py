@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maxsight.errors import MaxsightError
-    from maxsight.library import Library, LibraryInfo, open
+    from maxsight.library import Library, open
+    from maxsight.library_info import LibraryInfo
     from maxsight.models.embeddings import Embeddings
     from maxsight.models.encoder import Encoder, load
     from maxsight.pipelines.moments import Moment
@@ -48,7 +49,7 @@ _HOME = {
     "Hit": "maxsight.pipelines.search",
     "IngestReport": "maxsight.pipelines.report",
     "Library": "maxsight.library",
-    "LibraryInfo": "maxsight.library",
+    "LibraryInfo": "maxsight.library_info",
     "MaxsightError": "maxsight.errors",
     "Moment": "maxsight.pipelines.moments",
     "Query": "maxsight.pipelines.search",

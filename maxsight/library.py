@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from maxsight.index.manifest import Manifest
     from maxsight.index.store import Store
+    from maxsight.library_info import LibraryInfo
     from maxsight.models.encoder import Encoder
     from maxsight.pipelines.evaluate import Evaluation
     from maxsight.pipelines.moments import Moment
@@ -28,35 +28,6 @@ if TYPE_CHECKING:
     from maxsight.pipelines.text_cache import TextCache
 
 _DEFAULT_ENCODER = "builtin"
-
-
-@dataclass(frozen=True)
-class LibraryInfo:
-    """What a library holds.
-
-    Attributes:
-        token_dim: width of the stored tokens; None if it stores none.
-        token_limit: how many a unit keeps at most; None if all.
-        images, videos: live files of each kind.
-        units: searchable units: a picture has one, a film one a sampled frame.
-        failures: files that could not be read.
-        bytes_on_disk: of the library itself.
-    """
-
-    path: str
-    library_id: str
-    schema: int
-    encoder: str
-    fingerprint: str
-    dim: int
-    token_dim: int | None
-    token_limit: int | None
-    created: datetime
-    images: int
-    videos: int
-    units: int
-    failures: int
-    bytes_on_disk: int
 
 
 def open(
@@ -353,26 +324,9 @@ class Library:
 
     def info(self) -> LibraryInfo:
         """Counts, encoder and size."""
-        store = self._store()
-        held = store.items(columns=["kind", "unit_count"])
-        kinds = held["kind"].to_pylist()
-        manifest = store.manifest
-        return LibraryInfo(
-            path=str(self.path),
-            library_id=manifest.library_id,
-            schema=manifest.schema,
-            encoder=manifest.encoder_uri,
-            fingerprint=manifest.fingerprint,
-            dim=manifest.dim,
-            token_dim=manifest.token_dim,
-            token_limit=manifest.token_limit,
-            created=manifest.created,
-            images=kinds.count("image"),
-            videos=kinds.count("video"),
-            units=sum(held["unit_count"].to_pylist()),
-            failures=len(store.failures()),
-            bytes_on_disk=sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
-        )
+        from maxsight.library_info import LibraryInfo
+
+        return LibraryInfo.of(self._store(), self.path)
 
     def failures(self) -> dict[str, str]:
         """Path -> reason of each file that could not be read."""

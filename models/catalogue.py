@@ -1,11 +1,10 @@
 """Encoders to choose from: those that are known to be good, and whatever is on this machine.
 
-Nothing is imported here that takes long: the hub's cache is read as the folder that it is.
+Nothing is imported here that takes long: the cache of the hub is read as the folder that it is.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -162,11 +161,10 @@ def others() -> list[Listed]:
 
 
 def cache() -> Path:
-    """The hub's cache, found as the hub's own client finds it."""
-    if folder := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(folder).expanduser()
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(os.environ.get("HF_HOME", default)).expanduser() / "hub"
+    """The hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def cached() -> Iterator[Listed]:

@@ -44,3 +44,10 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+
+def offsets_of(lengths: Tensor) -> Tensor:
+    """Where packed sequences begin and end: (B,) whole numbers -> (B + 1,) int64, same device."""
+    import torch
+
+    return torch.nn.functional.pad(lengths.to(torch.int64).cumsum(0), (1, 0))

@@ -24,7 +24,7 @@ from maxsight.errors import EncoderError
 from maxsight.kernels.merge import Schedule
 from maxsight.models import hub, merging, open_clip_zoo, text_open_clip, vision_open_clip
 from maxsight.models.device import resolve
-from maxsight.models.embeddings import Embeddings
+from maxsight.models.embeddings import Embeddings, offsets_of
 from maxsight.models.mix import Mix
 from maxsight.models.options import EncoderUri, Options
 from maxsight.models.precision import arithmetic, unit
@@ -210,7 +210,7 @@ class OpenClipEncoder:
             return Embeddings(unit(pooled))
         is_word = _is_word(ids, self._tokenizer)
         words = text_open_clip.project(_text_tower(self._network), states[is_word])
-        return Embeddings(unit(pooled), unit(words), offsets=_offsets(is_word.sum(1)))
+        return Embeddings(unit(pooled), unit(words), offsets=offsets_of(is_word.sum(1)))
 
     def _text(self, ids: Tensor, *, tokens: bool) -> tuple[Tensor, Tensor | None]:
         """(B, D) pooled and, if asked for, (B, L, width) normed states."""
@@ -250,7 +250,7 @@ class OpenClipEncoder:
         return Embeddings(
             vectors,
             unit(patches).flatten(0, 1),
-            offsets=_offsets(count),
+            offsets=offsets_of(count),
             sizes=None if sizes is None else sizes.flatten(),
         )
 
@@ -369,9 +369,3 @@ def _is_word(ids: Tensor, tokenizer: HFTokenizer | SimpleTokenizer) -> Tensor:
     numbers = [number for number in special if number is not None]
     is_word: Tensor = torch.isin(ids, torch.tensor(numbers, device=ids.device), invert=True)
     return is_word
-
-
-def _offsets(counts: Tensor) -> Tensor:
-    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
-    torch.cumsum(counts, dim=0, out=offsets[1:])
-    return offsets

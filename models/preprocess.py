@@ -121,22 +121,37 @@ def resize_batch(
         if device.type == "cpu" or rgb.width * rgb.height > _MOST_DEVICE_PIXELS:
             square.copy_(torch.from_numpy(np.require(resize(rgb, preprocess), requirements="W")))
         else:
-            _resize_there(rgb, preprocess, square)
+            square.copy_(resize_by_products(rgb, preprocess, device=device))
     return squares
 
 
-def _resize_there(image: Image.Image, preprocess: Preprocess, square: Tensor) -> None:
+def resize_by_products(
+    image: Image.Image, preprocess: Preprocess, *, device: torch.device
+) -> Tensor:
+    """``resize`` as matrix products on any device, at most one grey level from it.
+
+    Args:
+        image, preprocess: as for ``resize``, which must give a square.
+
+    Returns:
+        (size, size, 3) uint8 on ``device``.
+    """
     import torch
 
     from maxsight.kernels.resample import batched
 
     plan = _Plan.of(preprocess, *image.size)
-    pixels = torch.from_numpy(np.array(image)).to(square.device)[None]
+    pixels = torch.from_numpy(np.array(image)).to(device)[None]
     scaled = batched.resize(
         pixels, plan.width, plan.height, preprocess.interpolation, window=plan.window
     )[0]
-    square.copy_(torch.tensor(preprocess.fill, dtype=torch.uint8))
+    if preprocess.resize_mode != "longest":
+        return scaled
+    square = torch.tensor(preprocess.fill, dtype=torch.uint8, device=device).repeat(
+        preprocess.size, preprocess.size, 1
+    )
     square[plan.rows, plan.columns] = scaled
+    return square
 
 
 def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from maxsight.errors import BackendError, EncoderError, UnknownEncoder, WeightsMissing
 from maxsight.models import aim, hub, precision, vision_hf
 from maxsight.models.device import resolve
-from maxsight.models.embeddings import Embeddings
+from maxsight.models.embeddings import Embeddings, offsets_of
 from maxsight.models.mix import TOKENS_ALONE, Mix
 from maxsight.models.options import EncoderUri, Options
 from maxsight.models.preprocess import Preprocess, resize
@@ -202,13 +202,12 @@ class SentenceTransformersEncoder:
                 vectors[number] = precision.unit(own.sum(0) if weights is None else weights @ own)
         if not tokens:
             return Embeddings(vectors)
-        offsets = torch.zeros(len(inputs) + 1, dtype=torch.int64)
-        offsets[1:] = torch.tensor([len(states) for states, _ in packed]).cumsum(0)
+        counts = torch.tensor([len(states) for states, _ in packed], device=self.device)
         found = [weights for _, weights in packed if weights is not None]
         return Embeddings(
             vectors,
             torch.cat([vectors[:0], *(states for states, _ in packed)]),
-            offsets=offsets.to(self.device),
+            offsets=offsets_of(counts),
             sizes=torch.cat(found) if found else None,
         )
 

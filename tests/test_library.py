@@ -189,3 +189,43 @@ def test_another_encoder_is_refused(folder: Path) -> None:
 def test_an_empty_query(library: maxsight.Library) -> None:
     with library, pytest.raises(UsageError, match="empty query"):
         library.search()
+
+
+def test_phrases_are_averaged(folder: Path, library: maxsight.Library) -> None:
+    phrases = folder / "phrases.json"
+    phrases.write_text('{"breakfast": ["a cup of coffee", "a red apple"]}')
+    with library:
+        single = [
+            library.encoder.encode_text([text]).vectors
+            for text in ("a cup of coffee", "a red apple")
+        ]
+        mean = (single[0] + single[1])[0].numpy()
+        by_vector = library.search(vector=mean, k=5)
+        by_phrases = library.search("Breakfast", phrases=phrases, rerank="off", k=5)
+        plain = library.search("Breakfast", rerank="off", k=5)
+    assert names(by_phrases) == names(by_vector)
+    assert [hit.score for hit in by_phrases] == pytest.approx(
+        [hit.score for hit in by_vector], abs=1e-5
+    )
+    assert [hit.score for hit in by_phrases] != pytest.approx(
+        [hit.score for hit in plain], abs=1e-2
+    )
+
+
+def test_queries_of_known_answers(folder: Path, library: maxsight.Library) -> None:
+    table = folder / "queries.csv"
+    table.write_text(
+        "text,path,group\na cup of coffee,pictures/coffee.jpg,c\n"
+        "a green apple,pictures/coffee.jpg,c\na bus,pictures/bus.webp,b\n"
+    )
+    with library:
+        found = library.evaluate(table, rerank="off")
+        ranked = names(library.search("a green apple", rerank="off", k=5))
+    wrong = ranked.index("coffee.jpg") + 1
+    assert [query.rank for query in found.ranks] == [1, wrong, 1]
+    assert wrong > 1
+    assert found.recall[1] == pytest.approx(2 / 3)
+    assert found.mrv == pytest.approx(((wrong - 1) / 2) ** 2)
+    table.write_text("text,path\nanything,pictures/nowhere.jpg\n")
+    with library, pytest.raises(UsageError, match="no right answer in the library"):
+        library.evaluate(table)

@@ -36,8 +36,8 @@ void dither_rows(Dithering& task) {
         for (int64_t i = 0; i < dim; i += W)
             most = maximum(most, absolute(load<Floats>(line + i)));
         const float scale = rows.scale ? rows.scale[row] : 1.f;
-        const float top = largest(most), step = top * std::fabs(scale) / 127;
-        const Floats inverse = splat(top > 0 ? std::copysign(127 / top, scale) : 0.f);
+        const float top = largest(most), step = top > 0 ? step_of(top) * std::fabs(scale) : 0;
+        const Floats inverse = splat(top > 0 ? std::copysign(inverse_step_of(top), scale) : 0.f);
         const uint64_t key = scrambled(scrambled(task.seed) + row);
         const uint32_t low = uint32_t(key), high = uint32_t(key >> 32);
         uint8_t* output = task.values + row * dim;

@@ -55,13 +55,16 @@ struct Rounded {
     float factor, error, norm;
 };
 
+// The root of a sum of `dim` squares, or a little more: each may have been too small for a float.
+inline float root(Floats squares, int64_t dim) { return std::sqrt(sum(squares) + dim * 1.2e-38f); }
+
 inline float norm_of(const float* line, int64_t dim) {
     Floats squares{};
     for (int64_t i = 0; i < dim; i += W) {
         Floats value = load<Floats>(line + i);
         squares += value * value;
     }
-    return std::sqrt(sum(squares));
+    return root(squares, dim);
 }
 
 // Round a float32 line, zeros up to a multiple of LANES, to bfloat16 or int8 numbers.
@@ -87,9 +90,9 @@ inline Rounded round_line(const float* line, int64_t dim, uint8_t* output) {
         for (int64_t i = 0; i < dim; i += W)
             most = maximum(most, absolute(load<Floats>(line + i)));
         float top = largest(most);
-        factor = top > 0 ? top / 127 : 1;
+        factor = top > 0 ? step_of(top) : 1;
         // Adding 1.5 * 2^23 rounds to a whole number, which is then in the low bits.
-        Floats inverse = splat(top > 0 ? 127 / top : 0.f), shift = splat(12582912.f);
+        Floats inverse = splat(top > 0 ? inverse_step_of(top) : 0.f), shift = splat(12582912.f);
         for (int64_t i = 0; i < dim; i += W) {
             Floats value = load<Floats>(line + i), shifted = value * inverse + shift;
             Floats difference = value - (shifted - shift) * splat(factor);
@@ -99,7 +102,7 @@ inline Rounded round_line(const float* line, int64_t dim, uint8_t* output) {
             std::memcpy(output + i, &narrow, dim - i < W ? (dim + 3) / 4 * 4 - i : W);
         }
     }
-    return {factor, std::sqrt(sum(lost)), std::sqrt(sum(squares))};
+    return {factor, root(lost, dim), root(squares, dim)};
 }
 
 #ifdef HAS_VNNI

@@ -2,6 +2,7 @@
 // Included by engine.h, once an instruction set; everything has internal linkage.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -79,6 +80,11 @@ inline float largest(Floats value) {
     return best;
 #endif
 }
+
+// What int8 numbers are multiplied by where the largest magnitude, above 0, shall be 127; and its
+// inverse, which for a magnitude below 4e-37 would be beyond the largest float.
+inline float step_of(float top) { return std::fmax(top / 127, 1 / FLT_MAX); }
+inline float inverse_step_of(float top) { return std::fmin(127 / top, FLT_MAX); }
 
 // Conversions that gcc 12 would do lane by lane.
 inline Words wide(Halves value) {

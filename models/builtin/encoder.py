@@ -20,10 +20,10 @@ from maxsight.errors import UnknownEncoder
 from maxsight.models.builtin import heads, image_tower, towers, weights
 from maxsight.models.builtin.phrases import JOINTS, MOST_PHRASES, phrases
 from maxsight.models.device import resolve
-from maxsight.models.embeddings import Embeddings
+from maxsight.models.embeddings import Embeddings, offsets_of
 from maxsight.models.mix import Mix
 from maxsight.models.options import Options
-from maxsight.models.preprocess import normalize, resize
+from maxsight.models.preprocess import normalize, resize_batch
 
 # Raise it when a change of this package's code changes vectors though no weight file changed.
 _REVISION = 2
@@ -122,7 +122,7 @@ class BuiltinEncoder:
         return Embeddings(
             vectors[[place[text] for text in texts]],
             vectors[[place[phrase] for group in named for phrase in group]],
-            offsets=self._offsets([len(group) for group in named]),
+            offsets=offsets_of(torch.tensor([len(group) for group in named], device=self.device)),
         )
 
     @torch.no_grad()
@@ -133,11 +133,10 @@ class BuiltinEncoder:
         if len(images) == 0:
             return self._nothing() if tokens else Embeddings(self._nothing().vectors)
         if isinstance(images, Tensor):
-            pixels = images
+            pixels = images.to(self.device)
         else:
-            squares = [resize(image.convert("RGB"), self.preprocess) for image in images]
-            pixels = torch.stack([torch.tensor(square) for square in squares])
-        batch = normalize(pixels.to(self.device), self.preprocess).to(self.dtype)
+            pixels = resize_batch(images, self.preprocess, device=self.device)
+        batch = normalize(pixels, self.preprocess).to(self.dtype)
         features = self._image_tower(batch)
         vectors = self._heads.image(features.pooled, features.logits)
         if not tokens:
@@ -147,16 +146,12 @@ class BuiltinEncoder:
         return Embeddings(
             vectors,
             self._heads.image(patches, self._image_tower.classifier(patches)),
-            offsets=self._offsets([count] * len(vectors)),
+            offsets=offsets_of(torch.full((len(vectors),), count, device=self.device)),
         )
-
-    def _offsets(self, lengths: Sequence[int]) -> Tensor:
-        counts = torch.tensor([0, *lengths], dtype=torch.int64)
-        return counts.cumsum(0).to(self.device)
 
     def _nothing(self) -> Embeddings:
         empty = torch.zeros(0, self.dim, device=self.device)
-        return Embeddings(empty, empty.clone(), offsets=self._offsets([]))
+        return Embeddings(empty, empty.clone(), offsets=offsets_of(empty[:, 0]))
 
 
 def _with_neighbours(patches: Tensor) -> Tensor:

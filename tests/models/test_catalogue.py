@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub.constants
 import open_clip
 import pytest
 from open_clip.pretrained import get_pretrained_cfg
@@ -16,7 +17,7 @@ from maxsight.models.options import parse
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     return tmp_path
 
 
@@ -78,6 +79,6 @@ def test_the_cache_is_listed(cache: Path) -> None:
 
 
 def test_no_cache_at_all(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(cache / "nowhere"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache / "nowhere"))
     assert catalogue.others() == []
     assert [entry.uri for entry in catalogue.recommended() if entry.is_here] == ["builtin"]

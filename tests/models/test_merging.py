@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import open_clip
 import pytest
 import timm
 import torch
-from tiny_clips import save_model
 from torch import Tensor, nn
 
 from maxsight.benchmarks import tome_published
@@ -41,18 +39,7 @@ TRUNKS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("zoo")
-    return {name: save_model(name, root / name) for name in (*TRANSFORMERS, "tiny-convnext")}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_clips import ARCHITECTURES, TEXT, save_model
+from tiny_clips import ARCHITECTURES, TEXT
 
 from maxsight.errors import BackendError, EncoderError, UnknownEncoder, UsageError, WeightsMissing
 from maxsight.models import hub, open_clip_zoo
@@ -35,26 +34,14 @@ from maxsight.models.preprocess import Preprocess, normalize, resize
 TEXTS = ["a red bus in the rain", "", "a !€ b", "one " * 30, "Ein Haus am See, größer"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more to waking threads than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("zoo")
-    return {name: save_model(name, root / name) for name in ARCHITECTURES}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def encoders(folders: dict[str, Path]) -> dict[str, OpenClipEncoder]:
     loaded = {}
-    for name, folder in folders.items():
-        encoder = load(f"open_clip:local-dir:{folder}", device="cpu")
+    for name in ARCHITECTURES:
+        encoder = load(f"open_clip:local-dir:{folders[name]}", device="cpu")
         assert isinstance(encoder, OpenClipEncoder)
         loaded[name] = encoder
     return loaded
@@ -106,6 +93,20 @@ def test_pooled_vectors_are_open_clips_own(
     torch.testing.assert_close(
         encoder.encode_text(TEXTS).vectors, expected_texts, atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-siglip", "tiny-eva"])
+def test_many_texts_of_many_lengths(
+    name: str, folders: dict[str, Path], encoders: dict[str, OpenClipEncoder]
+) -> None:
+    """More than are computed together, and in no order of length."""
+    source = f"local-dir:{folders[name]}"
+    texts = ["one " * (7 * number % 31) + f"{number}" for number in range(150)]
+    model = open_clip.create_model(source).eval()
+    with torch.no_grad():
+        expected = model.encode_text(open_clip.get_tokenizer(source)(texts), normalize=True)
+    got = encoders[name].encode_text(texts).vectors
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["tiny-vit", "tiny-siglip"])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_clips import save_model
 
 from maxsight.models.open_clip import load
 from maxsight.models.options import Options
@@ -16,19 +14,7 @@ from maxsight.models.precision import COSINE_TO_FLOAT32, STORED, arithmetic, uni
 TEXTS = ["a red bus in the rain", "two dogs", "one " * 30]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("zoo")
-    names = ("tiny-vit-l-14", "tiny-siglip", "tiny-eva")
-    return {name: save_model(name, root / name) for name in names}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

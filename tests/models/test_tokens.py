@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
-from tiny_clips import save_model
 from torch import Tensor
 from torch.nn.functional import linear, normalize
 
@@ -19,19 +17,7 @@ from maxsight.models.merging import run
 from maxsight.models.preprocess import normalize as normalize_pixels
 from maxsight.models.tokens import dense
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("zoo")
-    return {name: save_model(name, root / name) for name in ("tiny-vit", "tiny-siglip")}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def into_last_block(network: Any, blocks: Any, images: Tensor) -> Tensor:

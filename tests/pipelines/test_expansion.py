@@ -9,6 +9,7 @@ import pytest
 
 from maxsight.errors import UsageError
 from maxsight.pipelines.expansion import Expansion
+from maxsight.pipelines.search import Term
 
 
 def written(folder: Path, content: object) -> Path:
@@ -35,6 +36,14 @@ def test_phrases_templates_or_the_text_itself(tmp_path: Path) -> None:
 def test_files_that_hold_something_else(tmp_path: Path, content: object) -> None:
     with pytest.raises(UsageError, match=r"phrases\.json"):
         Expansion.read(written(tmp_path, content))
+
+
+def test_terms_get_phrases_and_keep_all_else(tmp_path: Path) -> None:
+    expansion = Expansion.read(written(tmp_path, {"bus": ["a red bus", "a coach"]}))
+    bus, image = expansion.apply([Term(text="Bus", weight=-0.5), Term(image=Path("a.jpg"))])
+    assert (bus.text, bus.weight) == ("Bus", -0.5)
+    assert bus.phrases == ("a red bus", "a coach")
+    assert (image.image, image.phrases) == (Path("a.jpg"), ())
 
 
 def test_no_file_and_no_json(tmp_path: Path) -> None:

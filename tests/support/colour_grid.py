@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from maxsight.models.embeddings import Embeddings
 from maxsight.models.mix import Mix
-from maxsight.models.preprocess import Preprocess, resize
+from maxsight.models.preprocess import Preprocess, resize_batch
 
 GRID = 8
 DIM = 64
@@ -45,11 +45,7 @@ class ColourGridEncoder:
         self, images: Sequence[Image] | torch.Tensor, *, tokens: bool = False
     ) -> Embeddings:
         if not isinstance(images, torch.Tensor):
-            rows = [
-                torch.from_numpy(resize(image.convert("RGB"), self.preprocess).copy())
-                for image in images
-            ]
-            images = torch.stack(rows)
+            images = resize_batch(images, self.preprocess, device=self.device)
         pixels = images.permute(0, 3, 1, 2).float() / 255
         grid = torch.nn.functional.adaptive_avg_pool2d(pixels, GRID)
         centred = grid.flatten(1) - grid.flatten(1).mean(1, keepdim=True)

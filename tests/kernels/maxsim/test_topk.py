@@ -108,6 +108,22 @@ def test_the_screen_changes_nothing(
     assert_close("scores", found[0], expected[0], torch.float32)
 
 
+@pytest.mark.parametrize("size", [1e-37, 1e-30, 1e-22, 1e8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_screen_changes_nothing_for_tokens_of_any_size(
+    always: None, size: float, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    tokens = (torch.randn(3000, 64, generator=generator) * size).to(dtype)
+    sides = torch.randn(8, 64, generator=generator).to(dtype), offsets([8]), tokens
+    bounds = offsets([12] * 250)
+    screen = maxsim.Int8Screen.of(tokens, bounds)
+    scores, indices = maxsim.topk(*sides, bounds, 10, screen=screen)
+    expected = sorted_scores(maxsim.score(*sides, bounds), 10, None)
+    assert torch.equal(indices, expected[1])
+    assert torch.equal(scores, expected[0])
+
+
 def test_a_negative_query_weight_is_not_screened(always: None) -> None:
     given = case("float32/float32", 16, queries=[5], documents=[7] * 50)
     screen = maxsim.Int8Screen.of(given.documents, given.document_offsets)

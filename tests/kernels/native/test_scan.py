@@ -157,6 +157,19 @@ def test_numbers_of_any_size(engine: str, size: float, dtype: torch.dtype, queri
         check(left, rows, 10, None, scale * 10 ** (6 * torch.rand(500, generator=generator) - 3))
 
 
+@pytest.mark.parametrize("size", [1e-40, 4e-38, 1e-30, 1e-22, 1e12])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("queries", [20, 60])
+def test_rows_of_any_size_pass_the_screen(
+    engine: str, size: float, dtype: torch.dtype, queries: int
+) -> None:
+    # Squares of their rounding errors are too small for a float32 below 1e-19.
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.randn(2000, 70, generator=generator) * size
+    left = torch.randn(queries, 70, generator=generator)
+    check(left, rows.to(dtype), 10, None, None)
+
+
 @pytest.mark.parametrize("dim", [512, 5000, 70_000])
 def test_the_largest_numbers_do_not_overflow(engine: str, dim: int) -> None:
     # The best come last, when there is something to pass them over for.
