@@ -265,6 +265,7 @@ class Library:
         depth: int = 100,
         rerank: Rerank = "auto",
         phrases: str | os.PathLike[str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Evaluation:
         """Measure how well the library answers queries whose right answers are known.
 
@@ -272,20 +273,27 @@ class Library:
             queries: CSV with the columns text and path (``pipelines.evaluate.read_queries``).
             depth: how many answers of each query to look at, at least 10.
             rerank, phrases: as in :meth:`search`.
+            progress: called after every query with how many are done, and how many there are.
 
         Raises:
             UsageError: the file is not such a table, or names files the library does not hold.
         """
-        from maxsight.pipelines.evaluate import evaluate, read_queries, require_known
+        from maxsight.pipelines.evaluate import evaluate_search, read_queries, require_known
+        from maxsight.pipelines.expansion import Expansion
 
         judged = read_queries(Path(queries).expanduser())
         require_known(judged, set(self.items()["path"].to_pylist()))
-
-        def find(text: str, k: int) -> list[str]:
-            hits = self.search(text, k=k, rerank=rerank, phrases=phrases)
-            return [hit.path for hit in hits]
-
-        return evaluate(judged, find, depth=depth)
+        return evaluate_search(
+            self._store().snapshot(),
+            judged,
+            fingerprint=self._store().manifest.fingerprint,
+            encoder=lambda: self.encoder,
+            cache=self._text_cache(),
+            rerank=rerank,
+            expansion=Expansion.read(Path(phrases).expanduser()) if phrases else None,
+            depth=depth,
+            progress=progress,
+        )
 
     def items(self, *, where: str | None = None) -> pa.Table:
         """The files in the library, a row each; the columns are listed in docs/storage.md."""

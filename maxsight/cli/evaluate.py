@@ -39,14 +39,19 @@ def evaluate(
 
     Example: `maxsight eval photos.maxsight queries.csv`
     """
+    from rich.progress import Progress
+
     import maxsight
 
-    with maxsight.open(library, device=device) as opened:
+    bar = Progress(console=console(stderr=True), transient=True, disable=quiet or json)
+    with maxsight.open(library, device=device) as opened, bar:
+        task = bar.add_task("asking", total=None)
         found = opened.evaluate(
             queries,
             depth=depth,
             rerank="auto" if rerank is None else "on" if rerank else "off",
             phrases=phrases,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if json:
         print_json(found)

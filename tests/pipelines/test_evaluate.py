@@ -24,7 +24,9 @@ def judged(text: str, *right: int, group: str | None = None) -> Judged:
 
 def test_ranks_recall_and_their_means() -> None:
     queries = [judged("a", 1), judged("b", 4, 9), judged("c", 12), judged("d", 19)]
-    found = evaluate(queries, always, depth=15)
+    told: list[tuple[int, int]] = []
+    found = evaluate(queries, always, depth=15, progress=lambda *step: told.append(step))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [query.rank for query in found.ranks] == [1, 4, 12, None]
     assert found.recall == {1: 0.25, 5: 0.5, 10: 0.5}
     assert found.mrr == pytest.approx((1 + 1 / 4 + 1 / 12) / 4)
