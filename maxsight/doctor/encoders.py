@@ -37,7 +37,16 @@ def builtin() -> Iterator[Finding]:
 
 def cached() -> Iterator[Finding]:
     """Weights in the hub's cache."""
-    cache = catalogue.cache()
+    try:
+        cache = catalogue.cache()
+    except ModuleNotFoundError as error:
+        yield Finding(
+            "encoders",
+            "problem",
+            f"encoders of the hub cannot be loaded: {error.name} is not installed",
+            f"pip install {error.name}",
+        )
+        return
     found = [f"{entry.repository} {entry.bytes / 1e6:,.0f} MB" for entry in catalogue.cached()]
     for repository in sorted(cache.glob("models--*--*")):
         if broken := list(repository.glob("blobs/*.incomplete")):
