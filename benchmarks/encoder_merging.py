@@ -64,7 +64,7 @@ def run(
 
     Args:
         data: folder for rendered pictures.
-        rounds: how often each contender runs.
+        rounds: how often each contender runs; 0 for the cosines alone.
         batch: images at a time.
         cores: threads of torch.
         shown: real pictures that the cosines are taken over; 0 for none.
@@ -85,7 +85,8 @@ def run(
                 for schedule in SCHEDULES[architecture]:
                     case = _case(architecture, schedule, uri, plain)
                     _assert_parity(case)
-                    rows += _measure(case, rounds=rounds, batch=batch, cores=cores)
+                    if rounds:
+                        rows += _measure(case, rounds=rounds, batch=batch, cores=cores)
                     if images is not None and vectors is not None:
                         rows.append(_moved(case, images, vectors, batch))
     return rows

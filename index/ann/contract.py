@@ -1,0 +1,105 @@
+"""What every vector index can do, and how hard it looks.
+
+An index finds *candidates*: rows that are probably nearest, with scores that may be estimates.
+:mod:`maxsight.index.ann.searcher` scores them again with the stored vectors, which makes the scores
+of an answer exact whatever found it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, order=True)
+class Effort:
+    """How hard a search looks: the two dials that ``maxsight tune-index`` turns.
+
+    Attributes:
+        probes: lists an inverted file visits, or candidates a graph keeps (efSearch); 0 where an
+            index knows no such dial.
+        shortlist: rows a query that are scored again with better vectors; at least ``k`` are.
+    """
+
+    probes: int
+    shortlist: int
+
+
+class VectorIndex(Protocol):
+    """Rows 0, 1, ... of D-wide vectors, searched by inner product.
+
+    Attributes:
+        spec: what makes such an index again, as ``--index`` takes it.
+        dim: D.
+        effort: what a search spends unless told otherwise; set by tuning, saved with the index.
+    """
+
+    spec: str
+    dim: int
+    effort: Effort
+
+    def __len__(self) -> int:
+        """Rows added."""
+        ...
+
+    def train(self, sample: Floats, queries: Floats | None = None) -> None:
+        """Learn from a sample (n, D) of the rows and, where it helps, from queries (m, D)."""
+        ...
+
+    def add(self, vectors: Halves) -> None:
+        """Append rows (n, D)."""
+        ...
+
+    def search(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        allowed: Mask | None = None,
+        effort: Effort | None = None,
+        budget: int | None = None,
+    ) -> tuple[Floats, Rows]:
+        """Candidates for the ``k`` best rows of each query.
+
+        Args:
+            queries: (Q, D).
+            k: at least 1.
+            allowed: (N,) bool; rows outside it are never returned. None: all.
+            effort: instead of the index's own.
+            budget: bytes of working memory to stay within, by doing the queries in parts.
+
+        Returns:
+            ``(scores, rows)``, each (Q, k), best first; -inf and -1 where fewer were found.
+        """
+        ...
+
+    def efforts(self, k: int) -> list[Effort]:
+        """Settings worth trying for ``k`` answers, cheapest first."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write everything into an existing folder; the caller makes the folder appear at once."""
+        ...
+
+    def bytes(self) -> int:
+        """Memory it holds."""
+        ...
+
+
+class VectorSource(Protocol):
+    """The stored vectors, wherever they are."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Rows) -> Halves:
+        """(n, D) of ``rows``, in the order given; one read."""
+        ...
