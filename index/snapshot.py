@@ -188,7 +188,7 @@ class Snapshot:
 
     def vectors(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """The stored vectors of ``rows``: (n, D) float32."""
-        return self._index.vectors(rows).astype(np.float32)
+        return self._index.take(rows).astype(np.float32)
 
     def item_vectors(self, item_id: int) -> npt.NDArray[np.float32]:
         """The stored vectors of one file's units, in order: (U, D) float32.

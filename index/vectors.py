@@ -82,7 +82,7 @@ class ExactIndex:
             blocks.append(_block(buffer[:filled]))
         return ExactIndex(self.dim, tuple(blocks), gpu=self._gpu)
 
-    def vectors(self, rows: npt.ArrayLike) -> npt.NDArray[np.float16]:
+    def take(self, rows: npt.ArrayLike) -> npt.NDArray[np.float16]:
         """The stored (n, D) float16 vectors of ``rows``."""
         rows = np.asarray(rows, dtype=np.int64)
         found = np.empty((len(rows), self.dim), dtype=np.float16)
@@ -100,7 +100,7 @@ class ExactIndex:
         starts = range(0, len(rows), BLOCK_ROWS)
         chunks = [rows[start : start + BLOCK_ROWS] for start in starts]
         parts = _spread(
-            lambda chunk: _inner(self.vectors(chunk), query),
+            lambda chunk: _inner(self.take(chunk), query),
             chunks,
             products=len(rows) * self.dim,
         )
@@ -167,7 +167,7 @@ class ExactIndex:
         rows = rows[rows >= 0]
         if len(rows) < k:
             return None
-        scores = _inner(self.vectors(rows), query)
+        scores = _inner(self.take(rows), query)
         order = np.lexsort((rows, -scores))[:k]
         return (rows[order], scores[order]) if bound < scores[order[-1]] else None
 

@@ -122,7 +122,7 @@ def test_growing_in_steps_equals_growing_at_once(
     for part, end in shorter:
         assert len(part) == end
         assert_same(part.search(asked, k), truth(asked, stored[:end], k))
-        np.testing.assert_array_equal(part.vectors(np.arange(end)), stored[:end])
+        np.testing.assert_array_equal(part.take(np.arange(end)), stored[:end])
 
 
 def test_scores_do_not_depend_on_the_batch() -> None:
