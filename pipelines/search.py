@@ -164,7 +164,7 @@ def search(
         best = _best_units(snapshot, encoded.vector, query.k, allowed)
         clock.lap("search")
     else:
-        rows = rescore.candidates(snapshot, encoded.vector, query.k, allowed)
+        rows = rescore.candidates(snapshot, encoded.late, encoded.vector, query.k, allowed)
         clock.lap("search")
         scores = rescore.score_rows(snapshot, encoded.late, rows)
         best = snapshot.best_of_each(rows, scores, query.k)

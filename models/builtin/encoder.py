@@ -21,7 +21,7 @@ from maxsight.models.builtin import heads, image_tower, towers, weights
 from maxsight.models.builtin.phrases import JOINTS, MOST_PHRASES, phrases
 from maxsight.models.device import resolve
 from maxsight.models.embeddings import Embeddings, offsets_of
-from maxsight.models.mix import Mix
+from maxsight.models.mix import ALONE, Mix
 from maxsight.models.options import Options
 from maxsight.models.preprocess import normalize, resize_batch
 
@@ -81,7 +81,7 @@ class BuiltinEncoder:
     max_text_tokens = towers.MAX_TEXT_TOKENS
     preprocess = towers.PREPROCESS
     # Chosen on the validation split: MODEL_CARD.md.
-    mix: Mix | None = Mix(alike=2.0, unlike=0.25, low=0.7, high=0.8)
+    mix: Mix | None = Mix(alike=ALONE, unlike=0.25, low=0.70, high=0.74)
 
     def __init__(
         self,

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from maxsight.errors import UsageError
+from maxsight.index import generations, snapshot, token_folder
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
 from maxsight.models import compose
 from maxsight.models.encoder import Encoder
-from maxsight.models.mix import TOKENS_ALONE, Mix
+from maxsight.models.mix import ALONE, TOKENS_ALONE, Mix
 from maxsight.pipelines import rescore
 from maxsight.pipelines.search import Hit, Query, Rerank, Term, search
 from maxsight.pipelines.text_cache import TextCache
 
 DIM, TOKEN_DIM = 24, 16
 RNG = np.random.default_rng(5)
-# Of these tokens' unity both ends and the middle occur.
-MIX = Mix(alike=2.0, unlike=0.25, low=0.65, high=0.9)
+# The pictures that the words below find have a mean unity between the two.
+MIX = Mix(alike=2.0, unlike=0.25, low=0.5, high=0.9)
 
 
 def unit(*shape: int) -> np.ndarray:
@@ -123,30 +124,47 @@ def ask(
     ).hits
 
 
-def part_score(
-    vector: np.ndarray, tokens: np.ndarray | None, item: EncodedItem, unit: int, mix: Mix | None
-) -> float:
-    """One part of a query with one unit, written out."""
+@dataclass(frozen=True)
+class Matched:
+    """One part of a query with one unit: its cosine, and its MaxSim and unity if it has tokens."""
+
+    cosine: float
+    late: float | None
+    unity: float
+
+
+def match(vector: np.ndarray, tokens: np.ndarray | None, item: EncodedItem, unit: int) -> Matched:
     cosine = float(item.vectors[unit].astype(np.float16).astype(np.float64) @ vector)
     assert item.tokens is not None
     table = item.tokens
     own = slice(table.offsets[unit], table.offsets[unit + 1])
     stored = table.tokens[own].astype(np.float64) * table.scales[own, None]
     if tokens is None or not len(stored):
-        return cosine
-    late = [max(float(token @ patch) for patch in stored) for token in tokens]
-    if mix is None:
-        return 0.5 * cosine + 0.5 * sum(late) / len(late)
+        return Matched(cosine, None, 0.0)
+    scales = np.abs(tokens).max(axis=1, keepdims=True) / 127  # the query is rounded, too
+    asked = np.round(tokens / scales) * scales
+    late = np.mean([max(float(token @ patch) for patch in stored) for token in asked])
     sizes = table.sizes[own]
-    unity = float(np.linalg.norm((sizes[:, None] * stored).sum(0) / sizes.sum()))
-    if mix.alike == mix.unlike or unity <= mix.low:
-        weight = mix.unlike
-    elif unity >= mix.high:
-        weight = mix.alike
-    else:
-        place = (unity - mix.low) / (mix.high - mix.low)
-        weight = mix.unlike ** (1 - place) * mix.alike**place
-    return (weight * cosine + sum(late)) / (weight + len(late))
+    unity = np.linalg.norm((sizes[:, None] * stored).sum(0) / sizes.sum())
+    return Matched(cosine, float(late), float(unity))
+
+
+def unity_found(matched: Sequence[Matched]) -> float:
+    """Mean unity of the 30 units with the highest MaxSim."""
+    best = sorted((m for m in matched if m.late is not None), key=lambda m: -(m.late or 0))[:30]
+    return float(np.mean([m.unity for m in best]))
+
+
+def part_scores(matched: Sequence[Matched], tokens: int, mix: Mix | None) -> list[float]:
+    """One part of a query with all units, written out."""
+    share = 0.5
+    if mix is not None and any(m.late is not None for m in matched):
+        place = (unity_found(matched) - mix.low) / (mix.high - mix.low)
+        place = min(max(place, 0.0), 1.0)
+        share = (1 - place) * tokens / (tokens + mix.unlike) + place * tokens / (tokens + mix.alike)
+    return [
+        m.cosine if m.late is None else (1 - share) * m.cosine + share * m.late for m in matched
+    ]
 
 
 def truth(
@@ -155,27 +173,25 @@ def truth(
     mix: Mix | None = MIX,
 ) -> list[tuple[float, str]]:
     """(score, path), best first; parts are (share, vector, tokens)."""
-    found = []
-    for candidate in items:
-        scores = [
-            sum(
-                share * part_score(vector, tokens, candidate, unit, mix)
-                for share, vector, tokens in parts
-            )
-            for unit in range(len(candidate.vectors))
-        ]
-        found.append((max(scores), candidate.state.path))
-    return sorted(found, reverse=True)
+    units = [(item, unit) for item in items for unit in range(len(item.vectors))]
+    scores = np.zeros(len(units))
+    for share, vector, tokens in parts:
+        matched = [match(vector, tokens, *unit) for unit in units]
+        scores += share * np.array(part_scores(matched, 0 if tokens is None else len(tokens), mix))
+    found: dict[str, float] = {}
+    for (item, _), score in zip(units, scores.tolist()):
+        found[item.state.path] = max(score, found.get(item.state.path, -np.inf))
+    return sorted(((score, path) for path, score in found.items()), reverse=True)
 
 
 def check(hits: list[Hit], expected: list[tuple[float, str]]) -> None:
-    # The query is rounded to int8, so that two of nearly one score may change places.
+    # Two of nearly one score may change places.
     by_path = {path: score for score, path in expected}
     np.testing.assert_allclose(
-        [hit.score for hit in hits], [by_path[hit.path] for hit in hits], atol=5e-3
+        [hit.score for hit in hits], [by_path[hit.path] for hit in hits], atol=1e-5
     )
     np.testing.assert_allclose(
-        [hit.score for hit in hits], [score for score, _ in expected[: len(hits)]], atol=5e-3
+        [hit.score for hit in hits], [score for score, _ in expected[: len(hits)]], atol=1e-5
     )
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
@@ -192,11 +208,29 @@ def test_a_text_is_scored_by_vector_and_tokens(
     assert k == 1 or [hit.path for hit in hits] != [hit.path for hit in pooled]
 
 
-def test_unities_of_all_kinds_occur(items: list[EncodedItem]) -> None:
-    unity = np.concatenate([i.tokens.unity for i in items if i.tokens is not None])
-    assert (unity == 0).any()
-    for low, high in ((0, MIX.low), (MIX.low, MIX.high), (MIX.high, 1)):
-        assert ((low < unity) & (unity < high)).sum() > 3
+def found(items: Sequence[EncodedItem], text: str) -> float:
+    units = [(item, unit) for item in items for unit in range(len(item.vectors))]
+    return unity_found([match(*WORDS[text], *unit) for unit in units])
+
+
+@pytest.mark.parametrize("text", WORDS)
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (0.99, 1.0)])
+def test_the_pictures_found_decide(
+    tmp_path: Path,
+    cache: TextCache,
+    items: list[EncodedItem],
+    text: str,
+    low: float,
+    high: float,
+) -> None:
+    """All units have one weight, whatever their own unity."""
+    assert MIX.low + 0.05 < found(items, text) < MIX.high - 0.05
+    mix = Mix(alike=ALONE, unlike=0.25, low=low, high=high)
+    with make(tmp_path / "s", items, mix) as store:
+        hits = ask(store, cache, Term(text=text), k=100)
+        check(hits, truth(items, [(1.0, *WORDS[text])], mix))
+        pooled = ask(store, cache, Term(text=text), k=100, rerank="off")
+        assert (hits == pooled) == (high < 0.5)
 
 
 @pytest.mark.parametrize("mix", [None, TOKENS_ALONE])
@@ -244,7 +278,7 @@ def test_too_large_for_memory_the_best_by_vector_are_scored(
     store: Store, cache: TextCache, items: list[EncodedItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = ask(store, cache, Term(text="dog and cat"), k=3)
-    monkeypatch.setattr(rescore, "HELD_BYTES", 0)
+    monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
     assert ask(store, cache, Term(text="dog and cat"), k=3) == everything  # 1,000 are all
     monkeypatch.setattr(rescore, "CANDIDATES", 1)
     hits = ask(store, cache, Term(text="dog and cat"), k=1)
@@ -253,6 +287,11 @@ def test_too_large_for_memory_the_best_by_vector_are_scored(
     near = {hit.path for hit in store.snapshot().best_of_each(rows, np.zeros(10, np.float32), 10)}
     best = [path for _, path in truth(items, [(1.0, *WORDS["dog and cat"])]) if path in near]
     assert [hit.path for hit in hits] == best[:1]
+    # An index of tokens brings those that the pooled vector does not.
+    assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+    with Store.open(store.path) as reader:
+        assert ask(reader, cache, Term(text="dog and cat"), k=3) == everything
+    generations.remove(store.path, token_folder.NAME)
 
 
 def test_pictures_alone_are_searched_by_vector(store: Store, cache: TextCache) -> None:
