@@ -90,6 +90,13 @@ class VectorIndex(Protocol):
         """Write everything into an existing folder; the caller makes the folder appear at once."""
         ...
 
+    def load(self, folder: Path) -> None:
+        """Become what ``save`` wrote there, of an index made by the same ``spec`` and ``dim``.
+
+        ``effort`` is not read: whoever loads sets it.
+        """
+        ...
+
     def bytes(self) -> int:
         """Memory it holds."""
         ...

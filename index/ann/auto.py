@@ -1,0 +1,154 @@
+"""What ``--index`` takes, the index it makes, and what ``auto`` takes it to be.
+
+exact                           every row, by float16
+IVF1024,PQ64x4fs                any factory string of FAISS
+leanvec:160/IVF1024,PQ80x4fs    over 160 dimensions learned from rows and queries
+leanvec-id:160/...              the same, learned from rows alone
+...+int8                        candidates of the index before it, ranked by int8 rows
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from maxsight.errors import BudgetError, UsageError
+from maxsight.index import faiss_build
+from maxsight.index.ann import footprint
+from maxsight.index.ann.contract import VectorIndex
+from maxsight.index.ann.faiss_index import FaissIndex
+from maxsight.index.ann.footprint import Footprint
+from maxsight.index.ann.leanvec import LeanVec
+from maxsight.index.ann.leanvec_lists import LeanVecLists
+from maxsight.index.ann.refined import SUFFIX, Refined
+
+EXACT, AUTO = "exact", "auto"
+# What FAISS calls it.
+_EXACT_FAISS = "SQfp16"
+# Numbers that a scan reads in about 10 ms on one core: 100,000 rows of 512.
+_EXACT_NUMBERS = 51_200_000
+# A GPU of 2 TB/s reads so many in about 10 ms.
+_EXACT_GPU_NUMBERS = 10_000_000_000
+_MOST_LISTS = 16_384
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An index for a library.
+
+    Attributes:
+        spec: as :func:`make` takes it.
+        why: a sentence.
+        footprint: bytes.
+    """
+
+    spec: str
+    why: str
+    footprint: Footprint
+
+    @property
+    def build_bytes(self) -> int:
+        """Memory that making it takes at its peak."""
+        return self.footprint.build
+
+
+def make(spec: str, dim: int) -> VectorIndex:
+    """The empty index of a spec.
+
+    Args:
+        dim: D.
+
+    Raises:
+        UsageError: not a spec, or not one for that width.
+    """
+    if spec == AUTO:
+        raise UsageError("auto stands for another index, which depends on the library: choose()")
+    if spec.endswith(SUFFIX):
+        return Refined(make(spec.removesuffix(SUFFIX), dim))
+    if spec == EXACT:
+        return FaissIndex(_EXACT_FAISS, dim)
+    if spec.startswith("leanivf"):
+        return LeanVecLists(spec, dim)
+    if not spec.startswith("leanvec"):
+        return FaissIndex(spec, dim)
+    match = re.fullmatch(r"leanvec(-id)?:([1-9][0-9]*)/(.+)", spec)
+    if not match or int(match[2]) > dim:
+        raise UsageError(
+            f"{spec!r}: write leanvec:D/SPEC or leanvec-id:D/SPEC with D from 1 to {dim}, say "
+            f'"leanvec:{max(1, dim // 3)}/IVF1024,SQ8+int8"'
+        )
+    return LeanVec(make(match[3], int(match[2])), dim, kind="id" if match[1] else "ood")
+
+
+def choose(
+    rows: int,
+    dim: int,
+    *,
+    spec: str = AUTO,
+    budget: int,
+    device: str = "cpu",
+    texts: bool = False,
+) -> Choice:
+    """The index for so many rows; docs/indexes.md has the table.
+
+    Args:
+        rows: N.
+        dim: D.
+        spec: what the user asked for; anything but ``auto`` is taken.
+        budget: bytes of memory that making it and searching it may take.
+        device: ``cpu`` or ``gpu``.
+        texts: whether vectors of texts are known to learn from.
+
+    Raises:
+        BudgetError: ``auto``, and no index is small enough.
+        UsageError: not a spec, or not one for that width.
+    """
+    if spec != AUTO:
+        return Choice(spec, "it was asked for", footprint.of(_or_none(spec, dim), rows, dim))
+    exact = Choice(EXACT, "", footprint.of(None, rows, dim))
+    on_gpu = device == "gpu" and faiss_build.gpu_count() > 0
+    most = (_EXACT_GPU_NUMBERS if on_gpu else _EXACT_NUMBERS) // dim
+    if rows <= most and exact.footprint.memory <= budget:
+        where = "a GPU" if on_gpu else "a processor"
+        why = f"up to {most:,} rows of {dim} numbers {where} scores all in about 10 ms"
+        return Choice(EXACT, why, exact.footprint)
+    found = None
+    for name, what in _candidates(rows, dim, texts):
+        found = Choice(name, "", footprint.of(make(name, dim), rows, dim))
+        if max(found.footprint.build, found.footprint.search) <= budget:
+            why = f"{rows:,} rows of {dim} numbers are too many to score all in 10 ms"
+            if rows <= most:
+                why = f"{rows:,} rows of {dim} numbers are more than the memory allowed holds"
+            return Choice(name, f"{why}; {what}", found.footprint)
+    if found is None:
+        why = f"{rows:,} rows are too few to learn an index from"
+        return Choice(EXACT, why, exact.footprint)
+    raise BudgetError(
+        f"the smallest index over {rows:,} rows of {dim} numbers, {found.spec}, needs "
+        f"{max(found.footprint.build, found.footprint.search) / 2**20:,.0f} MiB to make and "
+        f"search, and {budget / 2**20:,.0f} MiB are allowed: allow more with MAXSIGHT_MEMORY"
+    )
+
+
+def _candidates(rows: int, dim: int, texts: bool) -> Iterator[tuple[str, str]]:
+    """Specs, the better first, and why."""
+    lists = 2 ** round(math.log2(4 * math.sqrt(max(1, rows))))
+    lists = min(lists, _MOST_LISTS)
+    if rows < footprint.ROWS_A_LIST * 16:
+        return
+    while footprint.ROWS_A_LIST * lists > rows:
+        lists //= 2
+    whole = -(-dim // 8) * 8
+    pad = f"Pad{whole}," if whole != dim else ""
+    fine = f"{pad}IVF{lists},PQ{whole // 4}x4fs"
+    yield fine + SUFFIX, "4-bit codes propose rows and int8 rows rank them, all in memory"
+    yield fine, "only 4-bit codes fit into memory: what they propose is read from disk"
+    coarse = f"{pad}IVF{lists},PQ{whole // 8}x4fs"
+    yield coarse, "only the smallest codes fit into memory: what they propose is read from disk"
+
+
+def _or_none(spec: str, dim: int) -> VectorIndex | None:
+    """Without an index, ``exact``, the vectors themselves are held."""
+    return None if spec == EXACT else make(spec, dim)

@@ -1,0 +1,204 @@
+"""What a FAISS factory string makes: which dial it has, whether it knows masks, what it weighs."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maxsight.errors import LibraryError, UsageError
+from maxsight.index import faiss_build
+from maxsight.index.ann.contract import Floats, Mask, Rows
+
+_EXAMPLES = '"IVF1024,PQ64x4fs", "IVF1024,Flat", "HNSW32,SQ8", "OPQ64,IVF1024,PQ64x4fsr", "SQ8"'
+# An id beside each code of an inverted list.
+_ID_BYTES = 8
+
+
+class Dial(Enum):
+    """What makes a search look harder: lists visited, candidates kept by a graph, or nothing."""
+
+    LISTS = "nprobe"
+    GRAPH = "efSearch"
+    NONE = ""
+
+
+def factory(spec: str, dim: int) -> Any:
+    """The untrained FAISS index of a factory string, by inner product.
+
+    Raises:
+        UsageError: not a factory string, not one for that width, or one that cannot serve here.
+    """
+    faiss = faiss_build.load()
+    try:
+        index = faiss.index_factory(dim, spec, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{spec!r} makes no index of {dim} dimensions: {reason(error)}; FAISS factory strings "
+            f"are, for example, {_EXAMPLES}"
+        ) from None
+    if isinstance(index, faiss.IndexRefine):
+        raise UsageError(
+            f"{spec!r}: searches score again by themselves; write +int8 after the rest"
+        )
+    if isinstance(core_of(index), faiss.IndexNSG | faiss.IndexNNDescent):
+        raise UsageError(f"{spec!r}: FAISS cannot add rows to such a graph later; HNSW grows")
+    if isinstance(index, faiss.IndexIDMap):
+        raise UsageError(f"{spec!r}: rows are numbered by the library; leave the IDMap away")
+    _quieten(core_of(index))
+    return index
+
+
+def read(file: Path, kind: str, dim: int) -> Any:
+    """A FAISS index from a file.
+
+    Args:
+        kind: the name of its class.
+        dim: its width.
+
+    Raises:
+        LibraryError: FAISS cannot read the file, or it holds something else.
+    """
+    try:
+        index = faiss_build.load().read_index(str(file))
+    except RuntimeError as error:
+        raise LibraryError(
+            f"{file} cannot be read ({reason(error)}): make the index again"
+        ) from None
+    # FAISS reads a flat index by inner product as one of a class of its own.
+    if index.d != dim or type(index).__name__ not in (kind, f"{kind}IP"):
+        raise LibraryError(
+            f"{file} holds a {type(index).__name__} of {index.d} dimensions, not a {kind} of "
+            f"{dim}: make the index again"
+        )
+    return index
+
+
+def reason(error: RuntimeError) -> str:
+    """A FAISS error without its source file."""
+    last = str(error).strip().splitlines()[-1]
+    return last.rpartition("failed: ")[2] or last
+
+
+def core_of(index: Any) -> Any:
+    """The index behind rotations and the like: the one with the dial."""
+    faiss = faiss_build.load()
+    return (
+        faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+    )
+
+
+def dial_of(core: Any) -> Dial:
+    faiss = faiss_build.load()
+    if isinstance(core, faiss.IndexIVF):
+        return Dial.LISTS
+    return Dial.GRAPH if isinstance(core, faiss.IndexHNSW) else Dial.NONE
+
+
+def knows_masks(core: Any) -> bool:
+    """Whether FAISS's search of it leaves out rows by itself."""
+    faiss = faiss_build.load()
+    if isinstance(core, faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexFlat):
+        return True
+    return isinstance(core, faiss.IndexScalarQuantizer | faiss.IndexRaBitQ)
+
+
+def transformed(index: Any, queries: Floats) -> Floats:
+    """``queries`` as the core sees them."""
+    faiss = faiss_build.load()
+    if isinstance(index, faiss.IndexPreTransform):
+        for place in range(index.chain.size()):
+            queries = faiss.downcast_VectorTransform(index.chain.at(place)).apply(queries)
+    return queries
+
+
+def selector(allowed: Mask) -> Any:
+    return faiss_build.load().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+
+
+def search_lists(
+    core: Any, queries: Floats, k: int, near: Floats, lists: Rows, chosen: Any
+) -> tuple[Floats, Rows]:
+    """Search the lists named for each query, nothing else.
+
+    Args:
+        near, lists: (Q, P) scores and numbers of the lists; -1 is none.
+        chosen: a selector, or None.
+    """
+    faiss = faiss_build.load()
+    scores = np.empty((len(queries), k), dtype=np.float32)
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    # The Python face takes no parameters here. All is kept by name while addresses are in use.
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    near, lists = np.ascontiguousarray(near), np.ascontiguousarray(lists)
+    core.search_preassigned_c(
+        len(queries),
+        faiss.swig_ptr(queries),
+        k,
+        faiss.swig_ptr(lists),
+        faiss.swig_ptr(near),
+        faiss.swig_ptr(scores),
+        faiss.swig_ptr(rows),
+        False,
+        faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=chosen),
+    )
+    return scores, rows
+
+
+def list_sizes(core: Any) -> npt.NDArray[np.int64]:
+    """(nlist,) rows in each inverted list."""
+    lists = core.invlists
+    return np.array([lists.list_size(place) for place in range(core.nlist)], dtype=np.int64)
+
+
+def owners(core: Any, rows: int) -> npt.NDArray[np.int32]:
+    """(rows,) the inverted list that holds each row."""
+    faiss = faiss_build.load()
+    owner = np.empty(rows, dtype=np.int32)
+    for place, size in enumerate(list_sizes(core).tolist()):
+        if size:
+            ids = faiss.rev_swig_ptr(core.invlists.get_ids(place), size)
+            owner[ids] = place
+    return owner
+
+
+def code_bytes(core: Any) -> int:
+    """Of one row's code."""
+    faiss = faiss_build.load()
+    if isinstance(core, faiss.IndexHNSW):
+        core = faiss.downcast_index(core.storage)
+    return int(core.sa_code_size())
+
+
+def held_bytes(core: Any, rows: int) -> int:
+    """Memory of ``rows`` rows: codes, ids or links, and the centroids."""
+    faiss = faiss_build.load()
+    dial = dial_of(core)
+    total = rows * code_bytes(core)
+    if dial is Dial.LISTS:
+        total += rows * _ID_BYTES + 4 * core.nlist * core.d
+        if isinstance(core, faiss.IndexIVFFastScan):
+            # Their lists take powers of two: of what is taken a third is empty, as a rule.
+            total += rows * code_bytes(core) // 2
+    if dial is Dial.GRAPH:
+        # 2 M links at the bottom, as FAISS lays them out, M on each level above, which one row in
+        # M reaches; a level and an offset a row.
+        links = core.hnsw.nb_neighbors(1)
+        total += int(rows * (4 * (core.hnsw.nb_neighbors(0) + links / max(1, links - 1)) + 4 + 8))
+    return total
+
+
+def _quieten(core: Any) -> None:
+    """FAISS prints a warning for samples below 39 rows a centroid; ours are chosen on purpose."""
+    faiss = faiss_build.load()
+    parts = [core]
+    if isinstance(core, faiss.IndexHNSW):
+        parts.append(faiss.downcast_index(core.storage))
+    for part in parts:
+        if hasattr(part, "cp"):
+            part.cp.min_points_per_centroid = 1
+        if hasattr(part, "pq"):
+            part.pq.cp.min_points_per_centroid = 1
