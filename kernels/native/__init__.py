@@ -2,37 +2,72 @@
 
 ``segment_max`` and ``segment_max_sum`` multiply packed rows with queries and keep only the maximum
 of each segment; ``topk`` and ``above`` scan a database, ``rescore`` scores some of its rows;
-``dither``, ``gram_bound``, ``prepare`` and ``screened_topk`` are what a MaxSim screen needs. The
-C++ beside this file is compiled for several instruction sets at installation; the best one of the
+``dither``, ``gram_bound``, ``prepare`` and ``screened_topk`` are what a MaxSim screen needs;
+``rescore_rows``, ``interact`` and ``score_pairs`` take NumPy's arrays and need no torch. The C++
+beside this file is compiled for several instruction sets at installation; the best one of the
 machine is taken at the first call.
 Where it could not be compiled, :func:`available` is None and every other function raises.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.rounding import dither, gram_bound
-from maxsight.kernels.native.screening import Coarse, Prepared, prepare, screened_topk
-from maxsight.kernels.native.search import above, rescore, topk
-from maxsight.kernels.native.segments import segment_max, segment_max_sum
-from maxsight.kernels.native.tensors import CodedRows, multiplies
+
+if TYPE_CHECKING:
+    from maxsight.kernels.native.late import CodedTokens, interact, score_pairs
+    from maxsight.kernels.native.rescoring import rescore_rows
+    from maxsight.kernels.native.rounding import dither, gram_bound
+    from maxsight.kernels.native.scanning import topk_rows
+    from maxsight.kernels.native.screening import Coarse, Prepared, prepare, screened_topk
+    from maxsight.kernels.native.search import above, rescore, topk
+    from maxsight.kernels.native.segments import segment_max, segment_max_sum
+    from maxsight.kernels.native.tensors import CodedRows, multiplies
 
 __all__ = [
     "Coarse",
     "CodedRows",
+    "CodedTokens",
     "Prepared",
     "above",
     "available",
     "dither",
     "gram_bound",
+    "interact",
     "multiplies",
     "prepare",
     "rescore",
+    "rescore_rows",
+    "score_pairs",
     "screened_topk",
     "segment_max",
     "segment_max_sum",
     "topk",
+    "topk_rows",
 ]
+
+# Where a name is; imported when it is asked for, since most need torch.
+_PLACES = {
+    "late": ("CodedTokens", "interact", "score_pairs"),
+    "rescoring": ("rescore_rows",),
+    "rounding": ("dither", "gram_bound"),
+    "scanning": ("topk_rows",),
+    "screening": ("Coarse", "Prepared", "prepare", "screened_topk"),
+    "search": ("above", "rescore", "topk"),
+    "segments": ("segment_max", "segment_max_sum"),
+    "tensors": ("CodedRows", "multiplies"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for place, names in _PLACES.items():
+        if name in names:
+            found = getattr(importlib.import_module(f"{__name__}.{place}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def available() -> str | None:

@@ -164,9 +164,59 @@ class Scan(ctypes.Structure):
     )
 
 
+# Those of late_task.h.
+class Store(ctypes.Structure):
+    _fields_ = (
+        ("ids", ctypes.c_void_p),
+        ("id_bytes", ctypes.c_int64),
+        ("centroids", ctypes.c_void_p),
+        ("centroid_count", ctypes.c_int64),
+        ("data", ctypes.c_void_p),
+        ("bits", ctypes.c_int64),
+        ("levels", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+        ("documents", ctypes.c_int64),
+        ("dim", ctypes.c_int64),
+    )
+
+
+class Interaction(ctypes.Structure):
+    _fields_ = (
+        ("store", Store),
+        ("queries", ctypes.c_void_p),
+        ("query_offsets", ctypes.c_void_p),
+        ("first", ctypes.c_int64),
+        ("last", ctypes.c_int64),
+        ("allowed", ctypes.c_void_p),
+        ("allowed_stride", ctypes.c_int64),
+        ("rows", ctypes.c_void_p),
+        ("width", ctypes.c_int64),
+        ("keep", ctypes.c_int64),
+        ("kept", ctypes.c_void_p),
+        ("failed", ctypes.c_int64),
+    )
+
+
+class Pairs(ctypes.Structure):
+    _fields_ = (
+        ("store", Store),
+        ("queries", ctypes.c_void_p),
+        ("query_offsets", ctypes.c_void_p),
+        ("groups", ctypes.c_int64),
+        ("pair_queries", ctypes.c_void_p),
+        ("pair_documents", ctypes.c_void_p),
+        ("first", ctypes.c_int64),
+        ("last", ctypes.c_int64),
+        ("fine", ctypes.c_int64),
+        ("scores", ctypes.c_void_p),
+        ("failed", ctypes.c_int64),
+    )
+
+
 NO_CENTROID = 2
 
-_Task = Segments | Scan | Dithering | Spectra | Preparation | Search
+_Task = Segments | Scan | Dithering | Spectra | Preparation | Search | Interaction | Pairs
 
 
 def run(function: Any, tasks: Sequence[_Task]) -> None:
@@ -197,7 +247,8 @@ def find_library() -> ctypes.CDLL | None:
     library.maxsight_lanes.restype = ctypes.c_int64
     library.maxsight_product_kind.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     library.maxsight_product_kind.restype = ctypes.c_int64
-    for name in ("pack", "reduce", "scan", "dither", "bound", "prepare", "search"):
+    names = ("pack", "reduce", "scan", "dither", "bound", "prepare", "search")
+    for name in (*names, "interact", "score_pairs"):
         function = getattr(library, f"maxsight_{name}")
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
     library.maxsight_run.argtypes = [

@@ -88,11 +88,13 @@ inline void reduce(Segments& task) {
 
 }  // namespace
 
+#include "late.h"
 #include "screen.h"
 
 namespace {
 
-const Engine engine = {NAME, W, product_kind, pack_queries, reduce, scan, dither, bound, prepare, choose};
+const Engine engine = {NAME, W, product_kind, pack_queries, reduce, scan, dither, bound, prepare, choose,
+                       interact, score_pairs};
 
 }  // namespace
 

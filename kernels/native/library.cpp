@@ -70,6 +70,8 @@ void maxsight_scan(const Engine* engine, Scan* task) { engine->scan(*task); }
 void maxsight_dither(const Engine* engine, Dithering* task) { engine->dither(*task); }
 void maxsight_bound(const Engine* engine, Spectra* task) { engine->bound(*task); }
 void maxsight_prepare(const Engine* engine, Preparation* task) { engine->prepare(*task); }
+void maxsight_interact(const Engine* engine, Interaction* task) { engine->interact(*task); }
+void maxsight_score_pairs(const Engine* engine, Pairs* task) { engine->score_pairs(*task); }
 // Tasks side by side, the first in the calling thread. A thread costs a tenth of Python's.
 void maxsight_run(void (*function)(const Engine*, void*), const Engine* engine, void** tasks,
                   int64_t count) {

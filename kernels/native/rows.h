@@ -81,21 +81,32 @@ struct Shortened {
     float bound;       // how far it then is from the float32 product, for a row of scale 1
 };
 
-// The largest number keeps every sum of products with int8 inside an int32 lane.
+// The largest number keeps every sum of products with int8 inside an int32 lane. The query is zero
+// beyond dim up to a multiple of LANES.
 inline Shortened shorten(const float* query, int64_t dim, int16_t* numbers) {
     const int64_t pairs = (dim + 2 * W - 1) / (2 * W);
     const double limit = std::fmin(32767, double(INT32_MAX) / (128 * 2 * double(pairs)) - 1);
-    double top = 0, total = 0, lost = 0;
-    for (int64_t i = 0; i < dim; ++i) top = std::fmax(top, std::fabs(query[i]));
-    const float factor = float(top / limit);
-    for (int64_t i = 0; i < dim; ++i) {
-        numbers[i] = int16_t(top > 0 ? std::nearbyint(query[i] / top * limit) : 0);
-        total += std::fabs(query[i]);
-        lost += std::fabs(query[i] - double(factor) * numbers[i]);
+    Floats most{}, all{}, off{};
+    for (int64_t i = 0; i < dim; i += W) most = maximum(most, absolute(load<Floats>(query + i)));
+    const float top = largest(most);
+    // Where the inverse would be infinite all numbers are 0, and the whole query is lost.
+    const bool is_tiny = !(top > 1e-30f);
+    const float factor = is_tiny ? 0.f : float(top / limit);
+    const Floats inverse = splat(is_tiny ? 0.f : float(limit / top));
+    // Added and taken away again it leaves the nearest whole number.
+    const Floats whole = splat(12582912.f);
+    for (int64_t i = 0; i < dim; i += W) {
+        const Floats value = load<Floats>(query + i);
+        const Floats number = (value * inverse + whole) - whole;
+        store(numbers + i, narrow_halves((Words)__builtin_convertvector(number, Ints)));
+        all += absolute(value);
+        off += absolute(value - number * splat(factor));
     }
+    const double total = sum(all), lost = sum(off);
     // No row's number is beyond 128: |<q - q', x>| <= 128 |q - q'|_1, and the float32 sums of both
-    // products, one of them perhaps flushed to zero, are off by at most `slack` of 128 |q|_1.
-    const double slack = (dim + 24) * 1.2e-7;
+    // products, one of them perhaps flushed to zero, are off by at most `slack` of 128 |q|_1, which
+    // covers the sums here, too.
+    const double slack = (dim + 28) * 1.2e-7;
     const double bound = 128 * (lost * 1.001 + slack * total) + (dim + 24) * 1.2e-38;
     return {numbers, factor, float(bound)};
 }

@@ -118,14 +118,72 @@ void scan_panels(Scan& task, Best& best) {
     }
 }
 
+// Rows of a shortlist lie anywhere in memory: each is called for this many places ahead of its turn.
+constexpr int64_t CALLED_AHEAD = 6;
+
+// Which rows of a shortlist may belong to the answer: of floating point rows, all.
+template <int64_t KIND>
+struct Promising {
+    bool ok = true;
+    Promising(const Exact<KIND>&) {}
+    void turn_to(int64_t) {}
+    bool operator()(int64_t, int64_t) const { return true; }
+};
+
+#if LANES >= 8
+
+// Products in int16 tell nearly exactly.
+template <>
+struct Promising<INT8> {
+    const Exact<INT8>& exact;
+    int16_t* numbers;
+    Shortened shortened{};
+    bool ok;
+    Promising(const Exact<INT8>& exact) : exact(exact) {
+        const int64_t stride = (exact.task.rows.dim + 4 * W - 1) / (4 * W) * 4 * W;
+        numbers = (int16_t*)std::calloc(stride + 1, sizeof(int16_t));
+        ok = numbers;
+    }
+    Promising(const Promising&) = delete;
+    ~Promising() { std::free(numbers); }
+    void turn_to(int64_t query) {
+        const Scan& task = exact.task;
+        shortened = shorten(task.queries + query * task.stride, task.rows.dim, numbers);
+    }
+    bool operator()(int64_t query, int64_t row) const {
+        const Rows& rows = exact.task.rows;
+        float score;
+        products<1>(rows.data + row * exact.stored, &shortened, rows.dim, &score);
+        const float scale = rows.scale ? rows.scale[row] : 1.f;
+        const float most = score * scale + (shortened.bound * std::fabs(scale) + TINY);
+        return !(most < exact.least(query));
+    }
+};
+
+#endif
+
 template <int64_t KIND>
 void score_candidates(Scan& task, Best& best) {
     Exact<KIND> exact{task, best};
-    for (int64_t query = 0; query < task.count; ++query) {
-        const int64_t* candidates = task.candidates + query * task.width;
-        for (int64_t at = 0; at < task.width; ++at)
-            if (candidates[at] >= 0 && candidates[at] < task.last)
-                exact.add(query, candidates[at]);
+    Promising<KIND> promising(exact);
+    if (!promising.ok) {
+        task.failed = OUT_OF_MEMORY;
+        return;
+    }
+    const auto is_row = [&](int64_t row) { return row >= 0 && row < task.last; };
+    const auto call = [&](int64_t row) {
+        if (!is_row(row)) return;
+        const uint8_t* start = task.rows.data + row * exact.stored;
+        for (int64_t byte = 0; byte < exact.stored; byte += 64) __builtin_prefetch(start + byte);
+        if (task.rows.scale) __builtin_prefetch(task.rows.scale + row);
+    };
+    const int64_t all = task.count * task.width;
+    for (int64_t at = 0; at < CALLED_AHEAD && at < all; ++at) call(task.candidates[at]);
+    for (int64_t at = 0; at < all; ++at) {
+        const int64_t query = at / task.width, row = task.candidates[at];
+        if (at % task.width == 0) promising.turn_to(query);
+        if (at + CALLED_AHEAD < all) call(task.candidates[at + CALLED_AHEAD]);
+        if (is_row(row) && promising(query, row)) exact.add(query, row);
     }
     exact.flush();
 }

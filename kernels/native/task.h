@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "late_task.h"
+
 enum Kind : int64_t { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2, INT8 = 3, SIGN = 4, CODES = 5 };
 
 // Why a task failed: no memory, or an id that is no centroid's.
@@ -175,4 +177,6 @@ struct Engine {
     void (*bound)(Spectra&);
     void (*prepare)(Preparation&);
     void (*choose)(Shortlist&);
+    void (*interact)(Interaction&);
+    void (*score_pairs)(Pairs&);
 };

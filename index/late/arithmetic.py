@@ -1,0 +1,100 @@
+"""Centroid interaction and MaxSim over coded tokens: compiled, or NumPy where nothing is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from maxsight.index.late.codec import Codebook
+from maxsight.kernels import native
+from maxsight.kernels.native import CodedTokens
+
+Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_log = logging.getLogger("maxsight.index")
+
+
+def threads() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def interact(
+    queries: Floats,
+    query_offsets: Numbers,
+    tokens: CodedTokens,
+    keep: int,
+    *,
+    rows: Numbers | None = None,
+    allowed: Mask | None = None,
+) -> Numbers:
+    """As ``kernels.native.interact``: the best documents by their tokens' centroids, (B, keep)."""
+    if _is_compiled():
+        return native.interact(
+            queries, query_offsets, tokens, keep, rows=rows, allowed=allowed, threads=threads()
+        )
+    kept = np.full((len(query_offsets) - 1, keep), -1, np.int64)
+    for query in range(len(kept)):
+        own = queries[query_offsets[query] : query_offsets[query + 1]]
+        table = own @ tokens.centroids.T.astype(np.float32)
+        listed = np.arange(tokens.documents) if rows is None else rows[query][rows[query] >= 0]
+        if allowed is not None:
+            listed = listed[(allowed if allowed.ndim == 1 else allowed[query])[listed]]
+        scores = np.zeros(len(listed), np.float32)
+        for place, row in enumerate(listed):
+            ids = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
+            if len(ids) and len(own):
+                scores[place] = table[:, ids].max(axis=1).sum()
+        best = np.sort(listed[np.argsort(-scores, kind="stable")[:keep]])
+        kept[query, : len(best)] = best
+    return kept
+
+
+def score_pairs(
+    queries: Floats,
+    query_offsets: Numbers,
+    tokens: CodedTokens,
+    pairs: tuple[Numbers, Numbers],
+    *,
+    fine: bool,
+) -> Floats:
+    """As ``kernels.native.score_pairs``: MaxSim (P,) of queries and documents, documents rising."""
+    if _is_compiled():
+        return native.score_pairs(
+            queries, query_offsets, tokens, pairs, fine=fine, threads=threads()
+        )
+    scores = np.zeros(len(pairs[0]), np.float32)
+    seen, vectors = -1, np.empty((0, tokens.dim), np.float32)
+    for place, (query, row) in enumerate(zip(*pairs)):
+        if row != seen:
+            seen, vectors = row, decoded(tokens, row)
+        own = queries[query_offsets[query] : query_offsets[query + 1]]
+        if len(own) and len(vectors):
+            scores[place] = (own @ vectors.T).max(axis=1).sum()
+    return scores
+
+
+def decoded(tokens: CodedTokens, row: int) -> Floats:
+    """The tokens (L, d) of one document."""
+    own = slice(int(tokens.offsets[row]), int(tokens.offsets[row + 1]))
+    if tokens.scale is not None:
+        numbers = tokens.data[own].view(np.int8).astype(np.float32)
+        vectors: Floats = numbers * tokens.scale[own, None]
+        return vectors
+    assert tokens.levels is not None
+    book = Codebook(tokens.bits, 1.0, tokens.centroids, tokens.levels)
+    return book.decode(tokens.ids[own], tokens.data[own])
+
+
+@cache
+def _is_compiled() -> bool:
+    if native.available() is None:
+        _log.warning("searching tokens without compiled code, hundreds of times as slowly")
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""``late.json``: what an index of tokens is, and how much of its files counts.
+
+Replacing it is what makes an addition happen: files only ever grow, and what lies behind the sizes
+that stand here is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from maxsight.errors import LibraryError, SchemaTooNew
+from maxsight.index.checksums import force
+from maxsight.index.late.calibration import Calibration
+from maxsight.index.late.codec import CODES
+from maxsight.index.late.token_files import Extent, damaged, extent_of
+
+SCHEMA = 1
+FILE = "late.json"
+
+
+@dataclass(frozen=True)
+class LateRecord:
+    """What ``late.json`` says.
+
+    Attributes:
+        codes: how tokens are stored. dim: d, of the tokens as they were given.
+        documents: N.
+        encodings: number of the folder of MUVERA encodings, or None.
+        calibration: how many candidates a search takes.
+        extents: file -> how much of it counts.
+    """
+
+    codes: str
+    dim: int
+    documents: int
+    encodings: int | None
+    calibration: Calibration
+    extents: Mapping[str, Extent]
+
+    @property
+    def bits(self) -> int:
+        """Of a token's number."""
+        return CODES[self.codes]
+
+    @property
+    def width(self) -> int:
+        """Of the tokens as they are stored: d, and zeros up to a multiple of 8."""
+        return -(-self.dim // 8) * 8
+
+    def encodings_folder(self, folder: Path) -> Path:
+        """Where the MUVERA encodings are."""
+        return folder / f"encodings-{self.encodings}"
+
+    @staticmethod
+    def read(folder: Path) -> LateRecord:
+        """The record of the index in ``folder``.
+
+        Raises:
+            LibraryError: it is not there, or damaged.
+            SchemaTooNew: a newer maxsight wrote it.
+        """
+        file = folder / FILE
+        try:
+            fields = json.loads(file.read_text(encoding="utf-8"))
+            schema = int(fields["schema"])
+            if schema <= SCHEMA:
+                if fields["codes"] not in CODES:
+                    raise ValueError(f"codes are {fields['codes']!r}")
+                return LateRecord(
+                    codes=str(fields["codes"]),
+                    dim=int(fields["dim"]),
+                    documents=int(fields["documents"]),
+                    encodings=None if fields["encodings"] is None else int(fields["encodings"]),
+                    calibration=Calibration(**fields["calibration"]),
+                    extents={name: Extent(**held) for name, held in fields["extents"].items()},
+                )
+        except OSError as error:
+            raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise damaged(folder, f"{FILE}: {error!r}") from None
+        raise SchemaTooNew(
+            f"{file} has schema {schema}, and this maxsight knows {SCHEMA}: update maxsight "
+            "(pip install -U maxsight), or make the index again"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Replace the file, so that a reader sees the old one or this one."""
+        partial = folder / f".{FILE}.{os.getpid()}"
+        with partial.open("w", encoding="utf-8") as stream:
+            json.dump({"schema": SCHEMA} | asdict(self), stream, indent=2)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(folder / FILE)
+        force(folder)
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with the files of an index of tokens, all read; nothing if nothing is.
+
+    MUVERA encodings are looked at by ``index.ann.saved.problems``.
+
+    Raises:
+        LibraryError: there is no readable ``late.json``.
+    """
+    found = []
+    for name, expected in LateRecord.read(folder).extents.items():
+        try:
+            actual = extent_of(folder / name, expected.bytes)
+        except OSError as error:
+            found.append(f"{folder / name} cannot be read: {error.strerror or error}")
+            continue
+        if actual.bytes < expected.bytes:
+            found.append(f"{folder / name} has {actual.bytes} bytes of {expected.bytes}")
+        elif actual != expected:
+            found.append(f"{folder / name} is not what was written")
+    return found
