@@ -75,6 +75,10 @@ TOOLS = (
     ),
 )
 
+# Engines of late interaction, which are given tokens; their workers take more arguments, which
+# the benchmark adds.
+TOKEN_TOOLS = (PeerTool("fast-plaid", ("fast-plaid==1.7.0.2110",), "peer_fast_plaid.py"),)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -136,6 +140,7 @@ class Peer:
             self.close()
             raise
         self.version = ready.version
+        self.setup = ready.setup
 
     def search(self, query: int, k: int) -> Answer:
         """Answer query number ``query`` with ``k`` hits."""
@@ -180,7 +185,8 @@ class Peer:
 
 def install(directory: Path) -> None:
     """Make one virtual environment a tool below ``directory``; what is there is kept."""
-    for name, requirements in {tool.environment: tool.requirements for tool in TOOLS}.items():
+    tools = {tool.environment: tool.requirements for tool in (*TOOLS, *TOKEN_TOOLS)}
+    for name, requirements in tools.items():
         environment = directory / name
         if not (environment / "bin" / "python").exists():
             subprocess.run([sys.executable, "-m", "venv", environment], check=True)

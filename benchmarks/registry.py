@@ -37,6 +37,10 @@ BENCHMARKS = {
         "maxsight.benchmarks.search_latency",
         "How long does a warm search take, against FAISS flat and other tools?",
     ),
+    "large-library": (
+        "maxsight.benchmarks.large_library",
+        "Can a library be searched that is larger than the memory it may take?",
+    ),
     "topk": (
         "maxsight.benchmarks.similarity_topk",
         "How many queries a second does exact top-k answer, against FAISS flat and torch?",
@@ -44,6 +48,10 @@ BENCHMARKS = {
     "maxsim": (
         "maxsight.benchmarks.maxsim_scoring",
         "How many documents a second does MaxSim score, against the best of the others?",
+    ),
+    "late-interaction": (
+        "maxsight.benchmarks.late_interaction",
+        "How many queries a second does late interaction answer, and with how many bytes a token?",
     ),
     "token-merging": (
         "maxsight.benchmarks.token_merging",
@@ -68,6 +76,10 @@ BENCHMARKS = {
     "incremental": (
         "maxsight.benchmarks.incremental",
         "Does indexing again do exactly what changed, and survive being killed at any moment?",
+    ),
+    "crashes": (
+        "maxsight.benchmarks.crashes",
+        "Does a library survive a writer that is killed, at any moment, whatever it was doing?",
     ),
     "startup": (
         "maxsight.benchmarks.startup",

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
 from maxsight.errors import BackendError
+
+# For fewer queries FAISS's threads wait for each other longer than they work.
+_FEW_QUERIES = 4
 
 DISTRIBUTIONS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
@@ -61,3 +66,16 @@ def gpu_count() -> int:
     faiss = load()
     # A CPU build defines the GPU names too, but as functions that raise NameError.
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+@contextmanager
+def cores_for(queries: int) -> Iterator[None]:
+    """Have FAISS keep to the calling core where there are few queries."""
+    faiss = load()
+    threads = int(faiss.omp_get_max_threads())
+    if queries < _FEW_QUERIES:
+        faiss.omp_set_num_threads(1)  # of the calling thread only
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)

@@ -38,7 +38,10 @@ class WriteLock:
                     )
                 self._stream = file.open("a+", encoding="ascii")
             except OSError as error:
-                raise LibraryError(f"cannot lock {file}: {error.strerror or error}") from error
+                raise LibraryError(
+                    f"cannot lock {file}: {error.strerror or error}; to change a library, its "
+                    "folder must be writable"
+                ) from error
             try:
                 fcntl.lockf(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

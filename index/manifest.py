@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
+from maxsight.index.sealed_json import is_sealed, seal
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "library.json"
 
 
@@ -106,6 +107,9 @@ class Manifest:
                 "it (pip install -U maxsight), or index into a new library"
             )
         try:
+            # Schema 1 had none.
+            if (version > 1 or "checksum" in fields) and not is_sealed(fields):
+                raise ValueError("its checksum does not fit what it says")
             return cls(
                 version,
                 str(fields["library_id"]),
@@ -123,9 +127,10 @@ class Manifest:
 
     def write(self, library: Path) -> None:
         """Write the file so that a reader sees all of it or none."""
-        partial = library / f".{FILE_NAME}.{os.getpid()}"
+        partial = library / f".{FILE_NAME}.partial"  # one writer: one name
+        fields = asdict(self) | {"created": self.created.isoformat()}
         with partial.open("w", encoding="utf-8") as stream:
-            json.dump(asdict(self), stream, indent=2, default=datetime.isoformat)
+            json.dump(seal(fields), stream, indent=2)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -3,69 +3,109 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from maxsight.errors import LibraryError, UsageError
+from maxsight.errors import UsageError
 from maxsight.index import filters, tables
 from maxsight.index.manifest import Manifest
+from maxsight.index.plan import MemoryPlan
 from maxsight.index.records import Film, TokenTable, UnitHit
-from maxsight.index.unit_reader import UnitReader, owners
-from maxsight.index.vectors import ExactIndex, Mask, Rows
+from maxsight.index.unit_reader import owners
+from maxsight.index.vector_folder import Built
+from maxsight.index.vectors import Floats, Mask, Rows
 
-_COLUMNS = [
-    "item_id",
-    "path",
-    "path_bytes",
-    "kind",
-    "content_hash",
-    "first_unit",
-    "unit_count",
-]
-# A reader drops the rows of removed files from memory once they are this share of all.
-_DEAD_SHARE = 0.25
+if TYPE_CHECKING:
+    from maxsight.index.token_folder import BuiltTokens
+
+# Of the items, what a snapshot keeps in memory.
+COLUMNS = ["item_id", "path", "path_bytes", "kind", "first_unit", "unit_count"]
 _SAMPLED_ROWS = 64
 _BYTES_BESIDE_A_TOKEN = 8  # its scale and its size
+# While all tokens take no more, they are held in memory and every unit is scored by them: an index
+# would only miss some.
+HELD_TOKEN_BYTES = 256 * 2**20
+
+
+class StoredVectors(Protocol):
+    """The vectors of a snapshot's rows, in memory or on disk, and how they are searched."""
+
+    dim: int
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: npt.ArrayLike) -> npt.NDArray[np.float16]:
+        """The stored (n, D) vectors of ``rows``, in the order given."""
+        ...
+
+    def scores(self, query: Floats, rows: slice | npt.ArrayLike) -> Floats:
+        """Inner products of one (D,) query with ``rows``: (n,) float32."""
+        ...
+
+    def search(
+        self, queries: npt.ArrayLike, k: int, *, allowed: Mask | None = None
+    ) -> list[tuple[Rows, Floats]]:
+        """As :meth:`maxsight.index.vectors.ExactIndex.search`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a snapshot is made of, and what the next one can take over.
+
+    Attributes:
+        library: its folder.
+        items, units: the Lance tables, each at one version.
+        item_table: ``COLUMNS`` of the live items, by rising ``first_unit``.
+        unit_ids: (row_count,) int64, rising.
+        spans: (row_count, 2) float64.
+        vectors: of the same rows.
+        built: the vector index of the library, if one was made.
+        settled: ids of the fragments of ``units`` that hold nothing new.
+        plan: the memory all this was expected to take.
+    """
+
+    library: Path
+    manifest: Manifest
+    items: Any
+    units: Any
+    item_table: pa.Table
+    unit_ids: Rows
+    spans: npt.NDArray[np.float64]
+    vectors: StoredVectors
+    built: Built | None
+    settled: frozenset[int]
+    plan: MemoryPlan
 
 
 class Snapshot:
     """Units as rows 0, 1, … in the order of their ids. Immutable; safe to search from threads.
 
     Attributes:
+        state: what it is made of.
         manifest: of the library.
         row_count: rows, those of removed and replaced files included; masks have this length.
         unit_count: units that can be found.
         item_count: files that can be found.
     """
 
-    def __init__(
-        self,
-        *,
-        library: Path,
-        manifest: Manifest,
-        items: Any,
-        units: Any,
-        item_table: pa.Table,
-        unit_ids: Rows,
-        spans: npt.NDArray[np.float64],
-        index: ExactIndex,
-        settled: frozenset[int],
-    ) -> None:
-        self.manifest = manifest
-        self._library = library
-        self._items = items
-        self._units = units
-        self._unit_ids = unit_ids
-        self._spans = spans
-        self._index = index
-        self._settled = settled
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.manifest = state.manifest
+        self._library = state.library
+        self._items = state.items
+        self._units = state.units
+        self._unit_ids = state.unit_ids
+        self._spans = state.spans
+        self._vectors = state.vectors
+        item_table = state.item_table
         self._item_ids: Rows = item_table["item_id"].to_numpy()
         self._item_table = item_table
         # Arrays, not chunked columns: a few values are picked from them for every search.
@@ -75,9 +115,9 @@ class Snapshot:
         self._first: Rows = item_table["first_unit"].to_numpy()
         self._count: Rows = item_table["unit_count"].to_numpy()
         # (row_count,) position of each row's file in the item table, -1 if no file claims it.
-        self._owner = owners(unit_ids, self._first, self._count)
+        self._owner = owners(state.unit_ids, self._first, self._count)
         live = self._owner >= 0
-        self.row_count = len(unit_ids)
+        self.row_count = len(state.unit_ids)
         self.unit_count = int(np.count_nonzero(live))
         self.item_count = len(self._item_ids)
         self._live: Mask | None = None if self.unit_count == self.row_count else live
@@ -85,7 +125,7 @@ class Snapshot:
     @property
     def dim(self) -> int:
         """D, width of the vectors."""
-        return self._index.dim
+        return self._vectors.dim
 
     @property
     def items_version(self) -> int:
@@ -125,20 +165,23 @@ class Snapshot:
     def search(
         self, queries: npt.ArrayLike, k: int, *, allowed: Mask | None = None
     ) -> list[list[UnitHit]]:
-        """The ``k`` best units for each query, exactly; equal scores by lower unit id.
+        """The ``k`` best units for each query; equal scores by lower unit id.
+
+        Scores are exact. So are the units, unless an index has been made for the library, which
+        may miss some (docs/indexes.md).
 
         Args:
             queries: (Q, D) float32.
             allowed: from ``allowed``; None means every unit.
         """
-        found = self._index.search(queries, k, allowed=self._live if allowed is None else allowed)
+        found = self._vectors.search(queries, k, allowed=self._live if allowed is None else allowed)
         return [self._hits(rows, scores) for rows, scores in found]
 
     def nearest(self, query: npt.ArrayLike, k: int, *, allowed: Mask | None = None) -> Rows:
         """The rows of the ``k`` best units for one (D,) query, as ``search`` finds them."""
         allowed = self._live if allowed is None else allowed
         queries = np.asarray(query, dtype=np.float32)[None]
-        rows, _ = self._index.search(queries, k, allowed=allowed)[0]
+        rows, _ = self._vectors.search(queries, k, allowed=allowed)[0]
         return rows
 
     def best_of_each(self, rows: Rows, scores: npt.NDArray[np.float32], k: int) -> list[UnitHit]:
@@ -157,16 +200,18 @@ class Snapshot:
         """Ids of the files with that path, that content, or both."""
         if path is None and content_hash is None:
             raise ValueError("give a path, a content_hash, or both")
-        matches: Any = pa.array(np.ones(self.item_count, dtype=np.bool_))
+        chosen = np.ones(self.item_count, dtype=np.bool_)
         if path is not None:
             display, raw = tables.encode_path(path)
             bytes_column = self._item_table["path_bytes"]
             same = pc.is_null(bytes_column) if raw is None else pc.equal(bytes_column, raw)
-            matches = pc.and_(pc.equal(self._item_table["path"], display), same)
+            same = pc.and_(pc.equal(self._item_table["path"], display), same)
+            chosen &= pc.fill_null(same, False).to_numpy()
         if content_hash is not None:
-            matches = pc.and_(matches, pc.equal(self._item_table["content_hash"], content_hash))
-        ids: list[int] = self._item_table["item_id"].filter(matches).to_pylist()
-        return sorted(ids)
+            # Hashes are as long as paths and asked for once in a while: they stay on disk.
+            quoted = content_hash.replace("'", "''")
+            chosen &= np.isin(self._item_ids, self._matching(f"content_hash = '{quoted}'"))
+        return sorted(self._item_ids[chosen].tolist())
 
     def films(self) -> list[Film]:
         """Every video, by item id."""
@@ -182,13 +227,13 @@ class Snapshot:
     def scores(self, query: npt.ArrayLike, rows: slice | npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Exact inner products of one (D,) query with ``rows``: (n,) float32."""
         query = np.ascontiguousarray(query, dtype=np.float32)
-        if query.shape != (self._index.dim,):
-            raise ValueError(f"query must be ({self._index.dim},), got {query.shape}")
-        return self._index.scores(query, rows)
+        if query.shape != (self._vectors.dim,):
+            raise ValueError(f"query must be ({self._vectors.dim},), got {query.shape}")
+        return self._vectors.scores(query, rows)
 
     def vectors(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """The stored vectors of ``rows``: (n, D) float32."""
-        return self._index.take(rows).astype(np.float32)
+        return self._vectors.take(rows).astype(np.float32)
 
     def item_vectors(self, item_id: int) -> npt.NDArray[np.float32]:
         """The stored vectors of one file's units, in order: (U, D) float32.
@@ -225,26 +270,53 @@ class Snapshot:
             rows = self._units.take(
                 positions, columns=["tokens", "token_scales", "token_sizes"]
             ).combine_chunks()
-        scales = rows["token_scales"]
-        lengths = pc.list_value_length(scales).to_numpy().astype(np.int64)
-        return TokenTable(
-            # A copy, because what wraps the bytes cannot be written to, which torch asks of memory.
-            tokens=np.frombuffer(bytearray().join(rows["tokens"].to_pylist()), np.int8).reshape(
-                -1, width
-            ),
-            scales=_flat(scales),
-            sizes=_flat(rows["token_sizes"]),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        )
+        return tables.token_table(rows, width)
 
     def row_tokens(self, rows: Rows) -> TokenTable:
         """``tokens`` of some rows."""
         return self.tokens(self._unit_ids[rows])
 
+    def best_by_tokens(
+        self, queries: Sequence[Floats], k: int, *, allowed: Mask | None = None
+    ) -> Rows | None:
+        """Rows that are probably among the ``k`` best of a query by MaxSim, and all that are newer
+        than the index of tokens; None if the library has no such index.
+
+        Args:
+            queries: (L, d) each.
+            allowed: from ``allowed``; None means every unit.
+
+        Returns:
+            Rising.
+        """
+        built = self._built_tokens
+        if built is None:
+            return None
+        allowed = self._live if allowed is None else allowed
+        if allowed is None:
+            allowed = np.ones(self.row_count, dtype=np.bool_)
+        places = np.searchsorted(self._unit_ids, built.unit_ids)
+        is_there = np.append(self._unit_ids, -1)[places] == built.unit_ids
+        known = is_there & np.append(allowed, False)[places]
+        found = built.index.search(queries, k, allowed=known)
+        newest = np.flatnonzero(allowed & (self._unit_ids > built.newest))
+        return np.unique(np.concatenate([newest, *(places[rows] for rows, _ in found)]))
+
+    @functools.cached_property
+    def _built_tokens(self) -> BuiltTokens | None:
+        from maxsight.index import token_folder
+
+        return token_folder.load(self._library, self.manifest)
+
     @functools.cached_property
     def all_tokens(self) -> TokenTable:
-        """The tokens of every row, read once and kept. Look at ``token_bytes`` first."""
+        """The tokens of every row, read once and kept. Look at ``holds_tokens`` first."""
         return self.row_tokens(np.arange(self.row_count))
+
+    @property
+    def holds_tokens(self) -> bool:
+        """Whether ``all_tokens`` may be asked for: they are few enough to be held in memory."""
+        return self.token_bytes <= HELD_TOKEN_BYTES
 
     @functools.cached_property
     def token_bytes(self) -> int:
@@ -285,77 +357,3 @@ class Snapshot:
                 )
             )
         return hits
-
-
-def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) -> Snapshot:
-    """The newest state of the library, reusing what ``previous`` already holds of it."""
-    problem = None
-    for attempt in range(8):
-        # A compaction can take away what is being read: look again at what it left.
-        time.sleep(0.02 * attempt)
-        try:
-            # Items first: the units read after them hold every unit that these items claim.
-            items = tables.open_table(library, tables.ITEMS)
-            if previous is not None and previous.items_version == items.version:
-                return previous
-            units = tables.open_table(library, tables.UNITS)
-            snapshot = _load(library, manifest, items, units, previous)
-        except LibraryError as error:
-            problem = error
-            continue
-        if snapshot is not None:
-            return snapshot
-        previous = None
-    raise problem or LibraryError(
-        f"{library / tables.UNITS} lacks units that {tables.ITEMS} names: the library is damaged; "
-        "restore the folder from a backup, or delete it and index again"
-    )
-
-
-def _load(
-    library: Path, manifest: Manifest, items: Any, units: Any, previous: Snapshot | None
-) -> Snapshot | None:
-    with tables.storage_errors(library / tables.ITEMS):
-        item_table = items.to_table(columns=_COLUMNS, filter=f"status = '{tables.LIVE}'")
-        item_table = item_table.sort_by("first_unit").combine_chunks()
-    first: Rows = item_table["first_unit"].to_numpy()
-    count: Rows = item_table["unit_count"].to_numpy()
-    if previous is not None:
-        kept = owners(previous._unit_ids, first, count) >= 0
-        if np.count_nonzero(kept) < (1 - _DEAD_SHARE) * len(kept):
-            previous = None
-    with tables.storage_errors(library / tables.UNITS):
-        fragments = units.get_fragments()
-        if previous is None:
-            unit_ids, spans = np.empty(0, np.int64), np.empty((0, 2), np.float64)
-            index, settled = ExactIndex(manifest.dim), frozenset[int]()
-        else:
-            unit_ids, spans = previous._unit_ids, previous._spans
-            index, settled = previous._index, previous._settled
-        newest = int(unit_ids[-1]) if len(unit_ids) else -1
-        reader = UnitReader(units, [f for f in fragments if f.fragment_id not in settled])
-        index = index.extended(reader.vectors(newest, first, count))
-        unit_ids = np.concatenate([unit_ids, *reader.unit_ids])
-        spans = np.concatenate([spans, *reader.spans])
-    if np.any(np.diff(unit_ids) <= 0):
-        raise LibraryError(f"{library / tables.UNITS} is damaged: its units are out of order")
-    # Units newer than any claimed are a writer's next step, and will be wanted.
-    if reader.newest <= (int(unit_ids[-1]) if len(unit_ids) else -1):
-        settled = frozenset(fragment.fragment_id for fragment in fragments)
-    snapshot = Snapshot(
-        library=library,
-        manifest=manifest,
-        items=items,
-        units=units,
-        item_table=item_table,
-        unit_ids=unit_ids,
-        spans=spans,
-        index=index,
-        settled=settled,
-    )
-    return snapshot if snapshot.unit_count == int(count.sum()) else None
-
-
-def _flat(lists: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    values: npt.NDArray[np.float32] = pc.list_flatten(lists).to_numpy().astype(np.float32)
-    return values

@@ -10,21 +10,29 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError, LibraryLocked
-from maxsight.index import filters, tables
-from maxsight.index import snapshot as snapshots
+from maxsight.index import (
+    checksums,
+    compaction,
+    filters,
+    generations,
+    loading,
+    migrate,
+    recovery,
+    tables,
+    vector_folder,
+)
+from maxsight.index.annotations import Annotation, annotate
+from maxsight.index.copies import copies
 from maxsight.index.ledger import Ledger, Step
 from maxsight.index.lock import WriteLock
 from maxsight.index.manifest import FILE_NAME, Manifest
-from maxsight.index.records import Changes, Compaction, Failure, FileState, KnownItem
+from maxsight.index.records import Changes, Compaction, EncodedItem, Failure, FileState, KnownItem
 from maxsight.index.snapshot import Snapshot
-from maxsight.index.unit_reader import owners
 
 # How long a compaction leaves old versions to readers that have them open.
 GRACE_SECONDS = 600.0
@@ -44,9 +52,10 @@ class Store:
         self.path = path
         self.manifest = manifest
         self._lock = lock
+        self._checksums = None if lock is None else checksums.Recorder(path)
         self._ledger: Ledger | None = None
         self._snapshot: Snapshot | None = None
-        self._snapshot_stamp: int | None = None
+        self._snapshot_stamp: tuple[int | None, Path | None] | None = None
         self._guard = threading.RLock()
 
     @classmethod
@@ -90,8 +99,10 @@ class Store:
             tables.create(draft, manifest)
             lock = WriteLock(draft)
             manifest.write(draft)
+            checksums.Recorder(draft).rewrite()
             draft.chmod(0o777 & ~_umask())
             draft.rename(path)
+            checksums.force(path.parent)
         except BaseException as error:
             if lock is not None:
                 lock.release()
@@ -118,13 +129,21 @@ class Store:
         manifest = Manifest.read(path)
         lock = WriteLock(path) if write else None
         try:
-            for name in (tables.ITEMS, tables.UNITS):
-                tables.open_table(path, name)
+            with tables.storage_errors(path):
+                if write:
+                    manifest = migrate.upgrade(path, manifest)
+                    recovery.drop_torn_steps(path, checksums.Recorder(path).missing())
+                for name in (tables.ITEMS, tables.UNITS):
+                    tables.open_table(path, name)
+                store = cls(path, manifest, lock)
+                if store._checksums is not None:  # what a killed writer left
+                    store._checksums.take()
+                    store._checksums.commit()
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return cls(path, manifest, lock)
+        return store
 
     def __enter__(self) -> Store:
         return self
@@ -142,23 +161,28 @@ class Store:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        self._checksums = None
         self._ledger = None
         self._snapshot = None
 
     def known(self) -> dict[str, KnownItem]:
         """The files the library holds, by path as ``os.fsdecode`` gives it."""
-        columns = ["item_id", "path", "path_bytes", "bytes", "mtime_ns", "kind", "content_hash"]
-        rows = self._rows(tables.LIVE, columns)
-        return {
-            state.path: KnownItem(item_id, state, kind, content_hash)
-            for item_id, state, kind, content_hash in zip(
-                rows["item_id"].to_pylist(),
-                _states(rows),
-                rows["kind"].to_pylist(),
-                rows["content_hash"].to_pylist(),
-                strict=True,
-            )
-        }
+        return {item.state.path: item for item in self._known(tables.LIVE)}
+
+    def removed(self) -> list[KnownItem]:
+        """Files that were removed, of which something may be left until the next compaction."""
+        return self._known(tables.REMOVED)
+
+    def copies(self, wanted: Sequence[tuple[int, FileState]]) -> list[EncodedItem | None]:
+        """What to store for files that hold what another item holds, or held.
+
+        Args:
+            wanted: the item's id, and the file.
+
+        Returns:
+            In the order given; None where nothing is left of the item.
+        """
+        return copies(self.path, self.manifest, wanted)
 
     def failures(self) -> dict[str, Failure]:
         """The files that could not be read, by path."""
@@ -172,28 +196,28 @@ class Store:
 
         Args:
             where: SQL over the columns; None means all.
-            columns: by default every one docs/storage.md lists for users.
+            columns: by default every one docs/storage.md lists for users, and the users' own.
 
         Raises:
             FilterError: ``where`` cannot be evaluated.
         """
-        chosen = list(columns or tables.PUBLIC_COLUMNS)
-        if unknown := sorted(set(chosen) - set(tables.ITEM_SCHEMA.names)):
+        items = tables.open_table(self.path, tables.ITEMS)
+        chosen = list(columns or filters.columns_of(items))
+        if unknown := sorted(set(chosen) - set(items.schema.names)):
             raise ValueError(
-                f"no item columns {', '.join(unknown)}; there are "
-                f"{', '.join(tables.ITEM_SCHEMA.names)}"
+                f"no item columns {', '.join(unknown)}; there are {', '.join(items.schema.names)}"
             )
         if where is None:
             return self._rows(tables.LIVE, chosen)
-        items = tables.open_table(self.path, tables.ITEMS)
         return filters.matching_items(items, where, chosen, self.path)
 
     def snapshot(self) -> Snapshot:
         """The newest state, for searching; the same object while nothing was committed."""
         with self._guard:
-            stamp = tables.stamp(self.path / tables.ITEMS)
-            if self._snapshot is None or stamp is None or stamp != self._snapshot_stamp:
-                self._snapshot = snapshots.load(self.path, self.manifest, self._snapshot)
+            built = generations.newest(self.path, vector_folder.NAME)
+            stamp = tables.stamp(self.path / tables.ITEMS), built
+            if self._snapshot is None or stamp[0] is None or stamp != self._snapshot_stamp:
+                self._snapshot = loading.load(self.path, self.manifest, self._snapshot)
                 self._snapshot_stamp = stamp
             return self._snapshot
 
@@ -211,7 +235,7 @@ class Store:
             LibraryError: the disk refused. Nothing of this step is visible; what was stored
                 before is safe.
         """
-        self._check_writable()
+        recorder = self._writing()
         for item in [*changes.added, *(item for _, item in changes.replaced)]:
             tables.check_item(item, self.manifest)
         with self._guard:
@@ -225,17 +249,42 @@ class Store:
             if encoded:
                 rows = tables.unit_rows(encoded, owners, ledger.next_unit, self.manifest)
                 self._append(tables.UNITS, rows)
+                self._force(recorder)  # after a power cut, too, what items claim is there
             new, old = self._item_rows(changes, step, ledger)
             if len(old):
-                rows = pa.concat_tables([old, new])
+                rows = pa.concat_tables([old, new], promote_options="default")
                 with tables.storage_errors(self.path):
                     merge = tables.open_table(self.path, tables.ITEMS).merge_insert("item_id")
                     merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
             elif len(new):
                 self._append(tables.ITEMS, new)
+            self._force(recorder)
+            recorder.commit()
             ledger.advance(changes, step)
             self._ledger = ledger
         return added
+
+    def annotate(self, given: pa.Table) -> Annotation:
+        """Fill columns of the user's own, in one atomic step; new ones are added first.
+
+        Args:
+            given: the column ``path`` and others, as ``maxsight.index.annotations`` takes them.
+
+        Raises:
+            UsageError: a column cannot be one, or a path is there twice. Nothing was changed.
+            LibraryError: the disk refused; no value was changed.
+        """
+        recorder = self._writing()
+        with self._guard:
+            item_of: dict[str, int] = {}
+            for path, item in self.known().items():
+                shown, raw = tables.encode_path(path)
+                if raw is None or shown not in item_of:
+                    item_of[shown] = item.item_id
+            done = annotate(self.path, given, item_of)
+            self._force(recorder)
+            recorder.commit()
+        return done
 
     def compact(self, *, grace_seconds: float = GRACE_SECONDS) -> Compaction:
         """Merge small files, drop what is dead, delete versions older than the grace period.
@@ -246,23 +295,20 @@ class Store:
         Raises:
             LibraryError: the disk refused; the library is as it was.
         """
-        self._check_writable()
+        recorder = self._writing()
         with self._guard, tables.storage_errors(self.path):
             self._ledger = None
-            items = tables.open_table(self.path, tables.ITEMS)
-            units = tables.open_table(self.path, tables.UNITS)
-            dropped_items = _drop_removed(items)
-            dropped_units = _drop_unclaimed(items, units)
-            freed = 0
-            for table in (items, units):
-                table.optimize.compact_files()
-                stats = table.cleanup_old_versions(
-                    older_than=timedelta(seconds=grace_seconds),
-                    # Files no version knows were left by a killed writer: nobody else writes now.
-                    delete_unverified=True,
-                )
-                freed += stats.bytes_removed
-        return Compaction(dropped_items, dropped_units, freed)
+            return compaction.compact(self.path, recorder, timedelta(seconds=grace_seconds))
+
+    def _known(self, status: str) -> list[KnownItem]:
+        columns = ["item_id", "path", "path_bytes", "bytes", "mtime_ns", "kind", "content_hash"]
+        rows = self._rows(status, columns)
+        lists = [rows[name].to_pylist() for name in ("item_id", "kind", "content_hash")]
+        return [
+            KnownItem(item_id, state, kind, content_hash)
+            for state, item_id, kind, content_hash in zip(_states(rows), *lists, strict=True)
+            if content_hash is not None  # as in the row of a failure that was settled
+        ]
 
     def _rows(self, status: str, columns: list[str]) -> pa.Table:
         items = tables.open_table(self.path, tables.ITEMS)
@@ -304,7 +350,7 @@ class Store:
         wanted = [item_id for ids, _ in groups for item_id in ids]
         if not wanted:
             return pa.concat_tables(new), tables.ITEM_SCHEMA.empty_table()
-        current = self._rows_by_id(wanted)
+        current = tables.rows_by_id(self.path, wanted)
         changed = []
         for ids, columns in groups:
             rows = current.slice(0, len(ids))
@@ -312,57 +358,22 @@ class Store:
             changed.append(tables.changed_rows(rows, columns))
         return pa.concat_tables(new), pa.concat_tables(changed)
 
-    def _rows_by_id(self, ids: list[int]) -> pa.Table:
-        """Item rows in the order of ``ids``."""
-        items = tables.open_table(self.path, tables.ITEMS)
-        few = f"item_id IN ({', '.join(map(str, ids))})" if len(ids) <= 1000 else None
+    def _force(self, recorder: checksums.Recorder) -> None:
         with tables.storage_errors(self.path):
-            rows = items.to_table(filter=few)
-        places = pc.index_in(pa.array(ids, pa.int64()), rows["item_id"].combine_chunks())
-        return rows.take(places)
+            recorder.take()
 
-    def _check_writable(self) -> None:
-        if self._lock is None:
-            _refuse_writing(self.path)
-
-
-def _drop_removed(items: Any) -> int:
-    """Delete the rows of removed files, but for the two that hold the highest ids ever given."""
-    rows = items.to_table(columns=["item_id", "status", "first_unit", "unit_count"])
-    if not len(rows):
-        return 0
-    ids = rows["item_id"].to_numpy()
-    last_unit = rows["first_unit"].to_numpy() + rows["unit_count"].to_numpy()
-    keep = {int(ids.max()), int(ids[last_unit.argmax()])}
-    dead = f"status = '{tables.REMOVED}' AND item_id NOT IN ({', '.join(map(str, sorted(keep)))})"
-    count = int(items.count_rows(filter=dead))
-    if count:
-        items.delete(dead)
-    return count
-
-
-def _drop_unclaimed(items: Any, units: Any) -> int:
-    """Delete the units that no live file claims."""
-    claims = items.to_table(
-        columns=["first_unit", "unit_count"], filter=f"status = '{tables.LIVE}'"
-    ).sort_by("first_unit")
-    first, count = claims["first_unit"].to_numpy(), claims["unit_count"].to_numpy()
-    ids = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
-    dead = ids[owners(ids, first, count) < 0]
-    for start in range(0, len(dead), 50_000):
-        chunk = ", ".join(map(str, dead[start : start + 50_000].tolist()))
-        units.delete(f"unit_id IN ({chunk})")
-    return len(dead)
+    def _writing(self) -> checksums.Recorder:
+        if self._checksums is None:
+            raise LibraryLocked(
+                f"{self.path} is open for reading: open it with write=True to change it"
+            )
+        return self._checksums
 
 
 def _states(rows: pa.Table) -> list[FileState]:
     times = rows["mtime_ns"].to_pylist()
     sizes = rows["bytes"].to_pylist()
     return list(map(FileState, tables.decode_paths(rows), sizes, times))
-
-
-def _refuse_writing(path: Path) -> NoReturn:
-    raise LibraryLocked(f"{path} is open for reading: open it with write=True to change it")
 
 
 def _umask() -> int:

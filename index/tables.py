@@ -16,10 +16,12 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError, MaxsightError
+from maxsight.index import heaps
 from maxsight.index.manifest import Manifest
-from maxsight.index.records import EncodedItem, Failure, FileState
+from maxsight.index.records import EncodedItem, Failure, FileState, TokenTable
 
 ITEMS = "items.lance"
 UNITS = "units.lance"
@@ -102,6 +104,7 @@ def open_table(library: Path, name: str) -> Any:
             f"{library / name} is missing: the library is incomplete; restore the folder from a "
             "backup, or delete it and index again"
         )
+    heaps.share()
     with storage_errors(library / name):
         return lance.dataset(str(library / name))
 
@@ -225,6 +228,16 @@ def item_rows(ids: Sequence[int], status: str, columns: dict[str, pa.Array]) -> 
     )
 
 
+def rows_by_id(library: Path, ids: Sequence[int]) -> pa.Table:
+    """Item rows in the order of ``ids``, all of which the table holds."""
+    items = open_table(library, ITEMS)
+    few = f"item_id IN ({', '.join(map(str, ids))})" if len(ids) <= 1000 else None
+    with storage_errors(library):
+        rows = items.to_table(filter=few)
+    places = pc.index_in(pa.array(ids, pa.int64()), rows["item_id"].combine_chunks())
+    return rows.take(places)
+
+
 def changed_rows(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
     """``rows`` with some columns replaced, the others (a user's own among them) kept."""
     for name, values in columns.items():
@@ -264,6 +277,27 @@ def unit_rows(
             columns.append(pa.ListArray.from_arrays(offsets, flat))
         columns.insert(-2, pa.array(blobs, pa.large_binary()))
     return pa.table(columns, schema=unit_schema(manifest))
+
+
+def vectors_of(column: pa.FixedSizeListArray, dim: int) -> np.ndarray:
+    """(n, D) float16 of the column ``vector``, without a copy."""
+    flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=True)
+    return flat.reshape(-1, dim)
+
+
+def token_table(rows: pa.Table, width: int) -> TokenTable:
+    """The tokens of unit rows, in their order; ``width`` is d."""
+    scales = rows["token_scales"]
+    lengths = pc.list_value_length(scales).to_numpy().astype(np.int64)
+    flat = [pc.list_flatten(rows[name]).to_numpy() for name in ("token_scales", "token_sizes")]
+    # A copy, because what wraps the bytes cannot be written to, which torch asks of memory.
+    tokens = np.frombuffer(bytearray().join(rows["tokens"].to_pylist()), np.int8)
+    return TokenTable(
+        tokens=tokens.reshape(-1, width),
+        scales=flat[0].astype(np.float32),
+        sizes=flat[1].astype(np.float32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
 
 
 def check_item(item: EncodedItem, manifest: Manifest) -> None:

@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maxsight.index import tables
 from maxsight.index.vectors import Rows
 
 
 class UnitReader:
-    """Streams units out of some fragments, keeping the vectors of one batch at a time."""
+    """Streams units out of some fragments.
+
+    Attributes:
+        unit_ids, spans: of the claimed units read so far, a piece a batch.
+        newest: the highest unit id read so far, claimed or not; -1 before the first.
+    """
 
     def __init__(self, units: Any, fragments: list[Any]) -> None:
         self._units = units
@@ -21,12 +27,24 @@ class UnitReader:
         self.spans: list[npt.NDArray[np.float64]] = []
         self.newest = -1
 
+    def read(self, after: int, first: Rows, count: Rows) -> None:
+        """Read ids and spans of the units with ids above ``after`` that lie in a claimed range."""
+        for _ in self._batches(after, first, count, []):
+            pass
+
     def vectors(self, after: int, first: Rows, count: Rows) -> Iterator[npt.NDArray[np.float16]]:
-        """Vectors of the units with ids above ``after`` that lie in a claimed range."""
+        """:meth:`read`, and the (n, D) vectors of each batch, of which one is in memory."""
+        for batch, wanted in self._batches(after, first, count, ["vector"]):
+            width = batch["vector"].type.list_size
+            yield tables.vectors_of(batch["vector"], width)[wanted]
+
+    def _batches(
+        self, after: int, first: Rows, count: Rows, more: list[str]
+    ) -> Iterator[tuple[Any, npt.NDArray[np.bool_]]]:
         if not self._fragments:
             return
         scanner = self._units.scanner(
-            columns=["unit_id", "start_s", "end_s", "vector"],
+            columns=["unit_id", "start_s", "end_s", *more],
             filter=f"unit_id > {after}" if after >= 0 else None,
             fragments=self._fragments,
             scan_in_order=True,
@@ -38,12 +56,10 @@ class UnitReader:
                 continue
             self.newest = max(self.newest, int(ids.max()))
             wanted = owners(ids, first, count) >= 0
-            column = batch["vector"]
-            flat = column.flatten().to_numpy(zero_copy_only=True)
             times = [batch[name].to_numpy(zero_copy_only=False) for name in ("start_s", "end_s")]
             self.unit_ids.append(ids[wanted])
             self.spans.append(np.stack(times, axis=1).astype(np.float64)[wanted])
-            yield flat.reshape(len(ids), -1)[wanted]
+            yield batch, wanted
 
 
 def owners(unit_ids: Rows, first: Rows, count: Rows) -> Rows:

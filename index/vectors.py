@@ -100,7 +100,7 @@ class ExactIndex:
         starts = range(0, len(rows), BLOCK_ROWS)
         chunks = [rows[start : start + BLOCK_ROWS] for start in starts]
         parts = _spread(
-            lambda chunk: _inner(self.take(chunk), query),
+            lambda chunk: inner(self.take(chunk), query),
             chunks,
             products=len(rows) * self.dim,
         )
@@ -167,7 +167,7 @@ class ExactIndex:
         rows = rows[rows >= 0]
         if len(rows) < k:
             return None
-        scores = _inner(self.take(rows), query)
+        scores = inner(self.take(rows), query)
         order = np.lexsort((rows, -scores))[:k]
         return (rows[order], scores[order]) if bound < scores[order[-1]] else None
 
@@ -220,7 +220,7 @@ class ExactIndex:
         rows: Rows
         if len(queries) >= GEMM_QUERIES or count < GATHER_SHARE * len(codes):
             local = None if mine is None else np.flatnonzero(mine)
-            unpacked = _unpack(codes if local is None else codes[local])
+            unpacked = unpack(codes if local is None else codes[local])
             scores, rows = faiss.knn(queries, unpacked, fetch, faiss.METRIC_INNER_PRODUCT)
             rows = rows if local is None else local[rows]
         else:
@@ -249,16 +249,16 @@ def _codes(block: Any, dim: int) -> npt.NDArray[np.float16]:
     return codes
 
 
-def _inner(vectors: npt.NDArray[np.float16], query: Floats) -> Floats:
+def inner(vectors: npt.NDArray[np.float16], query: Floats) -> Floats:
     """Inner products, (n,) float32, each row summed by itself: the same bits wherever it stands."""
     sums = np.empty(len(vectors), dtype=np.float32)
     for start in range(0, len(vectors), 256):
         stop = start + 256
-        np.einsum("nd,d->n", _unpack(vectors[start:stop]), query, out=sums[start:stop])
+        np.einsum("nd,d->n", unpack(vectors[start:stop]), query, out=sums[start:stop])
     return sums
 
 
-def _unpack(vectors: npt.NDArray[np.float16]) -> Floats:
+def unpack(vectors: npt.NDArray[np.float16]) -> Floats:
     """``vectors.astype(np.float32)`` for finite values, three to five times as fast.
 
     NumPy converts one number at a time. Here whole registers are shifted: the ten bits of the

@@ -8,6 +8,7 @@
     │   ├── WeightsMissing         its weights are not on this machine and cannot be fetched
     │   └── WeightsCorrupted       its weights are not the ones this release was measured with
     ├── LibraryError               the library cannot be used
+    │   ├── BudgetError            it needs more memory than it may take
     │   ├── LibraryNotFound        nothing there, or not a library
     │   ├── LibraryLocked          another process is writing to it
     │   ├── SchemaTooNew           written by a newer maxsight
@@ -58,6 +59,10 @@ class WeightsCorrupted(EncoderError):
 
 class LibraryError(MaxsightError):
     """A library cannot be used."""
+
+
+class BudgetError(LibraryError):
+    """It needs more memory than it may take (``MAXSIGHT_MEMORY``)."""
 
 
 class LibraryNotFound(LibraryError):

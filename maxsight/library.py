@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from maxsight.index.annotations import Annotation
+    from maxsight.index.building import IndexReport, Step
     from maxsight.index.manifest import Manifest
     from maxsight.index.store import Store
+    from maxsight.index.verify import Verification
     from maxsight.library_info import LibraryInfo
     from maxsight.models.encoder import Encoder
     from maxsight.pipelines.evaluate import Evaluation
     from maxsight.pipelines.moments import Moment
-    from maxsight.pipelines.report import IngestReport, Progress
+    from maxsight.pipelines.report import IngestReport, Progress, Stage
     from maxsight.pipelines.search import Hit, Query, Rerank, SearchResult, Term
     from maxsight.pipelines.text_cache import TextCache
 
@@ -100,6 +103,7 @@ class Library:
         batch_size: int | None = None,
         tokens: bool | None = None,
         token_limit: int | None = None,
+        index: str | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IngestReport:
         """Bring the library up to date with files and folders: new, changed, moved and gone.
@@ -113,6 +117,9 @@ class Library:
                 library was made; a new one stores them if ``token_limit`` is given.
             token_limit: how many a picture keeps at most, the most similar being merged. None: as
                 the library was made; a new one keeps all.
+            index: how vectors are searched from now on, say ``exact`` or ``IVF1024,SQ8+int8``
+                (docs/indexes.md). None: as before, and ``auto`` at first, which stays exact until
+                there are so many vectors that an index pays.
             progress: called a few times a second.
 
         Returns:
@@ -123,6 +130,7 @@ class Library:
             UsageError: the library was made with other tokens.
             EncoderError: the encoder gives none.
         """
+        from maxsight.index import building
         from maxsight.index.store import Store
         from maxsight.pipelines.ingest import ingest
 
@@ -155,7 +163,45 @@ class Library:
             )
             # One commit every few seconds leaves many small files; readers open few large ones.
             store.compact()
+            building.bring_up_to_date(store, index, texts=self._texts, step=_stepper(progress))
         return report
+
+    def tune_index(
+        self,
+        *,
+        recall: float = 0.95,
+        index: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IndexReport:
+        """Measure the vector index and choose the fastest setting that finds enough.
+
+        Recall is the share of the true ten best that is found, by pictures and by texts.
+
+        Args:
+            recall: to reach, above 0 and below 1.
+            index: make it anew as this, say ``auto``. None: measure the one there is, or make the
+                one that ``auto`` names.
+            progress: called as by :meth:`add`.
+
+        Raises:
+            LibraryLocked: another process is writing.
+            UsageError: no such index.
+            BudgetError: making it needs more memory than it may take (``MAXSIGHT_MEMORY``).
+        """
+        from maxsight.index import building
+        from maxsight.index.store import Store
+
+        if not 0 < recall < 1:
+            raise UsageError(f"recall={recall} must lie between 0 and 1, say 0.95")
+        self._store()
+        step = _stepper(progress)
+        with Store.open(self.path, write=True) as store:
+            made = None
+            if index is not None or store.snapshot().state.built is None:
+                spec = index or "auto"
+                made = building.build(store, spec, recall=recall, texts=self._texts, step=step)
+            tuned = building.tune(store, recall=recall, texts=self._texts, step=step)
+        return tuned if made is None else replace(tuned, action=made.action, why=made.why)
 
     def search(
         self,
@@ -330,6 +376,46 @@ class Library:
         with Store.open(self.path, write=True) as store:
             store.compact()
 
+    def annotate(self, annotations: pa.Table | str | os.PathLike[str]) -> Annotation:
+        """Give files columns of your own, which ``where`` may name from then on.
+
+        Args:
+            annotations: a table, or a CSV file (``maxsight.index.annotations.read_table``), with
+                the column ``path`` and others. A file keeps them when it changes or moves.
+
+        Returns:
+            What was filled, and the paths that the library does not hold.
+
+        Raises:
+            UsageError: a column cannot be one, or a path is there twice.
+        """
+        from maxsight.index.annotations import read_table
+        from maxsight.index.store import Store
+
+        if isinstance(annotations, str | os.PathLike):
+            annotations = read_table(Path(annotations).expanduser())
+        self._store()
+        with Store.open(self.path, write=True) as store:
+            return store.annotate(annotations)
+
+    def verify(
+        self, *, repair: bool = False, progress: Callable[[str, int, int], None] | None = None
+    ) -> Verification:
+        """Compare every file with its checksum, and the tables and indexes with each other.
+
+        Args:
+            repair: take out what is damaged, so that :meth:`add` makes it again.
+            progress: called with what is compared, how far it is, and how far it goes.
+
+        Raises:
+            LibraryError: it cannot be read, or not be repaired.
+        """
+        from maxsight.index.verify import verify
+
+        if repair:
+            self.close()
+        return verify(self.path, repair=repair, progress=progress)
+
     def info(self) -> LibraryInfo:
         """Counts, encoder and size."""
         from maxsight.library_info import LibraryInfo
@@ -402,12 +488,29 @@ class Library:
                 "the encoder out, or index the files into a new library"
             )
 
+    def _texts(self) -> np.ndarray:
+        from maxsight.pipelines.known_texts import known_texts
+
+        return known_texts(self._text_cache(), self.encoder)
+
     def _text_cache(self) -> TextCache:
         if self._cache is None:
             from maxsight.pipelines.text_cache import TextCache
 
             self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
         return self._cache
+
+
+def _stepper(progress: Callable[[Progress], None] | None) -> Step | None:
+    """What tells ``progress`` how far an index is."""
+    if progress is None:
+        return None
+    from maxsight.pipelines.report import Progress
+
+    def step(stage: Stage, done: int, total: int) -> None:
+        progress(Progress(stage, done, total))
+
+    return step
 
 
 def _terms(

@@ -7,6 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from maxsight.index import faiss_build
+from maxsight.machine import resident_memory
+
 if TYPE_CHECKING:
     from maxsight.index.store import Store
 
@@ -22,6 +25,12 @@ class LibraryInfo:
         units: searchable units: a picture has one, a film one a sampled frame.
         failures: files that could not be read.
         bytes_on_disk: of the library itself.
+        bytes_by_part: of ``items``, ``units``, ``indexes`` and the rest.
+        index: how vectors are searched; ``exact`` where no index has been made.
+        recall: kind of query -> share of the ten best that the index found when it was measured.
+        vectors_in_memory: or read from disk.
+        memory_estimate: bytes held between searches, by the formula of docs/indexes.md.
+        memory_measured: by how much this process grew when it opened the library for searching.
     """
 
     path: str
@@ -38,6 +47,12 @@ class LibraryInfo:
     units: int
     failures: int
     bytes_on_disk: int
+    bytes_by_part: dict[str, int]
+    index: str
+    recall: dict[str, float] | None
+    vectors_in_memory: bool
+    memory_estimate: int
+    memory_measured: int
 
     @classmethod
     def of(cls, store: Store, path: Path) -> Self:
@@ -45,6 +60,12 @@ class LibraryInfo:
         held = store.items(columns=["kind", "unit_count"])
         kinds = held["kind"].to_pylist()
         manifest = store.manifest
+        faiss_build.load()  # which is not the library's
+        before = resident_memory()
+        state = store.snapshot().state
+        measured = resident_memory() - before
+        details = {} if state.built is None else state.built.details
+        parts = _bytes_by_part(path)
         return cls(
             path=str(path),
             library_id=manifest.library_id,
@@ -59,5 +80,20 @@ class LibraryInfo:
             videos=kinds.count("video"),
             units=sum(held["unit_count"].to_pylist()),
             failures=len(store.failures()),
-            bytes_on_disk=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
+            bytes_on_disk=sum(parts.values()),
+            bytes_by_part=parts,
+            index=str(details.get("spec", "exact")),
+            recall=details.get("recall"),
+            vectors_in_memory=state.plan.in_memory,
+            memory_estimate=state.plan.held,
+            memory_measured=measured,
         )
+
+
+def _bytes_by_part(library: Path) -> dict[str, int]:
+    parts = {"items": 0, "units": 0, "indexes": 0, "other": 0}
+    for file in library.rglob("*"):
+        if file.is_file():
+            top = file.relative_to(library).parts[0].removesuffix(".lance")
+            parts[top if top in parts else "other"] += file.stat().st_size
+    return parts

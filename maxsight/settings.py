@@ -6,9 +6,11 @@ Nothing here is read at import: a test or a long-lived process may change the en
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from maxsight.errors import UsageError
+from maxsight.machine import available_memory
 
 
 def cache_directory() -> Path:
@@ -29,6 +31,26 @@ def max_pixels() -> int:
     gigabyte of memory and is refused with its dimensions.
     """
     return _positive_integer("MAXSIGHT_MAX_PIXELS", 180_000_000)
+
+
+def memory() -> int:
+    """Bytes that a search and the making of an index may take.
+
+    ``MAXSIGHT_MEMORY``, say ``1GiB`` or ``800MB``; default: half of what is free when it is asked.
+    """
+    text = os.environ.get("MAXSIGHT_MEMORY")
+    if text is None:
+        return available_memory()[0] // 2
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]i?)?B?\s*", text, flags=re.IGNORECASE)
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if not match or number <= 0:
+        raise UsageError(f"MAXSIGHT_MEMORY={text!r} is not a size; say 2GiB, or 800MB")
+    unit = (match[2] or "").lower()
+    base = 1024 if unit.endswith("i") else 1000
+    return int(number * base ** (" kmgt".index(unit[:1] or " ")))
 
 
 def decode_timeout() -> int:

@@ -1,18 +1,19 @@
-"""Which new and changed files are old acquaintances: moved, or touched without a change.
+"""Which new and changed files are old acquaintances: moved, copied, or touched without a change.
 
 Their content is hashed and nothing decoded, so neither encoder nor decoders need to start for them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from maxsight.errors import MediaError
-from maxsight.index.records import FileState, KnownItem
+from maxsight.index.records import FileState, Kind, KnownItem
 from maxsight.pipelines.content import hash_file
 from maxsight.pipelines.messages import Job
 from maxsight.pipelines.scan import ScanResult
@@ -24,12 +25,14 @@ class Confirmed:
 
     Attributes:
         moved, touched: items whose content is as it was, with their file's new state.
+        copied: items that hold what a new file holds, with that file.
         removed: ids of items whose file is gone.
         to_read: files to decode and encode.
     """
 
     moved: tuple[tuple[int, FileState], ...]
     touched: tuple[tuple[int, FileState], ...]
+    copied: tuple[tuple[int, Job], ...]
     removed: tuple[int, ...]
     to_read: tuple[Job, ...]
 
@@ -37,23 +40,28 @@ class Confirmed:
 def confirm(
     scanned: ScanResult,
     *,
+    held: Sequence[KnownItem] = (),
     threads: int = 2,
     on_hashed: Callable[[int, int], None] = lambda done, total: None,
 ) -> Confirmed:
     """Compare contents where sizes agree.
 
     A changed file that holds what it held is touched. A new file that holds what a gone one held is
-    that one, moved; of several gone ones with that content, one of the same name is preferred.
+    that one, moved; of several gone ones with that content, one of the same name is preferred. If
+    there is none, a new file that holds what another item holds is a copy.
 
     Args:
+        held: items whose vectors a copy can take over.
         threads: that read and hash.
         on_hashed: called with the number of files hashed and to be hashed.
     """
     lost: dict[int, list[KnownItem]] = defaultdict(list)
     for item in (*scanned.gone, *scanned.absent):
         lost[item.state.bytes].append(item)
+    models = {(item.content_hash, item.kind): item.item_id for item in held}
+    sizes = {item.state.bytes for item in held} | lost.keys()
     suspects = [job for item, job in scanned.changed if item.state.bytes == job.state.bytes]
-    suspects += [job for job in scanned.new if job.state.bytes in lost]
+    suspects += [job for job in scanned.new if job.state.bytes in sizes]
     hashes: dict[str, tuple[str, FileState]] = {}
     with ThreadPoolExecutor(threads, thread_name_prefix="hash") as pool:
         try:
@@ -66,6 +74,7 @@ def confirm(
 
     moved: list[tuple[int, FileState]] = []
     touched: list[tuple[int, FileState]] = []
+    copied: list[tuple[int, Job]] = []
     to_read: list[Job] = []
     for item, job in scanned.changed:
         content_hash, state = hashes.get(job.path, (None, job.state))
@@ -76,6 +85,12 @@ def confirm(
     for job in scanned.new:
         content_hash, state = hashes.get(job.path, (None, job.state))
         twins = [item for item in lost[state.bytes] if item.content_hash == content_hash]
+        if not twins and content_hash is not None:
+            kinds: list[Kind] = [job.kind] if job.kind else ["image", "video"]
+            held_by = [models[content_hash, k] for k in kinds if (content_hash, k) in models]
+            if held_by:
+                copied.append((held_by[0], dataclasses.replace(job, state=state)))
+                continue
         if not twins:
             to_read.append(job)
             continue
@@ -87,6 +102,7 @@ def confirm(
     return Confirmed(
         moved=tuple(moved),
         touched=tuple(touched),
+        copied=tuple(copied),
         removed=tuple(item.item_id for item in scanned.gone if item.item_id not in found_again),
         to_read=tuple(to_read),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from maxsight import settings
 from maxsight.errors import UsageError
-from maxsight.index.records import Changes, Failure, FileState, KnownItem
+from maxsight.index.records import Changes, Failure, FileState
 from maxsight.pipelines.assembly import Assembly
 from maxsight.pipelines.commit import COMMIT_SECONDS, COMMIT_UNITS, Committer, Outbox
 from maxsight.pipelines.confirm import confirm
@@ -41,6 +41,9 @@ _PATIENCE_S = 0.5
 
 # Decoded pictures that may wait for the encoder, at the least.
 _FEWEST_WAITING = 64
+
+# Copies whose vectors are read, and held, at once.
+_COPIED_AT_ONCE = 256
 
 # The library's own measure for vectors it takes; encoders compute in bfloat16, too.
 _NORM_TOLERANCE = 1e-2
@@ -85,7 +88,7 @@ def ingest(
     with Committer(store) as committer:
         run = _Run(committer, Pace(progress or (lambda _: None)))
         try:
-            run.compare(roots, store.known(), store.failures())
+            run.compare(roots, store)
             if run.to_read:
                 run.read(load_encoder, store.manifest, fps=fps, batch_size=batch_size)
             committer.finish()
@@ -119,10 +122,10 @@ class _Run:
     def compare(
         self,
         roots: Iterable[str | os.PathLike[str]],
-        known: Mapping[str, KnownItem],
-        failures: Mapping[str, Failure],
+        store: Store,
     ) -> None:
         """Find out what has to be done, and commit what needs no decoding."""
+        known, failures = store.known(), store.failures()
         self._failed_before = failures
         with self._timed("scan"):
             scanned = scan(
@@ -131,10 +134,10 @@ class _Run:
         with self._timed("compare"):
             confirmed = confirm(
                 scanned,
+                held=[*known.values(), *store.removed()],
                 threads=settings.decode_workers(),
                 on_hashed=lambda done, total: self._pace.count("compare", done, total),
             )
-        self.to_read = confirmed.to_read
         vacated = {*confirmed.removed, *(item_id for item_id, _ in confirmed.moved)}
         self._live = {
             path: item.item_id for path, item in known.items() if item.item_id not in vacated
@@ -161,6 +164,8 @@ class _Run:
                 forgotten=[*scanned.forgotten, *read_now],
             )
         )
+        with self._timed("compare"):
+            self.to_read = (*confirmed.to_read, *self._copy(store, confirmed.copied))
 
     def read(
         self,
@@ -247,6 +252,25 @@ class _Run:
             device_idle_share=self._idle_share,
             interrupted=interrupted,
         )
+
+    def _copy(self, store: Store, copied: Sequence[tuple[int, Job]]) -> list[Job]:
+        """Store files whose content the library holds; returns those of which nothing is left."""
+        left = []
+        for start in range(0, len(copied), _COPIED_AT_ONCE):
+            chunk = copied[start : start + _COPIED_AT_ONCE]
+            items = store.copies([(item_id, job.state) for item_id, job in chunk])
+            for (_, job), item in zip(chunk, items, strict=True):
+                if item is None:
+                    left.append(job)
+                    continue
+                self._outbox.added.append(item)
+                self._outbox.units += len(item.vectors)
+                self._counts["added"] += 1
+                if job.path in self._failed_before:
+                    self._outbox.forgotten.append(job.path)
+            self._commit_if_due()
+        self.commit()
+        return left
 
     def _decoded(
         self, decoded: Decoded, batches: BatchEncoder[Assembly]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["scan", "compare", "load", "read", "done"]
+Stage = Literal[
+    "scan", "compare", "load", "read", "tokens", "train", "fill", "truth", "measure", "done"
+]
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,10 @@ class Progress:
 
     Attributes:
         stage: ``scan`` lists files, ``compare`` hashes suspects of a move, ``load`` waits for the
-            encoder, ``read`` decodes, encodes and stores, ``done`` is the last call.
+            encoder, ``read`` decodes, encodes and stores. ``tokens`` reads tokens into their
+            index. Of the vector index, ``train`` learns,
+            ``fill`` adds rows, ``truth`` searches exactly, to compare with, ``measure`` searches
+            by it. ``done`` is the last call of reading.
         done, total: files of this stage; the total of a scan is not known (None).
         failed: files that could not be read so far.
         rate: pictures and frames encoded a second, over the last ten seconds.

@@ -62,6 +62,21 @@ class TextCache:
             self._give_up(error)
         return found
 
+    def newest(self, fingerprint: str, count: int) -> np.ndarray:
+        """The vectors of the texts encoded last: (n, D) float32; (0, 0) if there are none."""
+        rows: list[tuple[bytes]] = []
+        if self._connection is not None:
+            try:
+                rows = self._connection.execute(
+                    "SELECT vector FROM texts WHERE fingerprint = ? ORDER BY used DESC LIMIT ?",
+                    (fingerprint, count),
+                ).fetchall()
+            except sqlite3.Error as error:
+                self._give_up(error)
+        if not rows:
+            return np.empty((0, 0), dtype=np.float32)
+        return np.stack([np.frombuffer(vector, dtype="<f4") for (vector,) in rows])
+
     def put(self, fingerprint: str, vectors: Mapping[str, np.ndarray]) -> None:
         """Remember ``text -> (D,) vector``; beyond 100,000 texts the oldest go."""
         if self._connection is None:

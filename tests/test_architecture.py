@@ -20,6 +20,7 @@ WORKING_FOLDERS = ("kernels", "models", "index", "pipelines", "serve", "benchmar
 # A floor may import what stands below it; models and index stand side by side.
 FLOORS = {
     "maxsight.errors": 0,
+    "maxsight.machine": 0,
     "maxsight.settings": 1,
     "maxsight.kernels": 2,
     "maxsight.models": 3,

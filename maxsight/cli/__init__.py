@@ -8,6 +8,7 @@ import typer
 
 import maxsight
 from maxsight.cli import (
+    annotate,
     bench,
     demo,
     doctor,
@@ -18,6 +19,8 @@ from maxsight.cli import (
     library,
     moments,
     search,
+    tuning,
+    verify,
 )
 from maxsight.errors import MaxsightError
 from maxsight.output import print_error
@@ -39,8 +42,11 @@ app.command("moments")(moments.moments)
 app.command("eval")(evaluate.evaluate)
 app.command("info")(library.info)
 app.command("list")(library.list_items)
+app.command("annotate")(annotate.annotate)
 app.command("remove")(library.remove)
 app.command("compact")(library.compact)
+app.command("verify")(verify.verify)
+app.command("tune-index")(tuning.tune_index)
 app.command("demo")(demo.demo)
 app.command("encoders")(encoders.encoders)
 app.command("doctor")(doctor.doctor)

@@ -54,6 +54,15 @@ def index(
             min=1,
         ),
     ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            "--index",
+            help="How vectors are searched: auto, exact, or an index (docs/indexes.md). "
+            "[default: as before, or auto]",
+            metavar="SPEC",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -77,6 +86,7 @@ def index(
                     batch_size=batch_size,
                     tokens=tokens,
                     token_limit=token_limit,
+                    index=vectors,
                     progress=progress,
                 )
         except IngestInterrupted as interrupted:

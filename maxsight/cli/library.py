@@ -34,12 +34,21 @@ def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption 
         print_json({"info": held, "failures": listed})
         return
     out = console()
+    parts = ", ".join(f"{name} {size(n)}" for name, n in held.bytes_by_part.items() if n)
     out.print(f"{printable(held.path)}  ({size(held.bytes_on_disk)}, made {held.created:%Y-%m-%d})")
     out.print(f"  pictures {held.images:,}   films {held.videos:,}   units {held.units:,}")
     out.print(f"  encoder  {held.encoder}, {held.dim} dimensions")
     if held.token_dim is not None:
         kept = f"at most {held.token_limit}" if held.token_limit else "all"
         out.print(f"  tokens   {kept} of a unit, {held.token_dim} dimensions")
+    found = ", ".join(f"{kind} {share:.3f}" for kind, share in (held.recall or {}).items())
+    out.print(f"  index    {held.index}" + (f", recall@10: {found}" if found else ""), markup=False)
+    place = "in memory" if held.vectors_in_memory else "read from disk"
+    out.print(
+        f"  memory   {size(held.memory_estimate)} expected, {size(held.memory_measured)} taken to "
+        f"open it now; vectors {place}"
+    )
+    out.print(f"  disk     {parts}")
     if failures:
         out.print(f"  {len(failures)} files could not be read:")
         for path, reason in failures.items():

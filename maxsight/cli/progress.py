@@ -1,10 +1,10 @@
-"""The progress of an ingestion: a bar on a terminal, a line now and then in a log file."""
+"""The progress of long work: a bar on a terminal, a line now and then in a log file."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,20 @@ _WORDS = {
     "compare": "comparing files",
     "load": "loading the encoder",
     "read": "indexing",
+    "tokens": "indexing tokens",
+    "train": "training the index",
+    "fill": "filling the index",
+    "truth": "searching exactly",
+    "measure": "measuring the index",
     "done": "done",
+}
+# What is counted, where it is not files.
+_COUNTED = {
+    "tokens": "units",
+    "train": "steps",
+    "fill": "vectors",
+    "truth": "steps",
+    "measure": "settings",
 }
 
 
@@ -33,6 +46,42 @@ def ingest_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None] | N
             yield show
     else:
         yield _log_lines()
+
+
+@contextmanager
+def step_progress(
+    words: Mapping[str, str], *, enabled: bool
+) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Give a function that shows on stderr what is done, how far it is and how far it goes.
+
+    Args:
+        words: what to say for each name the function is called with.
+    """
+    if not enabled:
+        yield None
+    elif sys.stderr.isatty():
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
+        with Bar(*columns, console=console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+
+            def show(stage: str, done: int, total: int) -> None:
+                bar.update(task, description=words.get(stage, stage), completed=done, total=total)
+
+            yield show
+    else:
+        last = time.monotonic()
+
+        def log(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            if total and time.monotonic() - last > _LOG_EVERY_S:
+                last = time.monotonic()
+                line = f"{words.get(stage, stage)}: {done / total:.0%}"
+                print(line, file=sys.stderr, flush=True)
+
+        yield log
 
 
 @contextmanager
@@ -70,8 +119,9 @@ def _log_lines() -> Callable[[Progress], None]:
             return
         last = time.monotonic()
         total = f" of {progress.total:,}" if progress.total is not None else ""
+        what = _COUNTED.get(progress.stage, "files")
         print(
-            f"{_WORDS[progress.stage]}: {progress.done:,}{total} files  {remarks(progress)}",
+            f"{_WORDS[progress.stage]}: {progress.done:,}{total} {what}  {remarks(progress)}",
             file=sys.stderr,
             flush=True,
         )

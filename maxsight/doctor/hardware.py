@@ -9,6 +9,7 @@ from pathlib import Path
 
 from maxsight.doctor.finding import Finding
 from maxsight.doctor.packages import try_import
+from maxsight.machine import available_memory, first_line, usable_cores
 
 _TELLING_FLAGS = (
     ("avx2", "AVX2"),
@@ -23,37 +24,6 @@ _TELLING_FLAGS = (
     ("i8mm", "int8 matrices"),
 )
 _GIB = 2**30
-
-
-def usable_cores() -> float:
-    """Cores this process may use at once: its affinity, capped by its control group's quota."""
-    cores = float(len(os.sched_getaffinity(0)))
-    for folder in _control_groups("cpu"):
-        quota = _first_line(folder / "cpu.max").split()  # version 2: "200000 100000", "max 100000"
-        if not quota:
-            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            quota = [line for line in (_first_line(folder / name) for name in names) if line]
-        if len(quota) == 2 and quota[0].isdecimal() and int(quota[1]):
-            cores = min(cores, int(quota[0]) / int(quota[1]))
-    return cores
-
-
-def available_memory() -> tuple[int, int]:
-    """Bytes of memory available and the most this process may use, control groups included."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if " kB" in line}
-    available, limit = sizes["MemAvailable"], sizes["MemTotal"]
-    names = (
-        ("memory.max", "memory.current"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-    )
-    for folder in _control_groups("memory"):
-        for maximum, used in names:
-            ceiling, current = _first_line(folder / maximum), _first_line(folder / used)
-            if ceiling.isdecimal() and current.isdecimal() and int(ceiling) < sizes["MemTotal"]:
-                limit = min(limit, int(ceiling))
-                available = min(available, int(ceiling) - int(current))
-    return available, limit
 
 
 def cpu() -> Iterator[Finding]:
@@ -84,7 +54,7 @@ def gpu() -> Iterator[Finding]:
         yield Finding("gpu", "warning", "not looked at, because torch does not load")
         return
     count = torch.cuda.device_count()
-    driver: str = _first_line("/proc/driver/nvidia/version")
+    driver: str = first_line("/proc/driver/nvidia/version")
     for number in range(count):
         properties = torch.cuda.get_device_properties(number)
         yield Finding(
@@ -138,36 +108,10 @@ def memory() -> Iterator[Finding]:
         yield Finding("memory", "ok", what)
 
 
-def _control_groups(controller: str) -> list[Path]:
-    """The folders whose limits bind this process, its own and every one above, both versions."""
-    root = Path("/sys/fs/cgroup")
-    folders = [root, root / controller]
-    try:
-        memberships = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return folders
-    for line in memberships:
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        top = root / controller if controllers else root
-        own = top / path.lstrip("/")
-        folders += [own, *(parent for parent in own.parents if parent.is_relative_to(top))]
-    return folders
-
-
 def _nvidia_cards() -> int:
     """Display controllers by NVIDIA on the PCI bus, driver or no driver."""
     cards = 0
     for device in Path("/sys/bus/pci/devices").glob("*"):
-        if _first_line(device / "vendor") == "0x10de":
-            cards += _first_line(device / "class").startswith("0x03")
+        if first_line(device / "vendor") == "0x10de":
+            cards += first_line(device / "class").startswith("0x03")
     return cards
-
-
-def _first_line(path: str | Path) -> str:
-    """A file of the kernel's; nothing if it is not there or not to be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
-    except OSError:
-        return ""

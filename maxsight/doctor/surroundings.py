@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from maxsight import settings as configured
 from maxsight.doctor.finding import Finding
-from maxsight.doctor.hardware import usable_cores
 from maxsight.doctor.packages import try_import
 from maxsight.errors import UsageError
+from maxsight.machine import usable_cores
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -24,6 +24,7 @@ from maxsight.errors import (
 )
 from maxsight.index.records import Changes, Failure, FileState
 from maxsight.index.store import Store
+from maxsight.index.vectors import ExactIndex
 
 Create = Callable[..., Store]
 
@@ -345,7 +346,10 @@ def test_snapshots_are_kept_until_something_is_committed(create: Create, samples
         samples.check(latest, expected)
         samples.check(first, {0: ("/a", "a*9000")})
         # The full block of the first snapshot is the same memory.
-        assert latest._index._blocks[0] is first._index._blocks[0]
+        new, old = latest.state.vectors, first.state.vectors
+        assert isinstance(new, ExactIndex)
+        assert isinstance(old, ExactIndex)
+        assert new._blocks[0] is old._blocks[0]
 
 
 def test_compaction(create: Create, samples: Any) -> None:

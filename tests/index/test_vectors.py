@@ -144,7 +144,7 @@ def test_scores_do_not_depend_on_the_batch() -> None:
 def test_unpacking_is_exact_for_every_finite_number() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)].reshape(1, -1)
-    unpacked = module._unpack(finite)
+    unpacked = module.unpack(finite)
     np.testing.assert_array_equal(unpacked.view(np.int32), finite.astype(np.float32).view(np.int32))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from hostile import distinct_pictures, photographs
 from PIL import Image
 
 from maxsight.errors import BackendError, LibraryError, UsageError
+from maxsight.index.records import Changes
 from maxsight.index.store import Store
 from maxsight.models.embeddings import Embeddings
 from maxsight.pipelines.ingest import IngestReport, Progress, ingest
@@ -182,6 +184,43 @@ def test_touching_and_moving_need_no_encoder(world: World) -> None:
         os.utime(path, ns=(1, 1))
     paths[4].rename(world.photos / "elsewhere.png")
     assert counts(world.ingest(never)) == {"unchanged": 2, "touched": 3, "moved": 1}
+    assert_right(world)
+
+
+def test_the_same_content_is_encoded_once(world: World) -> None:
+    paths = fill(world, 3)
+    write_film(world.photos / "a.mp4", seconds=4)
+    world.ingest()
+    (world.photos / "copies").mkdir()
+    for path in [*paths, world.photos / "a.mp4"]:
+        shutil.copy(path, world.photos / "copies")
+    shutil.copy(paths[0], world.photos / "once more.png")
+    report = world.ingest(never)
+    assert counts(report) == {"added": 5, "unchanged": 4}
+    held = world.contents()
+    for path in paths:
+        assert (held[f"copies/{path.name}"][1] == held[path.name][1]).all()
+    assert (held["once more.png"][1] == held["0.png"][1]).all()
+    with Store.open(world.library) as store:
+        films = store.snapshot().films()
+        assert [film.spans.tolist() for film in films] == [films[0].spans.tolist()] * 2
+        snapshot = store.snapshot()
+        for one, other in zip(*(range(f.rows.start, f.rows.stop) for f in films), strict=True):
+            assert (snapshot.vectors([one]) == snapshot.vectors([other])).all()
+
+
+def test_what_was_removed_comes_back_without_the_encoder(world: World) -> None:
+    paths = fill(world, 3)
+    world.ingest()
+    with Store.open(world.library, write=True) as store:
+        store.apply(Changes(removed=[0, 2]))
+    assert counts(world.ingest(never)) == {"added": 2, "unchanged": 1}
+    assert_right(world)
+    with Store.open(world.library, write=True) as store:
+        gone = [item.item_id for path, item in store.known().items() if path == str(paths[1])]
+        store.apply(Changes(removed=gone))
+        store.compact(grace_seconds=0)
+    assert counts(world.ingest()) == {"added": 1, "unchanged": 2}  # nothing was left of it
     assert_right(world)
 
 

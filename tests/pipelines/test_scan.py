@@ -141,6 +141,7 @@ def test_new_changed_unchanged_gone(tmp_path: Path) -> None:
     assert confirm(result) == Confirmed(
         moved=(),
         touched=((known[str(paths[1])].item_id, FileState(str(paths[1]), 9, 0)),),
+        copied=(),
         removed=(known[str(paths[2])].item_id,),
         to_read=(result.changed[0][1], result.new[0]),
     )

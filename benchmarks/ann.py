@@ -1,0 +1,307 @@
+"""How many queries a second does an approximate index answer at a recall, against FAISS's own?
+
+Queries are out of distribution, as texts are for pictures (:mod:`maxsight.benchmarks.ann_data`).
+Every contender's search settings are swept for each recall wanted, the fastest that reaches it
+taken, and these then run in turns on one thread: all queries at once, and one at a time. Figures
+are of processor time. Bytes are all that an index holds in memory, whatever ranks its shortlist
+included.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from maxsight.benchmarks.ann_data import Collection, Gap, made
+from maxsight.benchmarks.command import command
+from maxsight.benchmarks.interleave import interleave, processor_stopwatch, ratio
+from maxsight.benchmarks.peaks import threads
+from maxsight.benchmarks.rows import Row, spread
+from maxsight.index import faiss_build
+from maxsight.index.ann import auto, faiss_kinds
+from maxsight.index.ann.contract import Effort, Floats, Rows
+from maxsight.index.vectors import unpack
+
+K = 10
+RECALLS = (0.90, 0.95, 0.99)
+BASELINE = "FAISS IVF-PQ fast-scan + SQ8"
+# Queries that settings are tried on, and single ones.
+_SWEPT = 500
+_SINGLES = 200
+_SINGLE_ROUNDS = 3
+_SHORTLISTS = (40, 60, 80, 100, 130, 160, 200, 300, 500)
+# Rows to learn from for each list.
+_ROWS_A_LIST = 64
+_ADD_ROWS = 65_536
+
+Search = Callable[[Floats, Effort], Rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """An index over a collection.
+
+    Attributes:
+        name: of the contender; several builds of one contender compete for its best.
+        spec: what was built.
+        search: the rows of the ten best of each query.
+        probes, shortlists: settings to sweep, each rising.
+        bytes: of memory a row. build: CPU seconds.
+    """
+
+    name: str
+    spec: str
+    search: Search
+    probes: list[int]
+    shortlists: tuple[int, ...]
+    bytes: float
+    build: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """The fastest setting of a contender that reaches a recall."""
+
+    built: Built
+    effort: Effort
+    recall: float
+    seconds: float
+
+
+def run(
+    data: Path,
+    *,
+    size: Annotated[int, typer.Option(help="Vectors.")] = 100_000,
+    dim: int = 512,
+    gap: Annotated[str, typer.Option(help="none, mild or strong.")] = "strong",
+    queries: int = 1_000,
+    rounds: int = 7,
+    graphs: Annotated[bool, typer.Option(help="HNSW too, which takes longest to build.")] = True,
+    spec: Annotated[list[str] | None, typer.Option(help="Ours; may be repeated.")] = None,
+) -> list[Row]:
+    """Measure.
+
+    Args:
+        data: not needed.
+        size: how many vectors.
+        dim: of what width.
+        gap: how far queries are from them.
+        queries: how many, in one batch.
+        rounds: of every contender at every recall.
+        graphs: whether graphs compete.
+        spec: what competes for us, as ``maxsight index --index`` takes it.
+    """
+    chosen: dict[str, Gap] = {"none": "none", "mild": "mild", "strong": "strong"}
+    collection = made(size, dim, chosen[gap], queries=queries)
+    _, truth = collection.truth(K)
+    lists = 2 ** round(np.log2(4 * size**0.5))
+    with threads(1):
+        built = [*_ours(collection, lists, spec), *_peers(collection, lists, graphs)]
+        rows = [row for index in built for row in _sizes(collection, index)]
+        sweeps = [_Sweep(collection, truth, index) for index in built]
+        for recall in RECALLS:
+            rows += _measure(collection, truth, sweeps, recall, rounds)
+    return rows
+
+
+def _ours(collection: Collection, lists: int, specs: list[str] | None) -> Iterator[Built]:
+    dim = collection.vectors.shape[1]
+    for spec in specs or [f"leanivf:{dim // 2}/IVF{lists},PQ{dim // 4}x4fsr+int8"]:
+        start = time.process_time()
+        index = auto.make(spec, dim)
+        index.train(_sample(collection, lists), collection.known)
+        index.add(collection.vectors)
+        seconds = time.process_time() - start
+
+        def search(queries: Floats, effort: Effort, index: Any = index) -> Rows:
+            found: Rows = index.search(queries, K, effort=effort)[1]
+            return found
+
+        size = index.bytes() / len(collection.vectors)
+        yield Built("maxsight", spec, search, _probes(lists // 4), _SHORTLISTS, size, seconds)
+
+
+def _peers(collection: Collection, lists: int, graphs: bool) -> Iterator[Built]:
+    dim = collection.vectors.shape[1]
+    wanted = [
+        (BASELINE, f"IVF{lists},PQ{dim // 4}x4fsr", True),
+        (BASELINE, f"IVF{lists},PQ{dim // 8}x4fsr", True),
+        ("FAISS IVF-RaBitQ + SQ8", f"IVF{lists},RaBitQ", True),
+        ("FAISS IVF-SQ8", f"IVF{lists},SQ8", False),
+    ]
+    wanted += [("FAISS HNSW SQ8", "HNSW32,SQ8", False)] if graphs else []
+    for name, spec, refined in wanted:
+        yield _faiss(collection, lists, name, spec, refined)
+
+
+def _faiss(collection: Collection, lists: int, name: str, spec: str, refined: bool) -> Built:
+    faiss = faiss_build.load()
+    count, dim = collection.vectors.shape
+    full = f"{spec},Refine(SQ8)" if refined else spec
+    start = time.process_time()
+    index = faiss.index_factory(dim, full, faiss.METRIC_INNER_PRODUCT)
+    index.train(_sample(collection, lists))
+    for first in range(0, count, _ADD_ROWS):
+        index.add(unpack(collection.vectors[first : first + _ADD_ROWS]))
+    seconds = time.process_time() - start
+    core = faiss.downcast_index(index.base_index) if refined else index
+    graph = spec.startswith("HNSW")
+
+    def search(queries: Floats, effort: Effort) -> Rows:
+        if graph:
+            parameters = faiss.SearchParametersHNSW(efSearch=effort.probes)
+        else:
+            parameters = faiss.SearchParametersIVF(nprobe=effort.probes)
+        if refined:
+            parameters = faiss.IndexRefineSearchParameters(
+                k_factor=effort.shortlist / K, base_index_params=parameters
+            )
+        found: Rows = index.search(queries, K, params=parameters)[1]
+        return found
+
+    probes = _probes(4096 if graph else lists // 4)
+    shortlists = _SHORTLISTS if refined else (K,)
+    size = faiss_kinds.held_bytes(core, count) / count + (dim if refined else 0)
+    return Built(name, full, search, probes, shortlists, size, seconds)
+
+
+def _sample(collection: Collection, lists: int) -> Floats:
+    return unpack(collection.vectors[: max(20_000, _ROWS_A_LIST * lists)])
+
+
+def _probes(most: int) -> list[int]:
+    """Powers of two and what lies halfway between."""
+    found = [
+        step for power in range(2, 13) for step in (2**power, 3 * 2 ** (power - 1)) if step <= most
+    ]
+    return sorted(found)
+
+
+def _measure(
+    collection: Collection, truth: Rows, sweeps: list[_Sweep], recall: float, rounds: int
+) -> list[Row]:
+    case = f"{collection.name}, recall@{K} {recall:.2f}"
+    best: dict[str, Tuned] = {}
+    rows = []
+    for sweep in sweeps:
+        tuned = sweep.fastest(recall)
+        known = best.get(tuned.built.name) if tuned else None
+        if tuned and (known is None or tuned.seconds < known.seconds):
+            best[tuned.built.name] = tuned
+    searches = {name: _search_all(collection, tuned) for name, tuned in best.items()}
+    batch = interleave(
+        {name: processor_stopwatch(s) for name, s in searches.items()}, rounds=rounds
+    )
+    one_each = {name: _single(collection, tuned) for name, tuned in best.items()}
+    singles = interleave(one_each, rounds=_SINGLE_ROUNDS)
+    asked = len(collection.queries)
+    for name, tuned in best.items():
+        effort = tuned.effort
+        setting = f"{tuned.built.spec}, probes {effort.probes}, shortlist {effort.shortlist}"
+        reached = _recall(searches[name](0), truth)
+        rows.append(Row("ann", case, name, f"recall@{K}: {setting}", reached, runs=asked))
+        low, median, high = spread([asked / each for each in batch[name]])
+        rows.append(Row("ann", case, name, "rate", median, "queries/CPU s", low, high, rounds))
+        low, median, high = spread([1000 * each for each in singles[name]])
+        rows.append(
+            Row("ann", case, name, "one query", median, "CPU ms", low, high, len(singles[name]))
+        )
+    for name in best:
+        if name != "maxsight" and "maxsight" in best:
+            for metric, seconds in (("batch", batch), ("one query", singles)):
+                rows.append(
+                    ratio(
+                        seconds["maxsight"],
+                        seconds[name],
+                        benchmark="ann",
+                        case=case,
+                        contender="maxsight",
+                        metric=f"{metric}: processor time / {name}",
+                    )
+                )
+    return rows
+
+
+class _Sweep:
+    """What the settings of an index reach and cost; each is tried once, on some of the queries."""
+
+    def __init__(self, collection: Collection, truth: Rows, index: Built) -> None:
+        self._queries = collection.queries[:_SWEPT]
+        self._truth = truth[:_SWEPT]
+        self._index = index
+        self._tried: dict[Effort, Tuned] = {}
+
+    def tuned(self, effort: Effort) -> Tuned:
+        if effort not in self._tried:
+            start = time.process_time()
+            rows = self._index.search(self._queries, effort)
+            seconds = time.process_time() - start
+            self._tried[effort] = Tuned(self._index, effort, _recall(rows, self._truth), seconds)
+        return self._tried[effort]
+
+    def fastest(self, recall: float) -> Tuned | None:
+        """Of the settings that reach a recall; None if none does.
+
+        At each number of probes the least shortlist that reaches it; more probes until that takes
+        twice as long as the best so far.
+        """
+        best: Tuned | None = None
+        for probes in self._index.probes:
+            low, high = 0, len(self._index.shortlists) - 1
+            efforts = [Effort(probes, wide) for wide in self._index.shortlists]
+            if self.tuned(efforts[high]).recall < recall:
+                continue
+            while low < high:
+                middle = (low + high) // 2
+                if self.tuned(efforts[middle]).recall < recall:
+                    low = middle + 1
+                else:
+                    high = middle
+            found = self.tuned(efforts[low])
+            if best is None or found.seconds < best.seconds:
+                best = found
+            elif found.seconds > 2 * best.seconds:
+                break
+        return best
+
+
+def _search_all(collection: Collection, tuned: Tuned) -> Callable[[int], Rows]:
+    return lambda _: tuned.built.search(collection.queries, tuned.effort)
+
+
+def _single(collection: Collection, tuned: Tuned) -> Callable[[int], float]:
+    """The median of the processor seconds of single queries."""
+
+    def measure(_: int) -> float:
+        seconds = []
+        for place in range(min(_SINGLES, len(collection.queries))):
+            query = collection.queries[place : place + 1]
+            start = time.process_time()
+            tuned.built.search(query, tuned.effort)
+            seconds.append(time.process_time() - start)
+        return statistics.median(seconds)
+
+    return measure
+
+
+def _sizes(collection: Collection, index: Built) -> list[Row]:
+    case = collection.name
+    return [
+        Row("ann", case, f"{index.name}: {index.spec}", "memory", index.bytes, "bytes a vector"),
+        Row("ann", case, f"{index.name}: {index.spec}", "build", index.build, "CPU s"),
+    ]
+
+
+def _recall(rows: Rows, truth: Rows) -> float:
+    return float((rows[:, :, None] == truth[:, None, :]).any(axis=2).mean())
+
+
+if __name__ == "__main__":
+    command(run)

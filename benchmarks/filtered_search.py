@@ -1,0 +1,148 @@
+"""Does a filter cost recall, however few rows it lets through, and what does it cost in time?
+
+An index is tuned without any filter, on queries of the same kind, for recall@10 of .95; filters are
+then put on. Some draw rows by lot; others let those through that are about one thing, which may
+lie anywhere, near the query or far from it. Truth is exact search over the allowed rows, which is
+also the contender that times are compared with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import numpy as np
+import typer
+
+from maxsight.benchmarks.ann_data import Collection, Gap, made
+from maxsight.benchmarks.command import command
+from maxsight.benchmarks.interleave import interleave, processor_stopwatch
+from maxsight.benchmarks.parity import ParityError
+from maxsight.benchmarks.peaks import threads
+from maxsight.benchmarks.rows import Row, spread
+from maxsight.index.ann import auto, footprint, searcher
+from maxsight.index.ann.contract import Effort, Mask, Rows, VectorIndex
+from maxsight.index.vectors import ExactIndex
+
+K = 10
+RECALL = 0.95
+_TUNED_ON = 300
+_SELECTIVITIES = (1.0, 0.1, 0.01, 0.001)
+_KINDS = ("by lot", "about one thing")
+
+
+def run(
+    data: Path,
+    *,
+    size: int = 200_000,
+    dim: int = 512,
+    index: Annotated[str | None, typer.Option(help="Instead of what auto chooses.")] = None,
+    gap: Annotated[list[str] | None, typer.Option(help="none, mild, strong; repeatable.")] = None,
+    queries: int = 300,
+    rounds: int = 3,
+) -> list[Row]:
+    """Measure.
+
+    Args:
+        data: not needed.
+        size: how many vectors.
+        dim: of what width.
+        index: its spec.
+        gap: kinds of collection (benchmarks/ann_data.py): in ``none`` queries are drawn as rows
+            are, in the others beside them.
+        queries: how many, asked in one batch.
+        rounds: of every contender.
+    """
+    rows = []
+    spec = index or auto.choose(size, dim, budget=2**40).spec
+    for name in gap or get_args(Gap):
+        collection = made(size, dim, cast(Gap, name), queries=queries, known=10_000)
+        with threads(1):
+            rows += _measure(collection, spec, rounds)
+    return rows
+
+
+def _measure(collection: Collection, spec: str, rounds: int) -> list[Row]:
+    exact = ExactIndex(collection.vectors.shape[1]).extended([collection.vectors])
+    index = _built(collection, spec)
+    index.effort = _tuned(index, exact, collection.known[:_TUNED_ON])
+    contender = f"{spec}, {index.effort.probes} probes, {index.effort.shortlist} scored again"
+    rows, asked = [], collection.queries
+    draw = np.random.default_rng(0)
+    for share in _SELECTIVITIES:
+        for kind in _KINDS if share < 1 else ("none",):
+            allowed = None if share == 1 else _filter(collection, kind, share, draw)
+            case = f"{collection.name}, {100 * share:g} % allowed"
+            case += "" if share == 1 else f" {kind}"
+            found = searcher.search(index, exact, asked, K, allowed=allowed)
+            true = exact.search(asked, K, allowed=allowed)
+            if allowed is not None and not all(allowed[row].all() for row, _ in found):
+                raise ParityError(f"{spec} returned a forbidden row at {case}")
+            recall = _recall([row for row, _ in found], [row for row, _ in true])
+            rows.append(
+                Row("filters", case, contender, f"recall@{K}", round(recall, 4), runs=len(asked))
+            )
+            times = interleave(
+                {
+                    contender: processor_stopwatch(
+                        lambda _, allowed=allowed: searcher.search(
+                            index, exact, asked, K, allowed=allowed
+                        )
+                    ),
+                    "exact": processor_stopwatch(
+                        lambda _, allowed=allowed: exact.search(asked, K, allowed=allowed)
+                    ),
+                },
+                rounds=rounds,
+            )
+            for name, seconds in times.items():
+                low, median, high = spread([len(asked) / each for each in seconds])
+                rows.append(
+                    Row("filters", case, name, "rate", median, "queries/CPU s", low, high, rounds)
+                )
+    return rows
+
+
+def _built(collection: Collection, spec: str) -> VectorIndex:
+    count, dim = collection.vectors.shape
+    index = auto.make(spec, dim)
+    sample = footprint.sample_rows(index, count)
+    chosen = np.sort(np.random.default_rng(0).choice(count, sample, replace=False))
+    index.train(collection.vectors[chosen].astype(np.float32), collection.known)
+    index.add(collection.vectors)
+    return index
+
+
+def _tuned(index: VectorIndex, exact: ExactIndex, queries: np.ndarray) -> Effort:
+    """The cheapest effort that reaches ``RECALL`` without a filter; the best if none does."""
+    true = [rows for rows, _ in exact.search(queries, K)]
+    best = (0.0, index.effort)
+    for effort in index.efforts(K):
+        found = searcher.search(index, exact, queries, K, effort=effort)
+        recall = _recall([rows for rows, _ in found], true)
+        if recall >= RECALL:
+            return effort
+        best = max(best, (recall, effort))
+    return best[1]
+
+
+def _filter(collection: Collection, kind: str, share: float, draw: np.random.Generator) -> Mask:
+    """(N,) with that share true."""
+    count = len(collection.vectors)
+    allowed = np.zeros(count, dtype=np.bool_)
+    number = max(K, round(share * count))
+    if kind == "by lot":
+        allowed[draw.choice(count, number, replace=False)] = True
+    else:
+        middle = collection.vectors[draw.integers(count)].astype(np.float32)
+        likeness = collection.vectors.astype(np.float32) @ middle
+        allowed[np.argpartition(likeness, -number)[-number:]] = True
+    return allowed
+
+
+def _recall(found: list[Rows], true: list[Rows]) -> float:
+    return float(np.mean([np.isin(mine, own).mean() for mine, own in zip(true, found)]))
+
+
+if __name__ == "__main__":
+    command(run)

@@ -1,0 +1,292 @@
+"""Making a library's vector index, bringing it up to date, and measuring it.
+
+Each function here is for the one process that writes: it holds the library's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from maxsight import settings
+from maxsight.errors import BudgetError
+from maxsight.index import generations, token_folder, tuning, vector_folder
+from maxsight.index.ann import auto, saved, searcher
+from maxsight.index.ann.contract import Floats, Mask, Rows, VectorIndex
+from maxsight.index.dimensionality import OrderEffect, order_effect
+from maxsight.index.disk_vectors import DiskVectors, chunks
+from maxsight.index.indexed_vectors import IndexedVectors
+from maxsight.index.tables import UNITS
+from maxsight.index.tuning import Asked, OperatingPoint
+from maxsight.index.vector_folder import Built
+from maxsight.index.vectors import ExactIndex
+
+if TYPE_CHECKING:
+    from maxsight.index.snapshot import Snapshot
+    from maxsight.index.store import Store
+
+RECALL = 0.95
+# An index that has grown by this much since it was trained is trained anew.
+_GROWTH = 2.0
+# Rows unknown to an index are searched exactly; beyond this share of all they are added to it.
+_TAIL_SHARE = 0.05
+_ORDER_SAMPLE = 10_000
+# How far a sampled query lies from the vector it was made of.
+_AWAY = 0.3
+
+Stage = Literal["tokens", "train", "fill", "truth", "measure"]
+# Called with what is being done, how far it is, and how far it goes; ``truth`` is searching
+# exactly, to compare with.
+Step = Callable[[Stage, int, int], None]
+# Vectors of texts, (m, D) float32: what people ask. Called only where an index is made or measured.
+Texts = Callable[[], Floats]
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What was done, and what it came to.
+
+    Attributes:
+        index: of the library now, as ``--index`` takes it; ``exact`` where there is none.
+        why: it was chosen.
+        action: ``built``, ``extended``, ``kept``, ``tuned`` or ``none``.
+        rows: it knows.
+        bytes: of memory it takes.
+        target: the recall that was asked for.
+        point: the operating point it searches with; None without an index.
+        points: every one that was tried.
+        order: intrinsic dimensionality and its effect; None if it was not asked for.
+    """
+
+    index: str
+    why: str
+    action: str
+    rows: int
+    bytes: int
+    target: float
+    point: OperatingPoint | None = None
+    points: list[OperatingPoint] = field(default_factory=list)
+    order: OrderEffect | None = None
+
+
+def bring_up_to_date(
+    store: Store, spec: str | None = None, *, texts: Texts | None = None, step: Step | None = None
+) -> IndexReport:
+    """What ``maxsight index`` does at its end: make, extend or leave the indexes.
+
+    Args:
+        spec: of the index; None keeps the one there is, or chooses by size.
+        texts: to learn from and to be measured by; without, pictures are the only queries.
+        step: progress.
+    """
+    token_folder.bring_up_to_date(
+        store, recall=RECALL, step=lambda done, total: _tell(step, "tokens", done, total)
+    )
+    snapshot = store.snapshot()
+    built = snapshot.state.built
+    wanted = spec or ("auto" if built is None else str(built.details["spec"]))
+    if built is not None and wanted == built.details["spec"]:
+        known = len(built.unit_ids)
+        missing = snapshot.unit_count - known
+        if snapshot.row_count < _GROWTH * int(built.details["trained_rows"]):
+            if missing <= _TAIL_SHARE * known:
+                return _kept(built, "kept")
+            return _kept(_extended(store, snapshot, built, step), "extended")
+    return build(store, wanted, texts=texts, step=step)
+
+
+def build(
+    store: Store,
+    spec: str = "auto",
+    *,
+    recall: float = RECALL,
+    texts: Texts | None = None,
+    step: Step | None = None,
+) -> IndexReport:
+    """Make the index anew, choose its operating point and put it in the old one's place.
+
+    Args:
+        spec: ``auto``, ``exact``, or what ``maxsight.index.ann.auto.make`` takes.
+        recall: to reach on every kind of query, if it can be.
+        texts: to learn from and to be measured by; without, pictures are the only queries.
+        step: as in :func:`bring_up_to_date`.
+
+    Raises:
+        BudgetError: making it needs more memory than it may take.
+        UsageError: no such index.
+    """
+    snapshot = store.snapshot()
+    dim, rows = store.manifest.dim, snapshot.unit_count
+    budget = settings.memory()
+    choice = auto.choose(rows, dim, spec=spec, budget=budget, texts=texts is not None)
+    if choice.spec == "exact":
+        generations.remove(store.path, vector_folder.NAME)
+        return IndexReport("exact", choice.why, "none", rows, 0, recall)
+    if choice.build_bytes > budget:
+        raise BudgetError(
+            f"making the index {choice.spec} of {rows:,} vectors needs "
+            f"{choice.build_bytes / 2**20:,.0f} MiB and MAXSIGHT_MEMORY allows "
+            f"{budget / 2**20:,.0f} MiB: allow more, or name a smaller index (docs/indexes.md)"
+        )
+    said = None if texts is None else texts()
+    unit_ids, stored = _live(snapshot)
+    index = auto.make(choice.spec, dim)
+    draw = np.random.default_rng(0)
+    sampled = np.sort(draw.choice(rows, min(rows, choice.footprint.sample_rows), replace=False))
+    _tell(step, "train", 0, 1)
+    index.train(stored.take(sampled).astype(np.float32), said)
+    _tell(step, "train", 1, 1)
+    _add(index, stored, np.arange(rows), step)
+    points = tuning.sweep(
+        lambda queries, effort: [
+            found
+            for found, _ in searcher.search(index, stored, queries, tuning.DEPTH, effort=effort)
+        ],
+        index.efforts(tuning.DEPTH),
+        _asked(stored, stored, said, step),
+        enough=recall,
+        progress=lambda done, total: _tell(step, "measure", done, total),
+    )
+    point = tuning.choose(points, recall)
+    index.effort = point.effort
+    details = {"spec": choice.spec, "trained_rows": rows, **_measured(point, recall)}
+    vector_folder.save(store.path, store.manifest, index, unit_ids, details)
+    return IndexReport(choice.spec, choice.why, "built", rows, index.bytes(), recall, point, points)
+
+
+def tune(
+    store: Store,
+    *,
+    recall: float = RECALL,
+    texts: Texts | None = None,
+    step: Step | None = None,
+) -> IndexReport:
+    """Try every setting of the library's index and keep the fastest that reaches ``recall``.
+
+    Args:
+        texts: to be measured by; without, pictures are the only queries.
+    """
+    snapshot = store.snapshot()
+    _, stored = _live(snapshot)
+    sample = stored.take(np.arange(min(_ORDER_SAMPLE, len(stored)))).astype(np.float32)
+    order = order_effect(sample) if len(sample) > 2 * tuning.DEPTH else None
+    built, vectors = snapshot.state.built, snapshot.state.vectors
+    if built is None or not isinstance(vectors, IndexedVectors):
+        why = "no index has been made: every search is exact"
+        return IndexReport("exact", why, "none", len(stored), 0, recall, order=order)
+    live = snapshot.allowed()
+    points = tuning.sweep(
+        lambda queries, effort: [
+            found for found, _ in vectors.search(queries, tuning.DEPTH, allowed=live, effort=effort)
+        ],
+        built.index.efforts(tuning.DEPTH),
+        _asked(vectors.stored, stored, None if texts is None else texts(), step, live),
+        progress=lambda done, total: _tell(step, "measure", done, total),
+    )
+    point = tuning.choose(points, recall)
+    built.index.effort = point.effort
+    details = {**built.details, **_measured(point, recall)}
+    saved = vector_folder.save(store.path, store.manifest, built.index, built.unit_ids, details)
+    return IndexReport(
+        str(saved.details["spec"]),
+        "it was made before; its settings are new",
+        "tuned",
+        len(saved.unit_ids),
+        saved.index.bytes(),
+        recall,
+        point,
+        points,
+        order,
+    )
+
+
+def _extended(store: Store, snapshot: Snapshot, built: Built, step: Step | None) -> Built:
+    """The index with the rows it lacks, saved in the old one's place."""
+    unit_ids, stored = _live(snapshot)
+    new = np.flatnonzero(unit_ids > built.newest)
+    # A copy of its own: readers in this process go on searching the old one.
+    index, _ = saved.load(built.folder)
+    _add(index, stored, new, step)
+    known = np.concatenate([built.unit_ids, unit_ids[new]])
+    return vector_folder.save(store.path, store.manifest, index, known, built.details)
+
+
+def _kept(built: Built, action: str) -> IndexReport:
+    return IndexReport(
+        str(built.details["spec"]),
+        "it was made before",
+        action,
+        len(built.unit_ids),
+        built.index.bytes(),
+        float(built.details["target"]),
+    )
+
+
+def _live(snapshot: Snapshot) -> tuple[Rows, DiskVectors]:
+    """Ids and vectors of the units that can be found."""
+    state = snapshot.state
+    live = snapshot.allowed()
+    unit_ids = state.unit_ids if live is None else state.unit_ids[live]
+    return unit_ids, DiskVectors.of(state.units, unit_ids, snapshot.dim, state.library / UNITS)
+
+
+def _add(index: VectorIndex, stored: DiskVectors, rows: Rows, step: Step | None) -> None:
+    done = 0
+    for part in chunks(rows, stored.dim):
+        _tell(step, "fill", done, len(rows))
+        index.add(stored.take(part))
+        done += len(part)
+    _tell(step, "fill", done, len(rows))
+
+
+def _asked(
+    searched: ExactIndex | DiskVectors,
+    stored: DiskVectors,
+    texts: Floats | None,
+    step: Step | None,
+    allowed: Mask | None = None,
+) -> dict[str, Asked]:
+    """Queries of each kind and their truth among the rows of ``searched``."""
+    draw = np.random.default_rng(1)
+    count = min(tuning.QUERIES, len(stored))
+    own = stored.take(np.sort(draw.choice(len(stored), count, replace=False))).astype(np.float32)
+    # Not the stored vectors themselves, which would be their own first answers: each a little way
+    # along the line between two others.
+    others = stored.take(draw.integers(0, len(stored), 2 * count)).astype(np.float32)
+    kinds = {"pictures": _unit(own + _AWAY * (others[:count] - others[count:]))}
+    if texts is not None and len(texts):
+        chosen = draw.choice(len(texts), min(tuning.QUERIES, len(texts)), replace=False)
+        kinds["texts"] = _unit(texts[np.sort(chosen)])
+    together = np.concatenate(list(kinds.values()))
+    _tell(step, "truth", 0, 1)
+    found = searched.search(together, tuning.DEPTH, allowed=allowed)
+    _tell(step, "truth", 1, 1)
+    truth = np.full((len(together), tuning.DEPTH), -1, dtype=np.int64)
+    for query, (rows, _) in enumerate(found):
+        truth[query, : len(rows)] = rows
+    answers = np.split(truth, np.cumsum([len(queries) for queries in kinds.values()])[:-1])
+    return {
+        kind: Asked(queries, answer)
+        for (kind, queries), answer in zip(kinds.items(), answers, strict=True)
+    }
+
+
+def _measured(point: OperatingPoint, target: float) -> dict[str, object]:
+    return {
+        "recall": dict(point.recall),
+        "target": target,
+        "queries_per_second": round(point.queries_per_second, 1),
+    }
+
+
+def _unit(vectors: Floats) -> Floats:
+    lengths: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def _tell(step: Step | None, what: Stage, done: int, total: int) -> None:
+    if step is not None:
+        step(what, done, total)

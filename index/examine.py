@@ -1,0 +1,211 @@
+"""Looking through a library: every file against its checksum, every row against the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
+from maxsight.index import checksums, index_checks, row_checks, tables, versions
+from maxsight.index.checksums import Checksum
+from maxsight.index.generations import FOLDER
+from maxsight.index.manifest import FILE_NAME, Manifest
+from maxsight.index.versions import TableState
+
+Stage = Literal["checksums", "rows"]
+Progress = Callable[[Stage, int, int], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it was written.
+
+    Attributes:
+        kind: ``damaged``: other bytes than were written; ``missing``: a file is gone; ``rows``:
+            what the rows say contradicts itself; ``index``: a derived index does not fit;
+            ``ledger``: a line of ``checksums.txt`` is damaged.
+        place: relative to the library's folder.
+        text: what is wrong, for people.
+    """
+
+    kind: Literal["damaged", "missing", "rows", "index", "ledger"]
+    place: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found.
+
+    Attributes:
+        manifest: None if ``library.json`` is damaged.
+        problems: in the order of the folder.
+        states: table -> its newest version.
+        damaged_remains: damaged files that only older versions need, relative to the library.
+        broken_items: ids of live files whose units cannot be trusted.
+        damaged_indexes: folders of indexes that do not fit.
+        orphans: units no file owns.
+        unrecorded: files of the tables without a checksum, as a killed writer leaves them.
+        files, bytes: that were read and compared with their checksum.
+        items, units: live.
+    """
+
+    manifest: Manifest | None
+    problems: tuple[Problem, ...]
+    states: dict[str, TableState]
+    damaged_remains: tuple[str, ...]
+    broken_items: tuple[int, ...]
+    damaged_indexes: tuple[Path, ...]
+    orphans: int
+    unrecorded: int
+    files: int
+    bytes: int
+    items: int
+    units: int
+
+
+@dataclass
+class Hashes:
+    """Checksums of files as they are now, each computed once.
+
+    Lance never changes a file, so that looking again after a repair need not read them again.
+    """
+
+    library: Path
+    found: dict[str, Checksum] = field(default_factory=dict)
+
+    def compare(
+        self, expected: dict[str, Checksum], progress: Progress
+    ) -> tuple[set[str], set[str]]:
+        """``(same, different)`` of the files that are there."""
+        new = {name: checksum for name, checksum in expected.items() if name not in self.found}
+        total = sum(checksum.bytes for checksum in new.values())
+        done = 0
+
+        def count(block: int) -> None:
+            nonlocal done
+            done += block
+            progress("checksums", done, max(done, total))
+
+        for name in sorted(new):
+            try:
+                self.found[name] = checksums.checksum(self.library / name, count)
+            except FileNotFoundError:  # a compaction may have deleted it
+                continue
+        there = {name for name in expected if (self.library / name).exists()} & self.found.keys()
+        same = {name for name in there if self.found[name] == expected[name]}
+        return same, there - same
+
+
+def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
+    """Look through the library at ``library``. Reads only.
+
+    Raises:
+        LibraryNotFound, SchemaTooNew: there is nothing to look through.
+        LibraryError: the disk refuses to be read.
+    """
+    problems: list[Problem] = []
+    manifest = _manifest(library, problems)
+    with tables.storage_errors(library):
+        recorded = checksums.read(library)
+        present = checksums.table_files(library)
+        same, different = hashes.compare(recorded.files, progress)
+    problems += [
+        Problem("ledger", checksums.FILE_NAME, f"line {number} is damaged")
+        for number in recorded.damaged_lines
+    ]
+    states = {}
+    needed: set[str] = set()
+    # Items first: the units read after them hold every unit that these items claim.
+    for name in (tables.ITEMS, tables.UNITS):
+        states[name] = _table(library, name, recorded.files, different, problems, needed)
+    remains = sorted(different - needed)
+    problems += [
+        Problem("damaged", file, "is not what was written; only older versions need it")
+        for file in remains
+    ]
+    rows = row_checks.check(library, states, lambda done, total: progress("rows", done, total))
+    problems += [Problem("rows", place, text) for place, text in rows.problems]
+    for name, unreadable in rows.unreadable.items():
+        damaged = states[name].damaged_fragments | unreadable
+        states[name] = dataclasses.replace(states[name], damaged_fragments=damaged)
+    indexes = sorted((library / FOLDER).glob("[!.]*")) if (library / FOLDER).is_dir() else []
+    damaged_indexes = []
+    for folder in indexes:
+        if manifest is not None and (
+            text := index_checks.problem(folder, manifest, rows.last_unit)
+        ):
+            damaged_indexes.append(folder)
+            problems.append(Problem("index", f"{FOLDER}/{folder.name}", text))
+    return Examination(
+        manifest=manifest,
+        problems=tuple(problems),
+        states=states,
+        damaged_remains=tuple(remains),
+        broken_items=rows.broken_items,
+        damaged_indexes=tuple(damaged_indexes),
+        orphans=rows.orphans,
+        unrecorded=len(present - recorded.files.keys()),
+        files=len(same | different),
+        bytes=sum(hashes.found[name].bytes for name in same | different),
+        items=rows.items,
+        units=rows.units,
+    )
+
+
+def _manifest(library: Path, problems: list[Problem]) -> Manifest | None:
+    try:
+        return Manifest.read(library)
+    except (LibraryNotFound, SchemaTooNew):
+        raise
+    except LibraryError as error:
+        problems.append(Problem("damaged", FILE_NAME, str(error)))
+        return None
+
+
+def _table(
+    library: Path,
+    name: str,
+    recorded: dict[str, Checksum],
+    different: set[str],
+    problems: list[Problem],
+    needed: set[str],
+) -> TableState:
+    """The newest version of a table; adds to ``problems``, and its files to ``needed``."""
+    manifests = versions.manifests(library / name)
+    if not manifests:
+        problems.append(Problem("missing", name, "has no version that could be opened"))
+        return TableState(None, False, None, frozenset())
+    newest = max(manifests)
+    place = f"{name}/_versions/{manifests[newest].name}"
+    needed.add(place)
+    written = [versions.number(Path(file)) for file in recorded if f"{name}/_versions/" in file]
+    lost = max((number for number in written if number is not None), default=newest)
+    if lost > newest:
+        text = f"version {lost} was written and is gone; {newest} is the newest there is"
+        problems.append(Problem("missing", f"{name}/_versions", text))
+    if place in different:
+        problems.append(Problem("damaged", place, f"the list of version {newest} is damaged"))
+        return TableState(None, lost > newest, place, frozenset())
+    try:
+        opened = tables.open_table(library, name)
+        if opened.version != newest:  # as Lance takes a file of zeros
+            raise LibraryError(f"{place} is damaged")
+        files = {part.fragment_id: versions.files_of(part) for part in opened.get_fragments()}
+    except LibraryError as error:
+        problems.append(Problem("damaged", place, str(error)))
+        return TableState(None, lost > newest, place, frozenset())
+    damaged = set()
+    for fragment, parts in files.items():
+        for part in sorted(f"{name}/{file}" for file in parts):
+            needed.add(part)
+            if not (library / part).exists():
+                problems.append(Problem("missing", part, "is gone"))
+                damaged.add(fragment)
+            elif part in different:
+                problems.append(Problem("damaged", part, "is not what was written"))
+                damaged.add(fragment)
+    return TableState(opened, lost > newest, None, frozenset(damaged))

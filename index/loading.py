@@ -1,0 +1,142 @@
+"""Reading the newest state of a library into a snapshot."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maxsight import settings
+from maxsight.errors import BudgetError, LibraryError
+from maxsight.index import tables, vector_folder
+from maxsight.index.disk_vectors import DiskVectors
+from maxsight.index.indexed_vectors import IndexedVectors
+from maxsight.index.manifest import Manifest
+from maxsight.index.plan import plan
+from maxsight.index.snapshot import COLUMNS, Snapshot, State
+from maxsight.index.unit_reader import UnitReader, owners
+from maxsight.index.vector_folder import Built
+from maxsight.index.vectors import ExactIndex, Rows
+
+# A reader drops the rows of removed files from memory once they are this share of all.
+_DEAD_SHARE = 0.25
+
+
+def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) -> Snapshot:
+    """The newest state of the library, reusing what ``previous`` already holds of it.
+
+    Raises:
+        BudgetError: it needs more memory than it may take.
+        LibraryError: it is damaged.
+    """
+    problem = None
+    for attempt in range(8):
+        # A compaction can take away what is being read: look again at what it left.
+        time.sleep(0.02 * attempt)
+        try:
+            old = None if previous is None else previous.state
+            built = vector_folder.load(library, manifest, None if old is None else old.built)
+            # Items first: the units read after them hold every unit that these items claim.
+            items = tables.open_table(library, tables.ITEMS)
+            if (
+                previous is not None
+                and previous.items_version == items.version
+                and previous.state.built is built
+            ):
+                return previous
+            units = tables.open_table(library, tables.UNITS)
+            snapshot = _load(library, manifest, items, units, built, old)
+        except BudgetError:
+            raise
+        except LibraryError as error:
+            problem = error
+            continue
+        if snapshot is not None:
+            return snapshot
+        previous = None
+    raise problem or LibraryError(
+        f"{library / tables.UNITS} lacks units that {tables.ITEMS} names: the library is damaged; "
+        "restore the folder from a backup, or delete it and index again"
+    )
+
+
+def _load(
+    library: Path,
+    manifest: Manifest,
+    items: Any,
+    units: Any,
+    built: Built | None,
+    old: State | None,
+) -> Snapshot | None:
+    with tables.storage_errors(library / tables.ITEMS):
+        item_table = items.to_table(columns=COLUMNS, filter=f"status = '{tables.LIVE}'")
+        item_table = item_table.sort_by("first_unit").combine_chunks()
+    first: Rows = item_table["first_unit"].to_numpy()
+    count: Rows = item_table["unit_count"].to_numpy()
+    held = _held(old)
+    memory = plan(
+        rows=int(count.sum()),
+        items=len(first),
+        dim=manifest.dim,
+        # What is held already is not free any more, and may go on being held.
+        budget=settings.memory() + 2 * manifest.dim * (0 if held is None else len(held)),
+        index=None if built is None else built.index.bytes(),
+        tail=0 if built is None else int(count[first > built.newest].sum()),
+    )
+    if old is not None and ((memory.in_memory and held is None) or _is_sparse(old, first, count)):
+        old, held = None, None
+    unit_ids = np.empty(0, np.int64) if old is None else old.unit_ids
+    spans = np.empty((0, 2), np.float64) if old is None else old.spans
+    settled = frozenset[int]() if old is None else old.settled
+    newest = int(unit_ids[-1]) if len(unit_ids) else -1
+    stored: ExactIndex | DiskVectors
+    with tables.storage_errors(library / tables.UNITS):
+        fragments = units.get_fragments()
+        reader = UnitReader(units, [f for f in fragments if f.fragment_id not in settled])
+        if memory.in_memory:
+            exact = held or ExactIndex(manifest.dim)
+            stored = exact.extended(reader.vectors(newest, first, count))
+        else:
+            reader.read(newest, first, count)
+        unit_ids = np.concatenate([unit_ids, *reader.unit_ids])
+        spans = np.concatenate([spans, *reader.spans])
+        if np.any(np.diff(unit_ids) <= 0):
+            raise LibraryError(f"{library / tables.UNITS} is damaged: its units are out of order")
+        if not memory.in_memory:
+            stored = DiskVectors.of(units, unit_ids, manifest.dim, library / tables.UNITS)
+        vectors = stored if built is None else IndexedVectors.of(built, stored, unit_ids, old)
+    # Units newer than any claimed are a writer's next step, and will be wanted.
+    if reader.newest <= (int(unit_ids[-1]) if len(unit_ids) else -1):
+        settled = frozenset(fragment.fragment_id for fragment in fragments)
+    snapshot = Snapshot(
+        State(
+            library=library,
+            manifest=manifest,
+            items=items,
+            units=units,
+            item_table=item_table,
+            unit_ids=unit_ids,
+            spans=spans,
+            vectors=vectors,
+            built=built,
+            settled=settled,
+            plan=memory,
+        )
+    )
+    return snapshot if snapshot.unit_count == int(count.sum()) else None
+
+
+def _held(old: State | None) -> ExactIndex | None:
+    """The vectors in memory, if all are."""
+    if old is None:
+        return None
+    stored = old.vectors.stored if isinstance(old.vectors, IndexedVectors) else old.vectors
+    return stored if isinstance(stored, ExactIndex) else None
+
+
+def _is_sparse(old: State, first: Rows, count: Rows) -> bool:
+    """Whether so many of the rows in memory are gone that reading anew is better."""
+    kept = np.count_nonzero(owners(old.unit_ids, first, count) >= 0)
+    return bool(kept < (1 - _DEAD_SHARE) * len(old.unit_ids))

@@ -1,0 +1,63 @@
+"""After a power cut: dropping the step that was being written.
+
+A commit is forced to the disk before it is acknowledged, so only versions that have no line in
+``checksums.txt`` can be torn, and nobody was told that what they hold is stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from maxsight.errors import LibraryError
+from maxsight.index import tables, versions
+from maxsight.index.checksums import force
+
+_log = logging.getLogger("maxsight.index")
+
+
+def drop_torn_steps(library: Path, unrecorded: set[str]) -> None:
+    """Take out the newest versions that cannot be read, as far as they are in ``unrecorded``.
+
+    Args:
+        unrecorded: files of the tables without a line in ``checksums.txt``, relative to the
+            library.
+
+    Raises:
+        LibraryError: a table is damaged beyond its unrecorded versions, or the disk refuses.
+    """
+    for name in (tables.UNITS, tables.ITEMS):
+        table = library / name
+        own = {file.removeprefix(f"{name}/") for file in unrecorded if file.startswith(f"{name}/")}
+        manifests = versions.manifests(table)
+        whole = [n for n, file in manifests.items() if f"_versions/{file.name}" not in own]
+        # Without a version that was whole once, the ledger is at fault and not the table.
+        torn = [number for number in manifests if whole and number > max(whole)]
+        for number in sorted(torn, reverse=True):
+            if _is_readable(table, number, own):
+                break
+            _log.warning(
+                "%s: version %d was not completely written when the machine stopped, and is "
+                "dropped; what it held was not acknowledged",
+                table,
+                number,
+            )
+            with tables.storage_errors(table):
+                manifests[number].unlink()
+                force(table / "_versions")
+
+
+def _is_readable(table: Path, version: int, unrecorded: set[str]) -> bool:
+    """Whether the newest version, and the files it has of ``unrecorded``, can be read."""
+    try:
+        opened = tables.open_table(table.parent, table.name)
+        if opened.version != version:  # as Lance takes a file of zeros
+            return False
+        with tables.storage_errors(table):
+            for fragment in opened.get_fragments():
+                if versions.files_of(fragment) & unrecorded:
+                    for _ in fragment.to_batches():
+                        pass
+    except LibraryError:
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""Where a library keeps the index of its tokens, and which units that knows.
+
+It is derived: ``indexes/tokens-N/`` can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maxsight.errors import LibraryError
+from maxsight.index import generations
+from maxsight.index.late.late_index import LateIndex
+from maxsight.index.manifest import Manifest
+from maxsight.index.records import TokenTable
+from maxsight.index.vectors import Rows
+
+if TYPE_CHECKING:
+    from maxsight.index.snapshot import Snapshot
+    from maxsight.index.store import Store
+
+NAME = "tokens"
+# An index that has grown by this much since it learned is made anew.
+_GROWTH = 2.0
+# Units it does not know are all scored; beyond this share they are added to it.
+_TAIL_SHARE = 0.02
+# Units read at a time.
+_STEP = 4_096
+
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltTokens:
+    """An index of tokens and what it was made from.
+
+    Attributes:
+        index: its document i is the unit ``unit_ids[i]``.
+        unit_ids: rising.
+        learned: how many of them it learned from.
+    """
+
+    index: LateIndex
+    unit_ids: Rows
+    learned: int
+
+    @property
+    def newest(self) -> int:
+        """The highest unit id that it knows; -1 if it knows none."""
+        return int(self.unit_ids[-1]) if len(self.unit_ids) else -1
+
+
+def load(library: Path, manifest: Manifest) -> BuiltTokens | None:
+    """The newest index of a library's tokens; None if there is none.
+
+    Raises:
+        LibraryError: it is damaged, or was made for another library.
+    """
+    for _ in range(8):
+        folder = generations.newest(library, NAME)
+        if folder is None:
+            return None
+        try:
+            return _read(folder, manifest)
+        except LibraryError:
+            # A writer may just have put a newer one in its place.
+            if generations.newest(library, NAME) == folder:
+                raise
+    return None
+
+
+def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -> str:
+    """Make, extend, leave or delete the index of a library's tokens. For the writer alone.
+
+    Args:
+        recall: of the ten best of exact MaxSim, that candidates are chosen for.
+        step: called with how many units have been read, and how many there are.
+
+    Returns:
+        ``built``, ``extended``, ``kept``, or ``none`` where tokens are few, or not stored.
+    """
+    snapshot = store.snapshot()
+    if snapshot.holds_tokens:
+        generations.remove(store.path, NAME)
+        return "none"
+    rows = _live_rows(snapshot)
+    unit_ids = snapshot.state.unit_ids[rows]
+    built = load(store.path, store.manifest)
+    if built is not None and len(rows) < _GROWTH * built.learned:
+        new = np.flatnonzero(unit_ids > built.newest)
+        if len(new) <= _TAIL_SHARE * len(rows):
+            return "kept"
+        known = np.concatenate([built.unit_ids, unit_ids[new]])
+        _write_units(built.index.folder, store.manifest, known, built.learned)
+        built.index.add(_tables(snapshot, rows[new], step))
+        return "extended"
+    folder = generations.following(store.path, NAME)
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    LateIndex.build(draft, _tables(snapshot, rows, step), codes="4bit", recall=recall)
+    _write_units(draft, store.manifest, unit_ids, len(rows))
+    draft.rename(folder)
+    generations.remove(store.path, NAME, but=folder)
+    return "built"
+
+
+def _live_rows(snapshot: Snapshot) -> Rows:
+    live = snapshot.allowed()
+    return np.arange(snapshot.row_count) if live is None else np.flatnonzero(live)
+
+
+def _tables(snapshot: Snapshot, rows: Rows, step: Step | None) -> Iterator[TokenTable]:
+    for start in range(0, len(rows), _STEP):
+        if step is not None:
+            step(start, len(rows))
+        yield snapshot.row_tokens(rows[start : start + _STEP])
+    if step is not None:
+        step(len(rows), len(rows))
+
+
+def _write_units(folder: Path, manifest: Manifest, unit_ids: Rows, learned: int) -> None:
+    """Before the index counts these units: a reader takes the file that fits its count."""
+    np.savez(
+        folder / f"units-{len(unit_ids)}.npz",
+        unit_ids=unit_ids,
+        learned=learned,
+        library_id=manifest.library_id,
+    )
+
+
+def _read(folder: Path, manifest: Manifest) -> BuiltTokens:
+    index = LateIndex.open(folder)
+    try:
+        with np.load(folder / f"units-{len(index)}.npz") as units:
+            library_id = str(units["library_id"])
+            found = BuiltTokens(index, units["unit_ids"], int(units["learned"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise LibraryError(f"{folder} is damaged ({error}): delete it, it is made anew") from None
+    if library_id != manifest.library_id:
+        raise LibraryError(f"{folder} was made for another library: delete it, it is made anew")
+    return found

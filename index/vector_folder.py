@@ -1,0 +1,96 @@
+"""Where a library keeps its vector index, and which units the index knows.
+
+It is derived: ``indexes/vectors-N/`` can be deleted at any time, and the library is then searched
+exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maxsight.errors import LibraryError
+from maxsight.index import generations
+from maxsight.index.ann import saved
+from maxsight.index.ann.contract import VectorIndex
+from maxsight.index.manifest import Manifest
+from maxsight.index.vectors import Rows
+
+NAME = "vectors"
+UNITS_FILE = "unit_ids.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """An index and what it was made from.
+
+    Attributes:
+        folder: where it is saved.
+        index: its row i is the unit ``unit_ids[i]``.
+        unit_ids: rising.
+        details: what ``index.json`` says besides.
+    """
+
+    folder: Path
+    index: VectorIndex
+    unit_ids: Rows
+    details: Mapping[str, Any]
+
+    @property
+    def newest(self) -> int:
+        """The highest unit id that it knows; -1 if it knows none."""
+        return int(self.unit_ids[-1]) if len(self.unit_ids) else -1
+
+
+def load(library: Path, manifest: Manifest, have: Built | None = None) -> Built | None:
+    """The newest index of a library; ``have`` if that is it; None if there is none.
+
+    Raises:
+        LibraryError: it is damaged, or was made for another library.
+    """
+    for _ in range(8):
+        folder = generations.newest(library, NAME)
+        if folder is None:
+            return None
+        if have is not None and have.folder == folder:
+            return have
+        try:
+            return _read(folder, manifest)
+        except LibraryError:
+            # A writer may just have put a newer one in its place.
+            if generations.newest(library, NAME) == folder:
+                raise
+    return None
+
+
+def save(
+    library: Path,
+    manifest: Manifest,
+    index: VectorIndex,
+    unit_ids: Rows,
+    details: Mapping[str, Any],
+) -> Built:
+    """Make an index the newest of a library, and delete the others. For the writer alone.
+
+    It appears complete or not at all.
+    """
+    folder = generations.following(library, NAME)
+    own = {"library_id": manifest.library_id, "fingerprint": manifest.fingerprint}
+    saved.save(index, folder, arrays={UNITS_FILE: unit_ids}, details={**details, **own})
+    generations.remove(library, NAME, but=folder)
+    return Built(folder, index, unit_ids, details)
+
+
+def _read(folder: Path, manifest: Manifest) -> Built:
+    index, details = saved.load(folder)
+    if details.get("library_id") != manifest.library_id:
+        raise LibraryError(
+            f"{folder} was made for another library: delete it, or run `maxsight verify --repair "
+            f"{folder.parent.parent}`"
+        )
+    unit_ids = np.load(folder / UNITS_FILE)
+    return Built(folder, index, unit_ids, details)

@@ -1,0 +1,68 @@
+"""``maxsight verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maxsight.cli.progress import step_progress
+from maxsight.cli.search import LibraryArgument
+from maxsight.output import JsonOption, QuietOption, console, print_json, printable, size
+
+if TYPE_CHECKING:
+    from maxsight.index.verify import Verification
+
+_WORDS = {"checksums": "comparing files", "rows": "comparing rows"}
+
+
+def verify(
+    library: LibraryArgument,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Take out what is damaged, so that it is made again."),
+    ] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare every file of a library with its checksum, and its parts with each other.
+
+    Exit code 3 if something is damaged. With --repair, indexes that are damaged are deleted, and
+    pictures and films whose vectors are lost leave the library: index again to have both back.
+
+    Example: `maxsight verify photos.maxsight`
+    """
+    import maxsight
+
+    with (
+        maxsight.open(library) as opened,
+        step_progress(_WORDS, enabled=not (quiet or json)) as progress,
+    ):
+        found = opened.verify(repair=repair, progress=progress)
+    if json:
+        print_json(found)
+    else:
+        _print(found, repair=repair, quiet=quiet)
+    if found.problems:
+        raise typer.Exit(3)
+
+
+def _print(found: Verification, *, repair: bool, quiet: bool) -> None:
+    out = console()
+    for done in found.repaired:
+        out.print(f"repaired: {printable(done)}", markup=False)
+    for problem in found.problems:
+        out.print(f"{problem.kind}: {printable(f'{problem.place}: {problem.text}')}", markup=False)
+    if found.problems and not repair:
+        out.print("maxsight verify --repair takes out what is damaged")
+    if quiet:
+        return
+    if not found.problems:
+        out.print(
+            f"all is well: {found.items:,} files, {found.units:,} units; {found.files:,} files of "
+            f"the library ({size(found.bytes)}) are what was written"
+        )
+    if found.unrecorded:
+        out.print(f"{found.unrecorded:,} files await their checksum: run maxsight index or compact")
+    if found.orphans:
+        out.print(f"{found.orphans:,} units of no file await maxsight compact")
