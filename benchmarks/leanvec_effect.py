@@ -1,9 +1,9 @@
-"""What does LeanVec keep of the ten best rows, by the shape of the data, against principal components?
+"""What does LeanVec keep of the ten best rows, against principal components, by shape of the data?
 
-Two questions apart. Codes: of the ten best, how many are in a shortlist that is found without lists,
-by numbers (a quarter of the dimensions) or by 4-bit codes (D / 8 bytes, over half the dimensions).
-Lists: which share of all rows lies in the lists that must be visited to see 95 % of the ten best,
-where lists are clusters of rows as they are or as LeanVec projects them.
+Two questions apart. Codes: how many of the ten best are in a shortlist that is found without lists,
+by numbers (a quarter of the dimensions) or by 4-bit codes (D / 8 bytes, of half the dimensions).
+Lists: which share of all rows lies in the lists that have to be visited to see 95 % of the ten
+best, where lists are clusters of rows as they are, or as LeanVec projects them.
 """
 
 from __future__ import annotations
