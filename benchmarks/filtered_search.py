@@ -1,4 +1,4 @@
-"""Does a filter cost recall, however few rows it lets through, and what does it cost in time?
+"""Does a filter cost an index recall, and time, however few rows it lets through?
 
 An index is tuned without any filter, on queries of the same kind, for recall@10 of .95; filters are
 then put on. Some draw rows by lot; others let those through that are about one thing, which may
@@ -8,6 +8,8 @@ also the contender that times are compared with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -82,18 +84,10 @@ def _measure(collection: Collection, spec: str, rounds: int) -> list[Row]:
             rows.append(
                 Row("filters", case, contender, f"recall@{K}", round(recall, 4), runs=len(asked))
             )
+            ask = partial(searcher.search, index, exact, asked, K, allowed=allowed)
+            scan = partial(exact.search, asked, K, allowed=allowed)
             times = interleave(
-                {
-                    contender: processor_stopwatch(
-                        lambda _, allowed=allowed: searcher.search(
-                            index, exact, asked, K, allowed=allowed
-                        )
-                    ),
-                    "exact": processor_stopwatch(
-                        lambda _, allowed=allowed: exact.search(asked, K, allowed=allowed)
-                    ),
-                },
-                rounds=rounds,
+                {contender: _stopwatch(ask), "exact": _stopwatch(scan)}, rounds=rounds
             )
             for name, seconds in times.items():
                 low, median, high = spread([len(asked) / each for each in seconds])
@@ -101,6 +95,10 @@ def _measure(collection: Collection, spec: str, rounds: int) -> list[Row]:
                     Row("filters", case, name, "rate", median, "queries/CPU s", low, high, rounds)
                 )
     return rows
+
+
+def _stopwatch(search: Callable[[], object]) -> Callable[[int], float]:
+    return processor_stopwatch(lambda _: search())
 
 
 def _built(collection: Collection, spec: str) -> VectorIndex:

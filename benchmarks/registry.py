@@ -45,6 +45,18 @@ BENCHMARKS = {
         "maxsight.benchmarks.similarity_topk",
         "How many queries a second does exact top-k answer, against FAISS flat and torch?",
     ),
+    "filters": (
+        "maxsight.benchmarks.filtered_search",
+        "Does a filter cost an index recall, and time, however few rows it lets through?",
+    ),
+    "ann": (
+        "maxsight.benchmarks.ann",
+        "How many queries a second does an approximate index answer at a recall, against FAISS's?",
+    ),
+    "leanvec": (
+        "maxsight.benchmarks.leanvec_effect",
+        "What does LeanVec keep of the ten best rows, against principal components?",
+    ),
     "maxsim": (
         "maxsight.benchmarks.maxsim_scoring",
         "How many documents a second does MaxSim score, against the best of the others?",

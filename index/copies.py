@@ -22,7 +22,8 @@ def copies(
     """An item for each file, with content and vectors of another.
 
     Args:
-        wanted: ids of items, removed ones among them, and files that hold the same.
+        wanted: ids of items the table holds, removed ones among them, and files that hold the
+            same.
 
     Returns:
         In the order given; None where a compaction has deleted what was removed.

@@ -10,6 +10,8 @@ import re
 import shutil
 from pathlib import Path
 
+from maxsight.errors import LibraryError
+
 FOLDER = "indexes"
 
 
@@ -33,6 +35,14 @@ def remove(library: Path, name: str, *, but: Path | None = None) -> None:
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
+
+
+def damaged(error: LibraryError, library: Path) -> LibraryError:
+    """What keeps a library from being searched, and what to do about it."""
+    return LibraryError(
+        f"{error}. Nothing of the library is lost: `maxsight verify {library} --repair` takes the "
+        "index away, and the next `maxsight index` makes it anew"
+    )
 
 
 def _numbered(library: Path, name: str) -> dict[int, Path]:

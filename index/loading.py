@@ -58,7 +58,7 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
         previous = None
     raise problem or LibraryError(
         f"{library / tables.UNITS} lacks units that {tables.ITEMS} names: the library is damaged; "
-        "restore the folder from a backup, or delete it and index again"
+        f"`maxsight verify {library} --repair` takes out the files whose units are lost"
     )
 
 

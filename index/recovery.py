@@ -56,7 +56,7 @@ def _is_readable(table: Path, version: int, unrecorded: set[str]) -> bool:
         with tables.storage_errors(table):
             for fragment in opened.get_fragments():
                 if versions.files_of(fragment) & unrecorded:
-                    for _ in fragment.to_batches():
+                    for _ in fragment.to_batches(batch_size=1024):  # tokens are wide
                         pass
     except LibraryError:
         return False

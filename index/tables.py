@@ -138,7 +138,8 @@ def storage_errors(place: Path) -> Iterator[None]:
         if "Not found" in text:
             raise LibraryError(
                 f"{place} has lost a file: a compaction deleted what this process had open, take a "
-                f"new snapshot; if that does not help, the library is damaged ({text[:300]})"
+                "new snapshot; if that does not help, the library is damaged, and `maxsight verify "
+                f"--repair` tells what of it is left ({text[:300]})"
             ) from error
         raise LibraryError(f"{place} cannot be used: {text.splitlines()[0][:500]}") from error
 

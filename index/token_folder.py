@@ -6,6 +6,7 @@ It is derived: ``indexes/tokens-N/`` can be deleted at any time.
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from maxsight.errors import LibraryError
 from maxsight.index import generations
+from maxsight.index.checksums import force
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import TokenTable
@@ -67,10 +69,10 @@ def load(library: Path, manifest: Manifest) -> BuiltTokens | None:
             return None
         try:
             return _read(folder, manifest)
-        except LibraryError:
+        except LibraryError as error:
             # A writer may just have put a newer one in its place.
             if generations.newest(library, NAME) == folder:
-                raise
+                raise generations.damaged(error, library) from None
     return None
 
 
@@ -105,6 +107,7 @@ def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -
     LateIndex.build(draft, _tables(snapshot, rows, step), codes="4bit", recall=recall)
     _write_units(draft, store.manifest, unit_ids, len(rows))
     draft.rename(folder)
+    force(folder.parent)
     generations.remove(store.path, NAME, but=folder)
     return "built"
 
@@ -125,12 +128,12 @@ def _tables(snapshot: Snapshot, rows: Rows, step: Step | None) -> Iterator[Token
 
 def _write_units(folder: Path, manifest: Manifest, unit_ids: Rows, learned: int) -> None:
     """Before the index counts these units: a reader takes the file that fits its count."""
-    np.savez(
-        folder / f"units-{len(unit_ids)}.npz",
-        unit_ids=unit_ids,
-        learned=learned,
-        library_id=manifest.library_id,
-    )
+    file = folder / f"units-{len(unit_ids)}.npz"
+    partial = file.with_name(f".{file.name}")
+    np.savez(partial, unit_ids=unit_ids, learned=learned, library_id=manifest.library_id)
+    force(partial)
+    partial.rename(file)
+    force(folder)
 
 
 def _read(folder: Path, manifest: Manifest) -> BuiltTokens:
@@ -139,8 +142,8 @@ def _read(folder: Path, manifest: Manifest) -> BuiltTokens:
         with np.load(folder / f"units-{len(index)}.npz") as units:
             library_id = str(units["library_id"])
             found = BuiltTokens(index, units["unit_ids"], int(units["learned"]))
-    except (OSError, ValueError, KeyError) as error:
-        raise LibraryError(f"{folder} is damaged ({error}): delete it, it is made anew") from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise LibraryError(f"{folder} is damaged ({error})") from None
     if library_id != manifest.library_id:
-        raise LibraryError(f"{folder} was made for another library: delete it, it is made anew")
+        raise LibraryError(f"{folder} was made for another library")
     return found

@@ -60,10 +60,10 @@ def load(library: Path, manifest: Manifest, have: Built | None = None) -> Built 
             return have
         try:
             return _read(folder, manifest)
-        except LibraryError:
+        except LibraryError as error:
             # A writer may just have put a newer one in its place.
             if generations.newest(library, NAME) == folder:
-                raise
+                raise generations.damaged(error, library) from None
     return None
 
 
@@ -88,9 +88,6 @@ def save(
 def _read(folder: Path, manifest: Manifest) -> Built:
     index, details = saved.load(folder)
     if details.get("library_id") != manifest.library_id:
-        raise LibraryError(
-            f"{folder} was made for another library: delete it, or run `maxsight verify --repair "
-            f"{folder.parent.parent}`"
-        )
+        raise LibraryError(f"{folder} was made for another library")
     unit_ids = np.load(folder / UNITS_FILE)
     return Built(folder, index, unit_ids, details)

@@ -20,6 +20,7 @@ from maxsight.index.ann import footprint
 from maxsight.index.ann.contract import VectorIndex
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.footprint import Footprint
+from maxsight.index.ann.gpu_index import GpuIndex
 from maxsight.index.ann.leanvec import LeanVec
 from maxsight.index.ann.leanvec_lists import LeanVecLists
 from maxsight.index.ann.refined import SUFFIX, Refined
@@ -54,32 +55,37 @@ class Choice:
         return self.footprint.build
 
 
-def make(spec: str, dim: int) -> VectorIndex:
+def make(spec: str, dim: int, *, device: str = "cpu") -> VectorIndex:
     """The empty index of a spec.
 
     Args:
         dim: D.
+        device: ``gpu`` for a FAISS index that is made and searched there; what it saves loads on
+            either.
 
     Raises:
+        BackendError: ``gpu`` without one.
         UsageError: not a spec, or not one for that width.
     """
     if spec == AUTO:
         raise UsageError("auto stands for another index, which depends on the library: choose()")
     if spec.endswith(SUFFIX):
-        return Refined(make(spec.removesuffix(SUFFIX), dim))
+        return Refined(make(spec.removesuffix(SUFFIX), dim, device=device))
     if spec == EXACT:
-        return FaissIndex(_EXACT_FAISS, dim)
+        spec = _EXACT_FAISS
     if spec.startswith("leanivf"):
         return LeanVecLists(spec, dim)
     if not spec.startswith("leanvec"):
-        return FaissIndex(spec, dim)
+        return GpuIndex(spec, dim) if device == "gpu" else FaissIndex(spec, dim)
     match = re.fullmatch(r"leanvec(-id)?:([1-9][0-9]*)/(.+)", spec)
     if not match or int(match[2]) > dim:
         raise UsageError(
             f"{spec!r}: write leanvec:D/SPEC or leanvec-id:D/SPEC with D from 1 to {dim}, say "
             f'"leanvec:{max(1, dim // 3)}/IVF1024,SQ8+int8"'
         )
-    return LeanVec(make(match[3], int(match[2])), dim, kind="id" if match[1] else "ood")
+    return LeanVec(
+        make(match[3], int(match[2]), device=device), dim, kind="id" if match[1] else "ood"
+    )
 
 
 def choose(

@@ -33,6 +33,7 @@ class FaissIndex:
         dim: D.
 
     Attributes:
+        index: FAISS's own.
         lists: of the inverted file, 0 where it is none.
 
     Raises:
@@ -42,19 +43,20 @@ class FaissIndex:
     def __init__(self, spec: str, dim: int) -> None:
         self.spec = spec
         self.dim = dim
-        self._take(faiss_kinds.factory(spec, dim))
+        self.become(faiss_kinds.factory(spec, dim))
         probes = {Dial.LISTS: max(16, self.lists // 32), Dial.GRAPH: 128, Dial.NONE: 0}
         self.effort = Effort(probes[self._dial], _DEFAULT_SHORTLIST)
 
-    def _take(self, index: Any) -> None:
-        self._index = index
+    def become(self, index: Any) -> None:
+        """Hold another FAISS index of the same spec and width."""
+        self.index = index
         self._core = faiss_kinds.core_of(index)
         self._dial = faiss_kinds.dial_of(self._core)
         self.lists = int(self._core.nlist) if self._dial is Dial.LISTS else 0
         self._coverage: Coverage | None = None
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return int(self.index.ntotal)
 
     def train(self, sample: Floats, queries: Floats | None = None) -> None:
         """Learn centroids from a sample (n, D) of the rows; ``queries`` are not looked at.
@@ -64,7 +66,7 @@ class FaissIndex:
         """
         sample = np.ascontiguousarray(sample, dtype=np.float32)
         try:
-            self._index.train(sample)
+            self.index.train(sample)
         except RuntimeError as error:
             raise UsageError(
                 f"{self.spec} cannot be trained on {len(sample)} rows: "
@@ -73,10 +75,10 @@ class FaissIndex:
 
     def add(self, vectors: Halves) -> None:
         """Append rows (n, D)."""
-        if not self._index.is_trained:
+        if not self.index.is_trained:
             raise UsageError(f"{self.spec} must be trained before rows are added")
         for start in range(0, len(vectors), _ADD_ROWS):
-            self._index.add(unpack(vectors[start : start + _ADD_ROWS]))
+            self.index.add(unpack(vectors[start : start + _ADD_ROWS]))
         self._coverage = None
 
     def search(
@@ -129,7 +131,7 @@ class FaissIndex:
         return sorted(found, key=lambda e: e.probes * cost + e.shortlist * 8 * self.dim)
 
     def save(self, folder: Path) -> None:
-        faiss_build.load().write_index(self._index, str(folder / FILE))
+        faiss_build.load().write_index(self.index, str(folder / FILE))
 
     def load(self, folder: Path) -> None:
         """As the contract says.
@@ -137,8 +139,8 @@ class FaissIndex:
         Raises:
             LibraryError: FAISS cannot read the file, or it holds another kind of index.
         """
-        index = faiss_kinds.read(folder / FILE, type(self._index).__name__, self.dim)
-        self._take(index)
+        index = faiss_kinds.read(folder / FILE, type(self.index).__name__, self.dim)
+        self.become(index)
 
     def bytes(self) -> int:
         """Memory it holds."""
@@ -165,16 +167,16 @@ class FaissIndex:
             parameters = faiss.SearchParametersHNSW(efSearch=wide, sel=chosen)
         elif chosen is not None:
             parameters = faiss.SearchParameters(sel=chosen)
-        if parameters is not None and self._core is not self._index:
+        if parameters is not None and self._core is not self.index:
             parameters = faiss.SearchParametersPreTransform(index_params=parameters)
-        found: tuple[Floats, Rows] = self._index.search(queries, k, params=parameters)
+        found: tuple[Floats, Rows] = self.index.search(queries, k, params=parameters)
         return found
 
     def _search_lists(
         self, queries: Floats, k: int, probes: int, allowed: Mask | None, chosen: Any
     ) -> tuple[Floats, Rows]:
         probes = min(probes, self.lists)
-        queries = faiss_kinds.transformed(self._index, queries)
+        queries = faiss_kinds.transformed(self.index, queries)
         if allowed is None:
             near, lists = self._nearest_lists(queries, probes)
         else:
@@ -200,7 +202,7 @@ class FaissIndex:
         """FAISS leaves nothing out here: so much is fetched that enough is allowed."""
         fetch = min(len(self), 32 + 3 * k * len(self) // (2 * available))
         while True:
-            scores, rows = self._index.search(queries, fetch)
+            scores, rows = self.index.search(queries, fetch)
             right = (rows >= 0) & allowed[rows]
             if fetch == len(self) or (right.sum(axis=1) >= k).all():
                 break

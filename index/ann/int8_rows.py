@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.errors import LibraryError
+from maxsight.index import faiss_build
 from maxsight.index.ann.contract import Floats, Halves, Rows
 from maxsight.index.vectors import unpack
 from maxsight.kernels.native import binding
@@ -17,8 +18,9 @@ _CODES, _SCALES = "int8.npy", "int8-scales.npy"
 _LARGEST = 127
 # Rows that are rounded at a time, 32 MiB in float32 at D = 512.
 _ADD_ROWS = 16_384
-# Of the pairs (8 bytes each) that a scan hands over at once.
-_PAIRS = 4_000_000
+# From so many queries on, a scan unpacks rows and multiplies matrices: 16 MiB of them at D = 512.
+_PRODUCT_QUERIES = 8
+_SCAN_ROWS = 8192
 
 
 class Int8Rows:
@@ -75,16 +77,24 @@ class Int8Rows:
 
     def scan(self, queries: Floats, rows: Rows, k: int, *, threads: int = 1) -> tuple[Floats, Rows]:
         """The ``k`` best of the same (n,) rows for every query, as :meth:`best` gives them."""
-        width = min(k, len(rows))
-        scores = np.empty((len(queries), width), dtype=np.float32)
-        found = np.empty((len(queries), width), dtype=np.int64)
-        step = max(1, _PAIRS // max(1, len(rows)))
-        for start in range(0, len(queries), step):
-            part = slice(start, start + step)
-            asked = queries[part]
-            candidates = np.broadcast_to(rows, (len(asked), len(rows)))
-            scores[part], found[part] = self.best(asked, candidates, k, threads=threads)
-        return scores, found
+        if len(queries) < _PRODUCT_QUERIES or not len(rows):
+            candidates = np.broadcast_to(rows, (len(queries), len(rows)))
+            return self.best(queries, candidates, k, threads=threads)
+        faiss = faiss_build.load()
+        scores, found = [], []
+        for start in range(0, len(rows), _SCAN_ROWS):
+            part = rows[start : start + _SCAN_ROWS]
+            unpacked = self._codes[part].astype(np.float32)
+            unpacked *= self._scales[part, None]
+            near = faiss.knn(queries, unpacked, min(k, len(part)), faiss.METRIC_INNER_PRODUCT)
+            scores.append(near[0])
+            found.append(part[near[1]])
+        together = np.concatenate(scores, axis=1)
+        order = np.argsort(-together, axis=1, kind="stable")[:, :k]
+        return (
+            np.take_along_axis(together, order, axis=1),
+            np.take_along_axis(np.concatenate(found, axis=1), order, axis=1),
+        )
 
     def save(self, folder: Path) -> None:
         np.save(folder / _CODES, self._codes)

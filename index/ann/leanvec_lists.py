@@ -33,8 +33,8 @@ _PLACING, _LEAST_PLACING = 3 / 8, 128
 _ADD_ROWS = 65_536
 _TRAIN_PARTS = 65_536
 _ITERATIONS = 10
-_DEFAULT_SHORTLIST = 200
-_SHORTLISTS = (5, 10, 15, 20, 30, 50)
+_DEFAULT_SHORTLIST = 100
+_SHORTLISTS = (2, 3, 4, 6, 8, 10, 15, 20, 30)
 # Of working memory a query for each list it visits, beside the centroid.
 _LIST_BYTES = 24
 

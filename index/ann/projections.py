@@ -8,10 +8,16 @@ queries and rows and W the square root of K_Q, the mean squared error over all p
     |W (A'B - I) K_X^(1/2)|^2,
 
 whose smallest value over all A and B has a closed form: with P the first d eigenvectors of
-``W K_X W``, A = P' W^-1 and B = P' W. Fewer dimensions are the first of them. Where queries vary as
-rows do, or equally in all directions, this is the principal components of the rows.
+``W K_X W`` and L their eigenvalues, A = P' W^-1 and B = P' W. Fewer dimensions are the first of
+them. Where queries vary as rows do, this is the principal components of the rows. (Tepper et al.,
+GleanVec: "LeanVec-Sphering".)
 
-(Tepper et al., GleanVec: "LeanVec-Sphering".)
+Any T and its inverse between A and B leave the products as they are, but not the error of codes:
+one alike in all d numbers of B x, as large as these spread, is multiplied with A q, and
+
+    (mean |A q|^2) (mean |B x|^2)
+
+is smallest where both spread alike in each dimension: A = L^(1/4) P' W^-1, B = L^(-1/4) P' W.
 """
 
 from __future__ import annotations
@@ -24,6 +30,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
+# Dimensions in which less than this share of the most lies are scaled as if it were that much.
+_LEAST_SPREAD = 1e-8
 # Vectors that are widened to float32 at once.
 _CHUNK = 16_384
 
@@ -86,8 +94,12 @@ def learn(
     values, vectors = np.linalg.eigh(spread(queries))
     roots = np.sqrt(values)
     sphere, unsphere = vectors * roots @ vectors.T, vectors / roots @ vectors.T
-    basis = _leading(sphere @ rows @ sphere)
-    return _scaled(basis @ unsphere, basis @ sphere, rows).cut(reduced)
+    met = sphere @ rows @ sphere
+    basis = _leading(met)
+    spreads = np.einsum("id,de,ie->i", basis, met, basis, optimize=True)
+    shares = np.maximum(spreads, _LEAST_SPREAD * spreads.max())[:, None] ** 0.25
+    shares = np.where(shares > 0, shares, 1)
+    return _scaled(basis @ unsphere * shares, basis @ sphere / shares, rows).cut(reduced)
 
 
 def mean_outer(vectors: npt.NDArray[np.floating]) -> Doubles:

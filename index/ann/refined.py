@@ -12,8 +12,11 @@ from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows, Vect
 from maxsight.index.ann.int8_rows import Int8Rows
 
 SUFFIX = "+int8"
-# Where a filter lets no more rows through, ranking them all costs no more than proposing some.
-SCAN_ROWS = 5_000
+# Where a filter lets no more rows through, all are ranked: for a batch that costs no more than
+# proposing some, for one query up to twice as much, and none is missed.
+SCAN_ROWS = 20_000
+# A proposed row and its score, as they are found and as they are handed on.
+_PROPOSED_BYTES = 32
 
 
 class Refined:
@@ -70,19 +73,22 @@ class Refined:
         """
         queries = checked_queries(queries, self.dim, k, allowed=allowed, rows=len(self))
         effort = effort or self.effort
-        threads = faiss_build.load().omp_get_max_threads()
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
+        threads = faiss_build.load().omp_get_max_threads()
         if allowed is not None and np.count_nonzero(allowed) <= SCAN_ROWS:
             found = self._rows.scan(queries, np.flatnonzero(allowed), k, threads=threads)
-        else:
-            shortlist = max(k, effort.shortlist)
+            width = found[0].shape[1]
+            scores[:, :width], rows[:, :width] = found
+            return scores, rows
+        shortlist = max(k, effort.shortlist)
+        step = len(queries) if budget is None else budget // (_PROPOSED_BYTES * shortlist)
+        for start in range(0, len(queries), max(1, step)):
+            part = slice(start, start + max(1, step))
             _, proposed = self.inner.search(
-                queries, shortlist, allowed=allowed, effort=effort, budget=budget
+                queries[part], shortlist, allowed=allowed, effort=effort, budget=budget
             )
-            found = self._rows.best(queries, proposed, k, threads=threads)
-        width = found[0].shape[1]
-        scores[:, :width], rows[:, :width] = found
+            scores[part], rows[part] = self._rows.best(queries[part], proposed, k, threads=threads)
         return scores, rows
 
     def efforts(self, k: int) -> list[Effort]:

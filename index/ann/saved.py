@@ -6,7 +6,6 @@ right. It appears whole: files are written beside it, forced to the disk, and th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -174,12 +173,6 @@ def problems(folder: Path, *, hashes: bool = True) -> list[str]:
         except OSError as error:
             found.append(f"{file} cannot be read: {error.strerror or error}")
     return found
-
-
-def _digest(fields: Mapping[str, Any]) -> str:
-    """BLAKE2b of 128 bits (hex) of every field."""
-    text = json.dumps(fields, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _clear(folder: Path) -> None:

@@ -36,11 +36,11 @@ class GivenTokens:
         documents: tables of tokens, of one width.
 
     Attributes:
-        dim: d of the tables; 0 if there was none.
+        dim: d of the tables.
         coded: the tokens, d a multiple of 8, without centroids.
 
     Raises:
-        UsageError: tables of different width.
+        UsageError: tables of different width, or none.
     """
 
     def __init__(self, folder: Path, documents: Iterable[TokenTable]) -> None:
@@ -56,9 +56,11 @@ class GivenTokens:
                 writer.add(padded(table))
                 sizes.write(np.ascontiguousarray(table.sizes, np.float32).tobytes())
             writer.finish()
+        if not self.dim:
+            raise UsageError("no table of tokens was given, so that their width is not known")
         lengths = _mapped(folder / LENGTHS, "<u4")
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-        width = -(-max(1, self.dim) // 8) * 8
+        width = -(-self.dim // 8) * 8
         self._sizes = _mapped(folder / _SIZES, "<f4")
         self.coded = CodedTokens(
             ids=np.empty(0, np.uint8),

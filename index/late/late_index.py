@@ -104,7 +104,7 @@ class LateIndex:
             seed: of all that is drawn.
 
         Raises:
-            UsageError: codes or encodings that there are not, tables of different width.
+            UsageError: codes or encodings that there are not, tables of different width, or none.
             LibraryError: the folder is there.
         """
         if codes not in CODES:
@@ -213,7 +213,7 @@ class LateIndex:
             muvera = Muvera.open(before.encodings_folder(self.folder))
         with closing(TokenWriter(self.folder, self._tokens.book, before.extents)) as writer:
             for table in documents:
-                if table.tokens.shape[1] != (before.dim or table.tokens.shape[1]):
+                if table.tokens.shape[1] != before.dim:
                     raise UsageError(
                         f"tokens must have {before.dim} dimensions, got {table.tokens.shape[1]}"
                     )
@@ -251,11 +251,11 @@ class LateIndex:
         """Queries one after the other, as wide as the tokens are stored."""
         dim, width = self.record.dim, self.record.width
         for own in queries:
-            if own.ndim != 2 or own.shape[1] != (dim or own.shape[1]):
+            if own.ndim != 2 or own.shape[1] != dim:
                 raise ValueError(f"queries must be (L, {dim}) each, got {own.shape}")
         lengths = [len(own) for own in queries]
         tokens = np.zeros((sum(lengths), width), np.float32)
-        if len(tokens) and dim:
+        if len(tokens):
             tokens[:, :dim] = np.concatenate(list(queries))
         if not np.isfinite(tokens).all():
             raise ValueError("queries must be finite")

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from maxsight import settings
 from maxsight.errors import LibraryError
 from maxsight.index.late.codec import Codebook, Floats
 from maxsight.index.records import TokenTable
@@ -33,8 +34,8 @@ TOKENS, SCALES, IDS, LENGTHS = "tokens.bin", "scales.bin", "ids.bin", "lengths.b
 CODEBOOK = "codebook.npz"
 # Tokens turned into float32 at a time.
 _CHUNK = 16_384
-# Of a larger file of tokens, resident before it is given back: a search reads anywhere in it.
-RESIDENT_BYTES = 64 * 2**20
+# The share of the memory allowed that pages of a larger file may take before they are given back.
+_RESIDENT_SHARE = 0.25
 # What Linux maps around a page that is asked for.
 _FAULT_BYTES = 65_536
 _READ = 1 << 20
@@ -129,6 +130,7 @@ class MappedTokens:
     """
 
     def __init__(self, folder: Path, extents: Mapping[str, Extent], *, bits: int, dim: int) -> None:
+        self._resident = int(_RESIDENT_SHARE * settings.memory())
         self._tokens = _Map(folder / TOKENS, extents[TOKENS].bytes)
         self._others = {
             name: _Map(folder / name, extent.bytes)
@@ -162,10 +164,10 @@ class MappedTokens:
         )
 
     def used(self, tokens: int, documents: int) -> None:
-        """So many were read, here and there: past ``RESIDENT_BYTES`` their pages are given back."""
+        """So many were read, here and there: past a share of memory their pages are given back."""
         row = self.coded.data.shape[1]
-        if self.coded.data.size > RESIDENT_BYTES:
-            self._tokens.used(tokens * row + documents * _FAULT_BYTES)
+        if self.coded.data.size > self._resident:
+            self._tokens.used(tokens * row + documents * _FAULT_BYTES, self._resident)
 
 
 class _Map:
@@ -188,10 +190,10 @@ class _Map:
     def array(self, kind: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.empty(0, kind) if self._map is None else np.frombuffer(self._map, kind)
 
-    def used(self, count: int) -> None:
+    def used(self, count: int, most: int) -> None:
         with self._lock:
             self._touched += count
-            if self._touched > RESIDENT_BYTES:
+            if self._touched > most:
                 self.release()
 
     def release(self) -> None:

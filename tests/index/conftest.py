@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +92,16 @@ def samples() -> Samples:
 
 
 @pytest.fixture
-def create(tmp_path: Path) -> Callable[..., Store]:
-    """Creates a library under ``tmp_path``, open for writing."""
+def create(tmp_path: Path) -> Iterator[Callable[..., Store]]:
+    """Creates a library under ``tmp_path``, open for writing until the test ends."""
+    with ExitStack() as stores:
 
-    def make(name: str = "library", *, dim: int = DIM, token_dim: int | None = None) -> Store:
-        return Store.create(
-            tmp_path / name, encoder_uri="test", fingerprint="f00d", dim=dim, token_dim=token_dim
-        )
+        def make(name: str = "library", *, dim: int = DIM, token_dim: int | None = None) -> Store:
+            path = tmp_path / name
+            return stores.enter_context(
+                Store.create(
+                    path, encoder_uri="test", fingerprint="f00d", dim=dim, token_dim=token_dim
+                )
+            )
 
-    return make
+        yield make

@@ -78,7 +78,8 @@ def test_the_same_answers_from_memory_and_from_disk(
         )
     )
     queries = samples.unit_vectors(7, seed=5)
-    held = Store.open(store.path).snapshot()
+    with Store.open(store.path) as reader:
+        held = reader.snapshot()
     even = held.allowed(where="item_id % 2 = 0")
     whole = store.snapshot().state.plan
     assert whole.in_memory

@@ -225,6 +225,42 @@ def test_tokens_come_back_by_unit(create: Create, samples: Any) -> None:
             store.apply(Changes(added=[samples.item("/bare", "bare")]))
 
 
+def test_copies_take_over_everything_but_the_file(create: Create, samples: Any) -> None:
+    taken = datetime(2024, 2, 29, 12, 30)
+    contents = ["a", "b*3", "c*2", "d"]
+    items = [samples.item(f"/{content[0]}", content, tokens=16) for content in contents]
+    items[3] = dataclasses.replace(items[3], captured_at=taken)
+    states = [FileState(f"/copy of {content[0]}", 9, 9) for content in contents]
+    with create(token_dim=16) as store:
+        store.apply(Changes(added=items))
+        store.apply(Changes(removed=[2]))
+        assert [item.item_id for item in store.removed()] == [2]
+        order = [2, 1, 3, 0, 1]
+        copied = store.copies([(number, states[number]) for number in order])
+        for number, copy in zip(order, copied, strict=True):
+            assert copy is not None
+            assert copy.state == states[number]
+            for name in ("kind", "content_hash", "width", "height", "duration_s", "captured_at"):
+                assert getattr(copy, name) == getattr(items[number], name)
+            expected = items[number].vectors.astype(np.float16)
+            np.testing.assert_array_equal(copy.vectors, expected)
+            np.testing.assert_array_equal(copy.spans, items[number].spans)
+            for name in ("tokens", "scales", "sizes", "offsets"):
+                same = getattr(copy.tokens, name), getattr(items[number].tokens, name)
+                np.testing.assert_array_equal(*same)
+        store.apply(Changes(added=[copy for copy in copied[:4] if copy is not None]))
+        by_path = {item.state.path: item.item_id for item in store.known().values()}
+        snapshot = store.snapshot()
+        np.testing.assert_array_equal(
+            snapshot.item_vectors(by_path["/copy of b"]), snapshot.item_vectors(1)
+        )
+        store.apply(Changes(removed=[by_path["/copy of a"], 3]))
+        store.compact(grace_seconds=0)
+        tombstones = [(item.item_id, states[0]) for item in store.removed()]
+        assert tombstones
+        assert store.copies(tombstones) == [None] * len(tombstones)
+
+
 def test_a_library_without_tokens_says_so(create: Create, samples: Any) -> None:
     with create() as store:
         store.apply(Changes(added=[samples.item("/a", "a")]))

@@ -144,6 +144,21 @@ def test_queries_that_vary_as_rows_change_nothing() -> None:
     np.testing.assert_allclose(projector, other.queries.T @ other.rows, atol=0.02)
 
 
+def test_queries_and_rows_spread_alike() -> None:
+    """No other scaling of the dimensions makes the error of even codes smaller."""
+    sample, asked = rows_and_queries()
+    learned = learn(sample, asked, reduced=12)
+    rows = learned.rows @ mean_outer(sample) @ learned.rows.T
+    queries = learned.queries @ spread(asked) @ learned.queries.T
+    np.testing.assert_allclose(queries / np.trace(queries), rows / np.trace(rows), atol=1e-4)
+    least = np.trace(queries) * np.trace(rows)
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        turn = np.eye(12) + 0.2 * draw.standard_normal((12, 12))
+        back = np.linalg.inv(turn)
+        assert np.trace(turn @ rows @ turn.T) * np.trace(back.T @ queries @ back) > least
+
+
 @pytest.mark.parametrize("count", [1, 4, 16, 48])
 def test_a_few_queries_do_no_harm(count: int) -> None:
     """The mean over draws of a few, on all queries there are."""
@@ -176,7 +191,7 @@ def test_a_turn_changes_no_product_and_spreads_the_variance() -> None:
     other = asked[:50] @ turned.queries.T @ (sample[:50] @ turned.rows.T).T
     np.testing.assert_allclose(one, other, atol=1e-4)
     before, after = ((sample @ p.rows.T).std(axis=0) for p in (plain, turned))
-    assert after.max() / after.min() < 0.5 * before.max() / before.min()
+    assert after.max() / after.min() < 0.7 * before.max() / before.min()
 
 
 def test_what_cannot_be_learned_from_is_refused() -> None:

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from token_tables import token_table
 
 from maxsight.errors import LibraryError, SchemaTooNew, UsageError
@@ -166,6 +168,15 @@ def test_what_a_dead_writer_left_behind_does_not_count(tmp_path: Path) -> None:
         np.testing.assert_allclose(scores, np.sort(own)[::-1][:10], atol=1e-4)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_muvera_proposes(tmp_path: Path) -> None:
     index = LateIndex.build(tmp_path / "late", [TOPICS.part(0, 500)], encodings="Flat")
     measured = index.record.calibration
@@ -185,6 +196,8 @@ def test_no_documents_at_all(tmp_path: Path) -> None:
     assert len(index) == 0
     assert [len(rows) for rows, _ in index.search(TOPICS.queries[:2], 3)] == [0, 0]
     assert index.search([], 3) == []
+    with pytest.raises(UsageError, match="no table"):
+        LateIndex.build(tmp_path / "none", [])
     grown = index.add([TOPICS.part(0, 20)])
     assert [len(rows) for rows, _ in grown.search(TOPICS.queries[:2], 3)] == [3, 3]
 
@@ -269,14 +282,12 @@ _GROWTH = """
 import sys
 from pathlib import Path
 import numpy as np
-from maxsight.index.late import token_files
 from maxsight.index.late.late_index import LateIndex
-token_files.RESIDENT_BYTES = 2 ** 20
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 index = LateIndex.open(Path(sys.argv[1]))
 draw = np.random.default_rng(0)
-queries = [draw.standard_normal((8, 64)).astype(np.float32) for _ in range(200)]
+queries = [draw.standard_normal((8, 64)).astype(np.float32) for _ in range(80)]
 index.search(queries[:1], 10, candidates=50)
 before = resident()
 for query in queries:
@@ -296,7 +307,7 @@ def test_searching_keeps_little_of_the_file_resident_and_needs_no_torch(tmp_path
         capture_output=True,
         text=True,
         check=True,
-        env=dict(os.environ),
+        env=os.environ | {"MAXSIGHT_MEMORY": str(4 * 2**20)},
     )
     growth, torch = done.stdout.split()
     assert torch == "False"
