@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from maxsight.index.ann.contract import Floats, Mask, Rows
 
-# The allowed rows nearest to a query lie farther away than the nearest of all, the farther the
-# fewer they are: so a filter that lets a share s of the rows through visits s ** -WIDENING times as
-# many lists as a search without it. docs/indexes.md has the recall.
-WIDENING = 0.7
-
 
 class Coverage:
     """Knows the list of every row, and so which lists hold an allowed row.
+
+    The allowed rows nearest to a query lie farther away than the nearest of all, the farther the
+    fewer they are. So where a share s of the rows is allowed, 1 / s times as many lists are visited
+    as without a filter, and about as many allowed rows are seen as then rows of any kind.
 
     Lists that hold none are passed over and do not count: filters that have to do with the content,
     for which the nearest lists hold nothing, find as much as those that do not.
@@ -47,7 +46,7 @@ class Coverage:
         held = np.bincount(self._owner[allowed], minlength=self._lists)
         share = held.sum() / len(self._owner)
         holding = np.append(held > 0, False)  # list -1, of which there is none, holds none
-        wanted = min(math.ceil(probes * share**-WIDENING), int(np.count_nonzero(holding)))
+        wanted = min(math.ceil(probes / share), int(np.count_nonzero(holding)))
         width = min(self._lists, 2 * wanted)
         while True:
             near, lists = nearest(width)

@@ -139,7 +139,9 @@ class LeanVecLists:
             plain.add_core(
                 len(part), faiss.swig_ptr(coded), faiss.swig_ptr(ids), faiss.swig_ptr(owner)
             )
-            self._codes.merge_from(faiss.IndexIVFPQFastScan(plain), 0)
+            fresh = faiss.IndexIVFPQFastScan(plain)
+            _move_into_full_blocks(fresh, self._codes)
+            self._codes.merge_from(fresh, 0)
         self._coverage = None
 
     def search(
@@ -277,6 +279,29 @@ class LeanVecLists:
         if self._projections is None:
             raise UsageError(f"{self.spec} must be trained before it is used")
         return self._projections
+
+
+def _move_into_full_blocks(fresh: Any, codes: Any) -> None:
+    """Move the rows of some lists, those that ``merge_from`` would damage.
+
+    FAISS 1.15 copies too many bytes where a list's size is a multiple of the bytes of a block.
+    """
+    faiss = faiss_build.load()
+    new, old = (faiss.downcast_InvertedLists(index.invlists) for index in (fresh, codes))
+    sizes = faiss_kinds.list_sizes(codes)
+    packer = codes.get_CodePacker()
+    code = np.empty(packer.code_size, dtype=np.uint8)
+    for place in np.flatnonzero((sizes > 0) & (sizes % old.block_size == 0)).tolist():
+        size, count = int(sizes[place]), new.list_size(place)
+        if not count:
+            continue
+        old.resize(place, size + count)
+        ids = faiss.rev_swig_ptr(old.get_ids(place), size + count)
+        ids[size:] = faiss.rev_swig_ptr(new.get_ids(place), count)
+        for row in range(count):
+            packer.unpack_1(new.get_codes(place), row, faiss.swig_ptr(code))
+            packer.pack_1(faiss.swig_ptr(code), size + row, old.get_codes(place))
+        new.resize(place, 0)
 
 
 def _means(rows: Floats, owner: npt.NDArray[np.int64], lists: int) -> Floats:

@@ -13,8 +13,8 @@ from maxsight.index.ann.int8_rows import Int8Rows
 
 SUFFIX = "+int8"
 # Where a filter lets no more rows through, all are ranked: for a batch that costs no more than
-# proposing some, for one query up to twice as much, and none is missed.
-SCAN_ROWS = 20_000
+# proposing some, for one query half as much again, and none is missed.
+SCAN_ROWS = 10_000
 # A proposed row and its score, as they are found and as they are handed on.
 _PROPOSED_BYTES = 32
 

@@ -17,6 +17,7 @@ from maxsight.index.checksums import force
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES
 from maxsight.index.late.token_files import Extent, damaged, extent_of
+from maxsight.index.sealed_json import is_sealed, seal
 
 SCHEMA = 1
 FILE = "late.json"
@@ -68,6 +69,8 @@ class LateRecord:
             fields = json.loads(file.read_text(encoding="utf-8"))
             schema = int(fields["schema"])
             if schema <= SCHEMA:
+                if not is_sealed(fields):
+                    raise ValueError("its checksum does not fit what it says")
                 if fields["codes"] not in CODES:
                     raise ValueError(f"codes are {fields['codes']!r}")
                 return LateRecord(
@@ -91,7 +94,7 @@ class LateRecord:
         """Replace the file, so that a reader sees the old one or this one."""
         partial = folder / f".{FILE}.{os.getpid()}"
         with partial.open("w", encoding="utf-8") as stream:
-            json.dump({"schema": SCHEMA} | asdict(self), stream, indent=2)
+            json.dump(seal({"schema": SCHEMA} | asdict(self)), stream, indent=2)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -259,7 +259,7 @@ def test_lists_without_an_allowed_row_do_not_count() -> None:
         return -np.arange(10, dtype=np.float32)[None].repeat(2, 0)[:, :width], order[:, :width]
 
     near, lists = Coverage(owner, 10).visits(allowed, 2, nearest)
-    # 75 of 100 rows are allowed: 2 * .75 ** -.7 = 2.4 lists wanted.
+    # 75 of 100 rows are allowed: 2 / .75 = 2.7 lists wanted.
     assert lists.tolist() == [[2, 5, 9], [9, 3, 4]]
     assert near.tolist() == [[-2, -3, -4], [0, -2, -3]]
     # One row is allowed: its list alone, though it is the last.
