@@ -33,7 +33,7 @@ K = 10
 RECALLS = (0.90, 0.95, 0.99)
 BASELINE = "FAISS IVF-PQ fast-scan + SQ8"
 # Queries that settings are tried on, and single ones.
-_SWEPT = 500
+_SWEPT = 1_000
 _SINGLES = 200
 _SINGLE_ROUNDS = 3
 _SHORTLISTS = (20, 30, 40, 60, 80, 100, 130, 160, 200, 300, 500)
@@ -113,7 +113,7 @@ def run(
 
 def _ours(collection: Collection, lists: int, specs: list[str] | None) -> Iterator[Built]:
     dim = collection.vectors.shape[1]
-    for spec in specs or [f"leanivf:{dim // 2}/IVF{lists},PQ{dim // 4}x4fsr+int8"]:
+    for spec in specs or [f"leanvec:{3 * dim // 8}/IVF{lists},PQ{3 * dim // 16}x4fsr+int8"]:
         start = time.process_time()
         index = auto.make(spec, dim)
         index.train(_sample(collection, lists), collection.known)

@@ -22,7 +22,6 @@ from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.footprint import Footprint
 from maxsight.index.ann.gpu_index import GpuIndex
 from maxsight.index.ann.leanvec import LeanVec
-from maxsight.index.ann.leanvec_lists import LeanVecLists
 from maxsight.index.ann.refined import SUFFIX, Refined
 
 EXACT, AUTO = "exact", "auto"
@@ -33,6 +32,8 @@ _EXACT_NUMBERS = 51_200_000
 # A GPU of 2 TB/s reads so many in about 10 ms.
 _EXACT_GPU_NUMBERS = 10_000_000_000
 _MOST_LISTS = 16_384
+# Narrower vectors have no dimensions to spare.
+_LEAST_REDUCED = 128
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,6 @@ def make(spec: str, dim: int, *, device: str = "cpu") -> VectorIndex:
         return Refined(make(spec.removesuffix(SUFFIX), dim, device=device))
     if spec == EXACT:
         spec = _EXACT_FAISS
-    if spec.startswith("leanivf"):
-        return LeanVecLists(spec, dim)
     if not spec.startswith("leanvec"):
         return GpuIndex(spec, dim) if device == "gpu" else FaissIndex(spec, dim)
     match = re.fullmatch(r"leanvec(-id)?:([1-9][0-9]*)/(.+)", spec)
@@ -105,7 +104,7 @@ def choose(
         spec: what the user asked for; anything but ``auto`` is taken.
         budget: bytes of memory that making it and searching it may take.
         device: ``cpu`` or ``gpu``.
-        texts: whether vectors of texts are known to learn from.
+        texts: whether there are vectors of texts to learn from.
 
     Raises:
         BudgetError: ``auto``, and no index is small enough.
@@ -146,6 +145,12 @@ def _candidates(rows: int, dim: int, texts: bool) -> Iterator[tuple[str, str]]:
         return
     while footprint.ROWS_A_LIST * lists > rows:
         lists //= 2
+    if texts and dim >= _LEAST_REDUCED:
+        reduced = round(3 * dim / 64) * 8
+        learned = f"leanvec:{reduced}/IVF{lists},PQ{reduced // 2}x4fsr"
+        what = f"of {reduced} numbers, learned from texts and rows,"
+        yield learned + SUFFIX, f"4-bit codes {what} propose rows and int8 rows rank them"
+        yield learned, f"only 4-bit codes {what} fit into memory: what they propose is on disk"
     whole = -(-dim // 8) * 8
     pad = f"Pad{whole}," if whole != dim else ""
     fine = f"{pad}IVF{lists},PQ{whole // 4}x4fs"

@@ -15,7 +15,9 @@ from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows
 from maxsight.index.ann.coverage import Coverage
 from maxsight.index.ann.faiss_kinds import Dial
+from maxsight.index.ann.places import Places
 from maxsight.index.vectors import unpack
+from maxsight.kernels import native
 
 FILE = "faiss.index"
 # Rows turned into float32 at a time, 32 MiB at D = 512.
@@ -54,6 +56,7 @@ class FaissIndex:
         self._dial = faiss_kinds.dial_of(self._core)
         self.lists = int(self._core.nlist) if self._dial is Dial.LISTS else 0
         self._coverage: Coverage | None = None
+        self._places = self._find_places()
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -72,6 +75,7 @@ class FaissIndex:
                 f"{self.spec} cannot be trained on {len(sample)} rows: "
                 f"{faiss_kinds.reason(error)}; take more rows or fewer lists"
             ) from None
+        self._places = self._find_places()
 
     def add(self, vectors: Halves) -> None:
         """Append rows (n, D)."""
@@ -189,12 +193,21 @@ class FaissIndex:
 
     def _nearest_lists(self, queries: Floats, width: int) -> tuple[Floats, Rows]:
         faiss = faiss_build.load()
+        if self._places is not None:
+            return self._places.nearest(queries, width, threads=faiss.omp_get_max_threads())
         quantizer = faiss.downcast_index(self._core.quantizer)
         parameters = None
         if isinstance(quantizer, faiss.IndexHNSW):
             parameters = faiss.SearchParametersHNSW(efSearch=max(64, 2 * width))
         found: tuple[Floats, Rows] = quantizer.search(queries, width, params=parameters)
         return found
+
+    def _find_places(self) -> Places | None:
+        """The lists of a trained inverted file, unless FAISS looks them up better: in a graph."""
+        centroids = faiss_kinds.centroids(self._core) if self.lists else None
+        if centroids is None or native.available() is None:
+            return None
+        return Places(centroids)
 
     def _search_wide(
         self, queries: Floats, k: int, allowed: Mask, available: int

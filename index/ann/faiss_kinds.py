@@ -148,6 +148,17 @@ def search_lists(
     return scores, rows
 
 
+def centroids(core: Any) -> Floats | None:
+    """(nlist, d) of a trained inverted file whose lists are in no graph; else None."""
+    faiss = faiss_build.load()
+    quantizer = faiss.downcast_index(core.quantizer)
+    if not isinstance(quantizer, faiss.IndexFlat) or quantizer.ntotal != core.nlist:
+        return None
+    held = faiss.rev_swig_ptr(quantizer.get_xb(), core.nlist * core.d)
+    found: Floats = held.reshape(core.nlist, core.d)
+    return found
+
+
 def list_sizes(core: Any) -> npt.NDArray[np.int64]:
     """(nlist,) rows in each inverted list."""
     lists = core.invlists
@@ -179,7 +190,8 @@ def held_bytes(core: Any, rows: int) -> int:
     dial = dial_of(core)
     total = rows * code_bytes(core)
     if dial is Dial.LISTS:
-        total += rows * _ID_BYTES + 4 * core.nlist * core.d
+        # Centroids, and again as int8 numbers with a factor.
+        total += rows * _ID_BYTES + 4 * core.nlist * core.d + core.nlist * (core.d + 4)
         if isinstance(core, faiss.IndexIVFFastScan):
             # Their lists take powers of two: of what is taken a third is empty, as a rule.
             total += rows * code_bytes(core) // 2

@@ -9,7 +9,6 @@ from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.gpu_index import GpuIndex
 from maxsight.index.ann.int8_rows import Int8Rows
 from maxsight.index.ann.leanvec import LeanVec
-from maxsight.index.ann.leanvec_lists import LeanVecLists
 from maxsight.index.ann.refined import Refined
 
 # What k-means is given to place each centroid.
@@ -69,7 +68,7 @@ def held_bytes(index: VectorIndex, rows: int) -> int:
         return held_bytes(index.inner, rows) + Int8Rows(index.dim).bytes_for(rows)
     if isinstance(index, LeanVec):
         return held_bytes(index.inner, rows) + 8 * index.dim * index.inner.dim
-    if isinstance(index, FaissIndex | GpuIndex | LeanVecLists):
+    if isinstance(index, FaissIndex | GpuIndex):
         return index.bytes_for(rows)
     raise TypeError(f"no formula for a {type(index).__name__}")
 
@@ -78,5 +77,5 @@ def sample_rows(index: VectorIndex, rows: int) -> int:
     """How many rows training needs: enough for each centroid, all if there are fewer."""
     while isinstance(index, Refined | LeanVec):
         index = index.inner
-    lists = index.lists if isinstance(index, FaissIndex | GpuIndex | LeanVecLists) else 0
+    lists = index.lists if isinstance(index, FaissIndex | GpuIndex) else 0
     return min(rows, max(_LEAST_SAMPLE, ROWS_A_LIST * lists))

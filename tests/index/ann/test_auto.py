@@ -14,7 +14,6 @@ from maxsight.errors import BudgetError, UsageError
 from maxsight.index.ann import auto, footprint
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.leanvec import LeanVec
-from maxsight.index.ann.leanvec_lists import LeanVecLists
 from maxsight.index.ann.refined import Refined
 
 GIB = 2**30
@@ -99,6 +98,21 @@ def test_the_table(rows: int, dim: int, budget: int, spec: str) -> None:
         assert auto.make(spec, dim).dim == dim
 
 
+@pytest.mark.parametrize(
+    ("dim", "budget", "spec"),
+    [
+        (512, 2 * GIB, "leanvec:192/IVF4096,PQ96x4fsr+int8"),
+        (384, 2 * GIB, "leanvec:144/IVF4096,PQ72x4fsr+int8"),
+        (512, GIB, "leanvec:192/IVF4096,PQ96x4fsr"),
+        (96, 2 * GIB, "IVF4096,PQ24x4fs+int8"),
+    ],
+)
+def test_texts_are_learned_from(dim: int, budget: int, spec: str) -> None:
+    choice = auto.choose(1_000_000, dim, budget=budget, texts=True)
+    assert choice.spec == spec
+    assert auto.make(spec, dim).dim == dim
+
+
 def test_no_index_is_small_enough() -> None:
     with pytest.raises(BudgetError, match=r"needs [\d,]+ MiB to make and search, and 100 MiB"):
         auto.choose(10_000_000, 512, budget=100 * 2**20)
@@ -127,7 +141,6 @@ def test_specs_make_what_they_say() -> None:
     by_rows = auto.make("leanvec-id:24/Flat", 64)
     assert isinstance(by_rows, LeanVec)
     assert by_rows.kind == "id"
-    assert isinstance(auto.make("leanivf:24/IVF16,PQ12x4fsr", 64), LeanVecLists)
     exact = auto.make("exact", 64)
     stored = clustered(100, 64)
     exact.add(stored)
