@@ -63,7 +63,7 @@ def main(library: str, seed: str, work: str) -> None:
                 store.compact(grace_seconds=0)
                 say({"done": []})
             if work == "index":
-                from maxsight.index import building
+                from maxsight.index.derived import building
 
                 say({"try": {}, "during": "index build"})
                 building.build(store, INDEX)

@@ -29,7 +29,7 @@ from maxsight.benchmarks import crash_writer, kill_points
 from maxsight.benchmarks.command import command
 from maxsight.benchmarks.rows import Row, timed
 from maxsight.index.store import Store
-from maxsight.index.verify import verify
+from maxsight.index.upkeep.verify import verify
 
 _BENCHMARK = "crashes"
 # Calls of a few steps; drawn evenly among so many.

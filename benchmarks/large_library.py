@@ -23,7 +23,7 @@ from maxsight.benchmarks import ann_data
 from maxsight.benchmarks.command import command
 from maxsight.benchmarks.rows import Row, spread
 from maxsight.errors import UsageError
-from maxsight.index import building
+from maxsight.index.derived import building
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
 

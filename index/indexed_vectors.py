@@ -14,8 +14,8 @@ from maxsight.index.disk_vectors import DiskVectors, chunks, merge_best
 from maxsight.index.vectors import ExactIndex, Floats, Mask, Rows
 
 if TYPE_CHECKING:
+    from maxsight.index.derived.vector_folder import Built
     from maxsight.index.snapshot import State
-    from maxsight.index.vector_folder import Built
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,15 @@ import numpy as np
 
 from maxsight import settings
 from maxsight.errors import BudgetError, LibraryError
-from maxsight.index import tables, vector_folder
+from maxsight.index import tables
+from maxsight.index.derived import vector_folder
+from maxsight.index.derived.vector_folder import Built
 from maxsight.index.disk_vectors import DiskVectors
 from maxsight.index.indexed_vectors import IndexedVectors
 from maxsight.index.manifest import Manifest
 from maxsight.index.plan import plan
 from maxsight.index.snapshot import COLUMNS, Snapshot, State
 from maxsight.index.unit_reader import UnitReader, owners
-from maxsight.index.vector_folder import Built
 from maxsight.index.vectors import ExactIndex, Rows
 
 # A reader drops the rows of removed files from memory once they are this share of all.

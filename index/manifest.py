@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
-from maxsight.index.sealed_json import is_sealed, seal
+from maxsight.index.upkeep.sealed_json import is_sealed, seal
 
 SCHEMA = 2
 FILE_NAME = "library.json"

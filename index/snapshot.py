@@ -15,15 +15,15 @@ import pyarrow.compute as pc
 
 from maxsight.errors import UsageError
 from maxsight.index import filters, tables
+from maxsight.index.derived.vector_folder import Built
 from maxsight.index.manifest import Manifest
 from maxsight.index.plan import MemoryPlan
 from maxsight.index.records import Film, TokenTable, UnitHit
 from maxsight.index.unit_reader import owners
-from maxsight.index.vector_folder import Built
 from maxsight.index.vectors import Floats, Mask, Rows
 
 if TYPE_CHECKING:
-    from maxsight.index.token_folder import BuiltTokens
+    from maxsight.index.derived.token_folder import BuiltTokens
 
 # Of the items, what a snapshot keeps in memory.
 COLUMNS = ["item_id", "path", "path_bytes", "kind", "first_unit", "unit_count"]
@@ -304,7 +304,7 @@ class Snapshot:
 
     @functools.cached_property
     def _built_tokens(self) -> BuiltTokens | None:
-        from maxsight.index import token_folder
+        from maxsight.index.derived import token_folder
 
         return token_folder.load(self._library, self.manifest)
 

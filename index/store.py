@@ -15,24 +15,16 @@ import numpy as np
 import pyarrow as pa
 
 from maxsight.errors import LibraryError, LibraryLocked
-from maxsight.index import (
-    checksums,
-    compaction,
-    filters,
-    generations,
-    loading,
-    migrate,
-    recovery,
-    tables,
-    vector_folder,
-)
+from maxsight.index import filters, loading, tables
 from maxsight.index.annotations import Annotation, annotate
 from maxsight.index.copies import copies
+from maxsight.index.derived import generations, vector_folder
 from maxsight.index.ledger import Ledger, Step
 from maxsight.index.lock import WriteLock
 from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.records import Changes, Compaction, EncodedItem, Failure, FileState, KnownItem
 from maxsight.index.snapshot import Snapshot
+from maxsight.index.upkeep import checksums, compaction, migrate, recovery
 
 # How long a compaction leaves old versions to readers that have them open.
 GRACE_SECONDS = 600.0

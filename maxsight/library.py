@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from maxsight.index.annotations import Annotation
-    from maxsight.index.building import IndexReport, Step
+    from maxsight.index.derived.building import IndexReport, Step
     from maxsight.index.manifest import Manifest
     from maxsight.index.store import Store
-    from maxsight.index.verify import Verification
+    from maxsight.index.upkeep.verify import Verification
     from maxsight.library_info import LibraryInfo
     from maxsight.models.encoder import Encoder
     from maxsight.pipelines.evaluate import Evaluation
@@ -130,7 +130,7 @@ class Library:
             UsageError: the library was made with other tokens.
             EncoderError: the encoder gives none.
         """
-        from maxsight.index import building
+        from maxsight.index.derived import building
         from maxsight.index.store import Store
         from maxsight.pipelines.ingest import ingest
 
@@ -188,7 +188,7 @@ class Library:
             UsageError: no such index.
             BudgetError: making it needs more memory than it may take (``MAXSIGHT_MEMORY``).
         """
-        from maxsight.index import building
+        from maxsight.index.derived import building
         from maxsight.index.store import Store
 
         if not 0 < recall < 1:
@@ -410,7 +410,7 @@ class Library:
         Raises:
             LibraryError: it cannot be read, or not be repaired.
         """
-        from maxsight.index.verify import verify
+        from maxsight.index.upkeep.verify import verify
 
         if repair:
             self.close()

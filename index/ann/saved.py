@@ -18,8 +18,8 @@ import numpy as np
 from maxsight.errors import LibraryError, SchemaTooNew, UsageError
 from maxsight.index.ann import auto
 from maxsight.index.ann.contract import Effort, VectorIndex
-from maxsight.index.checksums import Checksum, checksum, force
-from maxsight.index.sealed_json import is_sealed, seal
+from maxsight.index.upkeep.checksums import Checksum, checksum, force
+from maxsight.index.upkeep.sealed_json import is_sealed, seal
 
 SCHEMA = 1
 FILE = "index.json"

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.errors import LibraryError, UsageError
-from maxsight.index.checksums import force
 from maxsight.index.late import arithmetic, calibration, grouping
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES, train
@@ -33,6 +32,7 @@ from maxsight.index.late.token_files import (
     write_codebook,
 )
 from maxsight.index.records import TokenTable
+from maxsight.index.upkeep.checksums import force
 
 _GIVEN = "given"
 # Tokens that centroids and levels are learned from.

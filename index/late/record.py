@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from maxsight.errors import LibraryError, SchemaTooNew
-from maxsight.index.checksums import force
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES
 from maxsight.index.late.token_files import Extent, damaged, extent_of
-from maxsight.index.sealed_json import is_sealed, seal
+from maxsight.index.upkeep.checksums import force
+from maxsight.index.upkeep.sealed_json import is_sealed, seal
 
 SCHEMA = 1
 FILE = "late.json"

@@ -12,7 +12,7 @@ from maxsight.cli.search import DeviceOption, LibraryArgument
 from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from maxsight.index.building import IndexReport
+    from maxsight.index.derived.building import IndexReport
 
 
 def tune_index(

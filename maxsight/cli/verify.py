@@ -11,7 +11,7 @@ from maxsight.cli.search import LibraryArgument
 from maxsight.output import JsonOption, QuietOption, console, print_json, printable, size
 
 if TYPE_CHECKING:
-    from maxsight.index.verify import Verification
+    from maxsight.index.upkeep.verify import Verification
 
 _WORDS = {"checksums": "comparing files", "rows": "comparing rows"}
 

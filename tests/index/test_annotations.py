@@ -18,7 +18,7 @@ from maxsight.index.annotations import read_table
 from maxsight.index.filters import glob_expression
 from maxsight.index.records import Changes, Failure, FileState
 from maxsight.index.store import Store
-from maxsight.index.verify import verify
+from maxsight.index.upkeep.verify import verify
 
 Create = Callable[..., Store]
 

@@ -23,7 +23,7 @@ from maxsight.errors import LibraryError, LibraryLocked
 from maxsight.index.records import Changes
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
-from maxsight.index.verify import verify
+from maxsight.index.upkeep.verify import verify
 
 Create = Callable[..., Store]
 

@@ -63,7 +63,7 @@ def test_what_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) 
 def test_the_same_answers_from_memory_and_from_disk(
     create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch, indexed: bool
 ) -> None:
-    from maxsight.index import building
+    from maxsight.index.derived import building
 
     store = create()
     names = [f"{number}{'*3' if number % 4 == 0 else ''}" for number in range(60)]

@@ -21,11 +21,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from maxsight.index import building, generations, vector_folder
+from maxsight.index.derived import building, generations, vector_folder
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
-from maxsight.index.verify import verify
+from maxsight.index.upkeep.verify import verify
 
 STARS = pa.schema([("path", pa.string()), ("stars", pa.int64())])
 PATHS = [f"/{name}" for name in "abcdef"] + ["/caf\udce9", "/caf\\xe9"]

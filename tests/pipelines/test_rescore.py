@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from maxsight.errors import UsageError
-from maxsight.index import generations, snapshot, token_folder
+from maxsight.index import snapshot
+from maxsight.index.derived import generations, token_folder
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
 from maxsight.models import compose

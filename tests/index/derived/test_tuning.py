@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from maxsight.errors import UsageError
-from maxsight.index import building, generations, tuning, vector_folder
 from maxsight.index.ann.contract import Effort
-from maxsight.index.dimensionality import local_dimensionality, order_effect
+from maxsight.index.derived import building, generations, tuning, vector_folder
+from maxsight.index.derived.dimensionality import local_dimensionality, order_effect
+from maxsight.index.derived.tuning import Asked, OperatingPoint
 from maxsight.index.records import Changes
 from maxsight.index.store import Store
-from maxsight.index.tuning import Asked, OperatingPoint
 
 Create = Callable[..., Store]
 
@@ -97,9 +97,7 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
     assert built.index.effort == report.point.effort
     assert building.bring_up_to_date(store).action == "kept"
 
-    store.apply(
-        Changes(added=[samples.item(f"/n{n}", f"n{n}") for n in range(60)], removed=[3, 4])
-    )
+    store.apply(Changes(added=[samples.item(f"/n{n}", f"n{n}") for n in range(60)], removed=[3, 4]))
     assert building.bring_up_to_date(store).action == "extended"
     with Store.open(store.path) as reader:
         extended = reader.snapshot().state.built

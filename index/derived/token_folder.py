@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index import generations
-from maxsight.index.checksums import force
+from maxsight.index.derived import generations
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import TokenTable
+from maxsight.index.upkeep.checksums import force
 from maxsight.index.vectors import Rows
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ import lance
 import pyarrow as pa
 
 from maxsight.errors import LibraryError
-from maxsight.index import checksums, tables, versions
-from maxsight.index.examine import Examination, Hashes, Progress, examine
-from maxsight.index.generations import FOLDER
+from maxsight.index import tables
+from maxsight.index.derived.generations import FOLDER
 from maxsight.index.ledger import Ledger
+from maxsight.index.upkeep import checksums, versions
+from maxsight.index.upkeep.examine import Examination, Hashes, Progress, examine
 
 # Above what lost rows may have used: far more than one step ever adds.
 _SKIPPED_IDS = 1_000_000

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from maxsight.errors import LibraryError
-from maxsight.index import checksums, migrate
 from maxsight.index.manifest import SCHEMA, Manifest
 from maxsight.index.records import Changes
 from maxsight.index.store import Store
-from maxsight.index.verify import verify
+from maxsight.index.upkeep import checksums, migrate
+from maxsight.index.upkeep.verify import verify
 
 Create = Callable[..., Store]
 

@@ -6,8 +6,9 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from maxsight.index import checksums, tables
+from maxsight.index import tables
 from maxsight.index.manifest import SCHEMA, Manifest
+from maxsight.index.upkeep import checksums
 
 _log = logging.getLogger("maxsight.index")
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from maxsight.errors import LibraryError
 from maxsight.index import tables
 from maxsight.index.unit_reader import owners
-from maxsight.index.versions import TableState
+from maxsight.index.upkeep.versions import TableState
 
 Rows = npt.NDArray[np.int64]
 _COLUMNS = ["item_id", "status", "path", "path_bytes", "first_unit", "unit_count"]

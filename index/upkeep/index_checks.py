@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index import vector_folder
 from maxsight.index.ann import saved
+from maxsight.index.derived import vector_folder
 from maxsight.index.late import record as late
 from maxsight.index.manifest import Manifest
 from maxsight.index.vectors import Rows

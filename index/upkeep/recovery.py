@@ -10,8 +10,9 @@ import logging
 from pathlib import Path
 
 from maxsight.errors import LibraryError
-from maxsight.index import tables, versions
-from maxsight.index.checksums import force
+from maxsight.index import tables
+from maxsight.index.upkeep import versions
+from maxsight.index.upkeep.checksums import force
 
 _log = logging.getLogger("maxsight.index")
 

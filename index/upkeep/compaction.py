@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from maxsight.index import tables
-from maxsight.index.checksums import Recorder
 from maxsight.index.records import Compaction
 from maxsight.index.unit_reader import owners
+from maxsight.index.upkeep.checksums import Recorder
 
 
 def compact(library: Path, recorder: Recorder, grace: timedelta) -> Compaction:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from maxsight.errors import LibraryError
-from maxsight.index import checksums, versions
-from maxsight.index.checksums import Checksum, Recorder
 from maxsight.index.records import Changes
 from maxsight.index.store import Store
-from maxsight.index.verify import verify
+from maxsight.index.upkeep import checksums, versions
+from maxsight.index.upkeep.checksums import Checksum, Recorder
+from maxsight.index.upkeep.verify import verify
 
 Create = Callable[..., Store]
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from maxsight import settings
 from maxsight.errors import BudgetError
-from maxsight.index import generations, token_folder, tuning, vector_folder
 from maxsight.index.ann import auto, saved, searcher
 from maxsight.index.ann.contract import Floats, Mask, Rows, VectorIndex
-from maxsight.index.dimensionality import OrderEffect, order_effect
+from maxsight.index.derived import generations, token_folder, tuning, vector_folder
+from maxsight.index.derived.dimensionality import OrderEffect, order_effect
+from maxsight.index.derived.tuning import Asked, OperatingPoint
+from maxsight.index.derived.vector_folder import Built
 from maxsight.index.disk_vectors import DiskVectors, chunks
 from maxsight.index.indexed_vectors import IndexedVectors
 from maxsight.index.tables import UNITS
-from maxsight.index.tuning import Asked, OperatingPoint
-from maxsight.index.vector_folder import Built
 from maxsight.index.vectors import ExactIndex
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
-from maxsight.index import checksums, index_checks, row_checks, tables, versions
-from maxsight.index.checksums import Checksum
-from maxsight.index.generations import FOLDER
+from maxsight.index import tables
+from maxsight.index.derived.generations import FOLDER
 from maxsight.index.manifest import FILE_NAME, Manifest
-from maxsight.index.versions import TableState
+from maxsight.index.upkeep import checksums, index_checks, row_checks, versions
+from maxsight.index.upkeep.checksums import Checksum
+from maxsight.index.upkeep.versions import TableState
 
 Stage = Literal["checksums", "rows"]
 Progress = Callable[[Stage, int, int], None]

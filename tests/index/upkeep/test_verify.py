@@ -18,12 +18,13 @@ import pyarrow as pa
 import pytest
 
 from maxsight.errors import LibraryError, LibraryLocked, LibraryNotFound
-from maxsight.index import building, checksums, versions
+from maxsight.index.derived import building
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.records import Changes, Failure, FileState
-from maxsight.index.sealed_json import seal
 from maxsight.index.store import Store
-from maxsight.index.verify import Verification, verify
+from maxsight.index.upkeep import checksums, versions
+from maxsight.index.upkeep.sealed_json import seal
+from maxsight.index.upkeep.verify import Verification, verify
 
 Create = Callable[..., Store]
 CONTENTS = {

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from maxsight.errors import LibraryError
-from maxsight.index import generations, snapshot, token_folder
+from maxsight.index import snapshot
+from maxsight.index.derived import generations, token_folder
 from maxsight.index.records import Changes, EncodedItem
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store

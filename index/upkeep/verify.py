@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from maxsight.index import repair as repairs
-from maxsight.index import tables, versions
-from maxsight.index.examine import Examination, Hashes, Problem, Progress, examine
-from maxsight.index.generations import FOLDER
+from maxsight.index import tables
+from maxsight.index.derived.generations import FOLDER
 from maxsight.index.lock import WriteLock
 from maxsight.index.store import Store
+from maxsight.index.upkeep import repair as repairs
+from maxsight.index.upkeep import versions
+from maxsight.index.upkeep.examine import Examination, Hashes, Problem, Progress, examine
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index import generations
 from maxsight.index.ann import saved
 from maxsight.index.ann.contract import VectorIndex
+from maxsight.index.derived import generations
 from maxsight.index.manifest import Manifest
 from maxsight.index.vectors import Rows
 
