@@ -188,7 +188,7 @@ class Library:
             UsageError: no such index.
             BudgetError: making it needs more memory than it may take (``MAXSIGHT_MEMORY``).
         """
-        from maxsight.index.derived import building
+        from maxsight.index.derived import building, generations
         from maxsight.index.store import Store
 
         if not 0 < recall < 1:
@@ -198,8 +198,10 @@ class Library:
         with Store.open(self.path, write=True) as store:
             made = None
             if index is not None or store.snapshot().state.built is None:
-                spec = index or "auto"
+                spec = index or generations.wanted(store.path) or "auto"
                 made = building.build(store, spec, recall=recall, texts=self._texts, step=step)
+                if index is not None:
+                    building.remember(store, index)
             tuned = building.tune(store, recall=recall, texts=self._texts, step=step)
         return tuned if made is None else replace(tuned, action=made.action, why=made.why)
 

@@ -78,7 +78,7 @@ def bring_up_to_date(
     """What ``maxsight index`` does at its end: make, extend or leave the indexes.
 
     Args:
-        spec: of the index; None keeps the one there is, or chooses by size.
+        spec: of the index from now on; None: as it was asked for before, or chosen by size.
         texts: to learn from and to be measured by; without, pictures are the only queries.
         step: progress.
     """
@@ -87,15 +87,24 @@ def bring_up_to_date(
     )
     snapshot = store.snapshot()
     built = snapshot.state.built
-    wanted = spec or ("auto" if built is None else str(built.details["spec"]))
-    if built is not None and wanted == built.details["spec"]:
+    before = generations.wanted(store.path) or auto.AUTO
+    asked = spec or before
+    if built is not None and asked == before and asked in (auto.AUTO, built.details["spec"]):
         known = len(built.unit_ids)
         missing = snapshot.unit_count - known
         if snapshot.row_count < _GROWTH * int(built.details["trained_rows"]):
             if missing <= _TAIL_SHARE * known:
                 return _kept(built, "kept")
             return _kept(_extended(store, snapshot, built, step), "extended")
-    return build(store, wanted, texts=texts, step=step)
+    report = build(store, asked, texts=texts, step=step)
+    if spec is not None:
+        remember(store, spec)
+    return report
+
+
+def remember(store: Store, spec: str) -> None:
+    """Keep to an index that was asked for by name; ``auto``: to none."""
+    generations.want(store.path, None if spec == auto.AUTO else spec)
 
 
 def build(

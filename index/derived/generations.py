@@ -13,6 +13,7 @@ from pathlib import Path
 from maxsight.errors import LibraryError
 
 FOLDER = "indexes"
+_WANTED = ".wanted"
 
 
 def newest(library: Path, name: str) -> Path | None:
@@ -35,6 +36,22 @@ def remove(library: Path, name: str, *, but: Path | None = None) -> None:
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
+
+
+def wanted(library: Path) -> str | None:
+    """The index that was asked for by name, also where it is not there any more."""
+    try:
+        return (library / FOLDER / _WANTED).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def want(library: Path, spec: str | None) -> None:
+    """Remember what was asked for by name; None: nothing, it is chosen by size."""
+    (library / FOLDER).mkdir(exist_ok=True)
+    partial = library / FOLDER / f"{_WANTED}.partial"
+    partial.write_text(f"{spec or ''}\n", encoding="utf-8")
+    partial.replace(library / FOLDER / _WANTED)
 
 
 def damaged(error: LibraryError, library: Path) -> LibraryError:

@@ -125,6 +125,23 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
         building.build(store, "nonsense")
 
 
+def test_what_was_asked_for_is_kept_to(create: Create, samples: Any) -> None:
+    store = create()
+    store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(300)]))
+    with pytest.raises(UsageError, match="nonsense"):
+        building.bring_up_to_date(store, "nonsense")
+    assert building.bring_up_to_date(store).index == "exact"
+    assert building.bring_up_to_date(store, "SQ8").action == "built"
+    assert building.bring_up_to_date(store, "SQ8").action == "kept"
+    generations.remove(store.path, vector_folder.NAME)  # as a repair does
+    assert building.bring_up_to_date(store).index == "SQ8"
+    assert building.bring_up_to_date(store, "exact").action == "none"
+    assert building.bring_up_to_date(store).index == "exact"
+    assert building.bring_up_to_date(store, "SQ8").action == "built"
+    assert building.bring_up_to_date(store, "auto").index == "exact"
+    assert building.bring_up_to_date(store).index == "exact"
+
+
 def test_small_libraries_stay_exact(create: Create, samples: Any) -> None:
     store = create()
     store.apply(Changes(added=[samples.item("/1", "1")]))
