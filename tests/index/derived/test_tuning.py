@@ -88,6 +88,7 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
         step=lambda stage, done, total: seen.append(stage),
     )
     assert (report.action, report.index, report.rows) == ("built", "IVF4,Flat", 400)
+    building.remember(store, "IVF4,Flat")
     assert report.point is not None
     assert set(report.point.recall) == {"pictures", "texts"}
     assert report.point.worst >= 0.9
