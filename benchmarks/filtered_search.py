@@ -56,7 +56,7 @@ def run(
         rounds: of every contender.
     """
     rows = []
-    spec = index or auto.choose(size, dim, budget=2**40).spec
+    spec = index or auto.choose(size, dim, budget=2**40, texts=True).spec
     for name in gap or get_args(Gap):
         collection = made(size, dim, cast(Gap, name), queries=queries, known=10_000)
         with threads(1):

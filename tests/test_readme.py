@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with ~/Pictures, ~/Films, a bus.jpg and queries, as the README assumes."""
+    """A home with ~/Pictures, ~/Films, a bus.jpg, queries and prices, as the README assumes."""
     home = tmp_path_factory.mktemp("home")
     (home / "Pictures").mkdir()
     (home / "Films").mkdir()
@@ -34,6 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Image.open(PICTURES / "bus.webp") as picture:
         picture.convert("RGB").save(home / "bus.jpg")
     (home / "queries.csv").write_text("text,path\na cat,Pictures/cat-face.jpg\n")
+    (home / "prices.csv").write_text("path,price\nPictures/bus.jpg,12.5\n")
     stills = []
     for name in ("chelsea.jpg", "coffee.jpg"):
         with Image.open(PICTURES / name) as picture:
