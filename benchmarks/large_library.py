@@ -68,7 +68,7 @@ def run(
     pictures: int = 200_000,
     queries: int = 100,
     limits: str = "1024,512",
-    index: str = "auto",
+    index: str = "leanvec:128/IVF4096,PQ64x4fsr",
 ) -> list[Row]:
     """Make a library, then search it in little memory.
 
