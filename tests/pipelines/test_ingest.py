@@ -494,6 +494,10 @@ def test_kill_at_any_moment_and_go_on(world: World, many_pictures: list[Image.Im
     committed = [0]
     for _ in range(3):
         for process in start(world, commit_seconds=0.05):
+            # However busy the machine: the first is not killed before it has stored something.
+            deadline = time.monotonic() + 60
+            while committed == [0] and not world.contents() and time.monotonic() < deadline:
+                time.sleep(0.05)
             time.sleep(dice.uniform(0, 0.5))
             process.kill()
             process.communicate()
