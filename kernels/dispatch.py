@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -30,7 +31,11 @@ def room_of(operation: str, *tensors: Tensor | None) -> ModuleType:
             ``MAXSIGHT_KERNELS`` asks for computes.
     """
     name = _room({tensor.device for tensor in tensors if tensor is not None})
-    return importlib.import_module(f"maxsight.kernels.{operation}.{name}")
+    return _module(f"maxsight.kernels.{operation}.{name}")
+
+
+# Python looks for a module that it has imported for as long as a small search takes.
+_module = cache(importlib.import_module)
 
 
 def interprets() -> bool:

@@ -44,12 +44,12 @@ def _nobody_looks(args: tuple[Any, ...]) -> bool:
     transform: object = torch._C._functorch.peek_interpreter_stack()
     if torch._C._len_torch_dispatch_stack() or transform is not None:
         return False
-    tensors = [
-        tensor
-        for arg in args
-        for tensor in (arg if isinstance(arg, list) else (arg,))
-        if isinstance(tensor, Tensor)
-    ]
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return False
-    return all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
+    differentiates = torch.is_grad_enabled()
+    for arg in args:
+        for tensor in arg if isinstance(arg, list) else (arg,):
+            if isinstance(tensor, Tensor) and (
+                type(tensor) not in (Tensor, torch.nn.Parameter)
+                or (differentiates and tensor.requires_grad)
+            ):
+                return False
+    return True

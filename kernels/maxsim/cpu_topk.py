@@ -10,7 +10,7 @@ from torch import Tensor
 from maxsight.kernels import bitmap, native
 from maxsight.kernels.chunks import BYTES, chunks
 from maxsight.kernels.maxsim.archive import Archive
-from maxsight.kernels.maxsim.codes import Documents, Tokens, sum_dtype
+from maxsight.kernels.maxsim.codes import Documents, Tokens, storage, sum_dtype
 from maxsight.kernels.maxsim.cpu_queries import Queries
 from maxsight.kernels.maxsim.screen import (
     CERTAINTY,
@@ -63,7 +63,7 @@ def topk(
 
 def screen_pays(queries: Queries, archive: Archive, k: int) -> bool:
     """Whether screening and scoring the rest is likely to take less time than scoring all."""
-    products = int(archive.offsets[-1]) * queries.rows.numel()
+    products = storage(archive.documents).shape[0] * queries.rows.numel()
     return (
         native.available() is not None
         and native.multiplies(torch.int8)

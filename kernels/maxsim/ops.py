@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from maxsight.kernels import native
 from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.maxsim.codes import Documents, Int8Tokens, ResidualCodes
 from maxsight.kernels.maxsim.screen import Int8Screen
@@ -277,9 +278,7 @@ def check_offsets(offsets: Tensor, rows: int, side: str) -> None:
         ends = (offsets[:1] == 0).all() & (offsets[-1:] == rows).all()
         torch._assert_async(ends & (offsets.diff() >= 0).all(), message)
         return
-    # NumPy: a call of torch takes longer than the comparison.
-    numbers = offsets.numpy()
-    if numbers[0] != 0 or numbers[-1] != rows or (numbers[1:] < numbers[:-1]).any():
+    if not native.fits(offsets, rows, whole=True):
         raise ValueError(f"{message}; got {offsets[:4].tolist()} ... {offsets[-4:].tolist()}")
 
 

@@ -36,8 +36,9 @@ from maxsight.kernels.maxsim.codes import (
     storage,
 )
 
-# log(1 / p): a query and a document are judged wrongly less than once in 10^17.
-CERTAINTY = 40.5
+# log(1 / p): a document is passed over wrongly less than once in 10^12. Only one that belongs to an
+# answer can be, so an answer of ten is wrong less than once in 10^11 searches, of however many.
+CERTAINTY = 27.7
 
 # Two streams: a query that equals a document must not share its rounding.
 _DOCUMENT_SEED, QUERY_SEED = 20, 21

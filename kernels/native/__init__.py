@@ -12,6 +12,7 @@ Where it could not be compiled, :func:`available` is None and every other functi
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from maxsight.kernels.native import binding
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from maxsight.kernels.native.screening import Coarse, Prepared, prepare, screened_topk
     from maxsight.kernels.native.search import above, rescore, topk
     from maxsight.kernels.native.segments import segment_max, segment_max_sum
-    from maxsight.kernels.native.tensors import CodedRows, multiplies
+    from maxsight.kernels.native.tensors import CodedRows, fits, multiplies
 
 __all__ = [
     "Coarse",
@@ -34,6 +35,7 @@ __all__ = [
     "above",
     "available",
     "dither",
+    "fits",
     "gram_bound",
     "interact",
     "multiplies",
@@ -57,7 +59,7 @@ _PLACES = {
     "screening": ("Coarse", "Prepared", "prepare", "screened_topk"),
     "search": ("above", "rescore", "topk"),
     "segments": ("segment_max", "segment_max_sum"),
-    "tensors": ("CodedRows", "multiplies"),
+    "tensors": ("CodedRows", "fits", "multiplies"),
 }
 
 
@@ -76,7 +78,10 @@ def available() -> str | None:
     None where the library was not compiled: installing without a C++ compiler leaves it out.
     """
     engine = binding.engine()
-    if engine is None:
-        return None
+    return None if engine is None else _name(engine)
+
+
+@cache
+def _name(engine: int) -> str:
     name: bytes = binding.library().maxsight_name(engine)
     return name.decode()

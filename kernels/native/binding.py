@@ -247,6 +247,8 @@ def find_library() -> ctypes.CDLL | None:
     library.maxsight_lanes.restype = ctypes.c_int64
     library.maxsight_product_kind.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     library.maxsight_product_kind.restype = ctypes.c_int64
+    library.maxsight_fits.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    library.maxsight_fits.restype = ctypes.c_int64
     names = ("pack", "reduce", "scan", "dither", "bound", "prepare", "search")
     for name in (*names, "interact", "score_pairs"):
         function = getattr(library, f"maxsight_{name}")

@@ -64,6 +64,13 @@ int64_t maxsight_lanes(const Engine* engine) { return engine->lanes; }
 int64_t maxsight_product_kind(const Engine* engine, int64_t row_kind) {
     return engine->product_kind(row_kind);
 }
+// Whether offsets never fall and lie in 0 .. rows, or where asked for begin and end there.
+int64_t maxsight_fits(const int64_t* offsets, int64_t count, int64_t rows, int64_t whole) {
+    const int64_t first = count ? offsets[0] : -1, last = count ? offsets[count - 1] : -1;
+    int64_t fits = whole ? first == 0 && last == rows : first >= 0 && last <= rows;
+    for (int64_t at = 1; at < count; ++at) fits &= offsets[at - 1] <= offsets[at];
+    return fits;
+}
 void maxsight_pack(const Engine* engine, Packing* task) { engine->pack(*task); }
 void maxsight_reduce(const Engine* engine, Segments* task) { engine->reduce(*task); }
 void maxsight_scan(const Engine* engine, Scan* task) { engine->scan(*task); }

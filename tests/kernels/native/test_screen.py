@@ -144,7 +144,7 @@ def test_the_screened_search_equals_a_sort(engine: str, data: st.DataObject) -> 
         weight=weight,
         row_scale=None,
         seed=6,
-        certainty=40.5,
+        certainty=27.7,
     )
     exact = native.segment_max_sum(rows, offsets, queries, query_offsets, query_weight=weight).T
     if allowed is not None:
