@@ -36,8 +36,10 @@ _OperationOption = Annotated[
 def kernels(
     arch: Annotated[
         list[_Architecture] | None,
-        typer.Option("--arch", help="For which GPU; may be repeated. [default: all]"),
+        typer.Option("--arch", help="For which GPUs, one or several. [default: all]"),
     ] = None,
+    # An option takes one value: those that follow it arrive here.
+    more: Annotated[list[_Architecture] | None, typer.Argument(hidden=True)] = None,
     operation: _OperationOption = None,
     save_baseline: Annotated[
         bool,
@@ -52,14 +54,15 @@ def kernels(
     against the compulsory bytes, predicted time and share of the roofline. Exit code 1 if a kernel
     spills, does not fit, misses the tensor cores or got worse than the saved baseline.
 
-    Example: `maxsight kernels --arch sm_90 --operation maxsim`
+    Example: `maxsight kernels --operation maxsim --arch sm_80 sm_90`
     """
     from rich.progress import track
 
     from maxsight.kernels import report
     from maxsight.kernels.report import baseline
 
-    architectures = [int(name.removeprefix("sm_")) for name in arch or _Architecture]
+    chosen = dict.fromkeys([*(arch or ()), *(more or ())]) or _Architecture
+    architectures = [int(name.removeprefix("sm_")) for name in chosen]
     operations = tuple(operation or _Operation)
     # Minutes at first, seconds once Triton has everything in its cache.
     reports = list(

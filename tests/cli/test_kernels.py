@@ -22,6 +22,12 @@ def test_kernels_reports_every_kernel_of_an_operation(tmp_path: Path) -> None:
     assert {"fde.patterns/bfloat16", "fde.cells/bfloat16"} <= {row["name"] for row in rows}
 
 
+def test_one_option_takes_several_architectures(tmp_path: Path) -> None:
+    asked = ("--operation", "fde", "--arch", "sm_80", "sm_90", "--json", "-q")
+    rows = Shell(tmp_path)("kernels", *asked).json["kernels"]
+    assert {row["architecture"] for row in rows} == {80, 90}
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [(("--arch", "sm_70"), "sm_80"), (("--operation", "alchemy"), "maxsim")],
