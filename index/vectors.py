@@ -1,10 +1,10 @@
-"""Exact search over float16 vectors with FAISS.
+"""Exact search over float16 vectors.
 
-The vectors are kept once, as float16 in the codes of FAISS scalar-quantiser indexes of
-``block_rows`` rows each, so that one query can use every core (FAISS itself spreads queries over
-cores, never the database) and so that appending copies one block at most. FAISS finds candidates;
-their scores are then computed again in one fixed way, so that results do not depend on the size of
-the batch, the blocks, the threads or the device, and equal vectors tie exactly.
+The vectors are kept once, in blocks of ``BLOCK_ROWS`` rows, so that one query can use every core
+and so that appending copies one block at most. Candidates come from the compiled scan (from FAISS
+where there was no compiler at installation, from a GPU where there is one); their scores are then
+computed again in one fixed way, so that results do not depend on the size of the batch, the blocks,
+the threads or the device, and equal vectors tie exactly.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from maxsight import machine
 from maxsight.index import faiss_build
 from maxsight.index.gpu import MAX_FETCH, GpuFlat
+from maxsight.kernels import native
 
 # 8 MB at D = 512: of the sizes between 2,048 and 50,000 the fastest for 1 and for 64 queries.
 BLOCK_ROWS = 8192
-# From this many queries on, a matrix product over the unpacked block beats FAISS's scan of it.
-GEMM_QUERIES = 128
-# A scan looks at every row's bit; gathering the allowed rows first wins below this share of them.
-GATHER_SHARE = 0.1
 # Below this many multiplications a search stays on the core that asked: about 2 ms.
 SMALL_SEARCH = 16_000_000
 # Bounds the candidates held at once for a batch of queries (16 bytes each).
@@ -34,6 +32,7 @@ CANDIDATES = 4_000_000
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
 Rows = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -44,30 +43,29 @@ class ExactIndex:
 
     Args:
         dim: D.
-        blocks: FAISS indexes; all but the last hold ``BLOCK_ROWS`` rows.
+        blocks: (n, D) float16; all but the last hold ``BLOCK_ROWS`` rows.
         gpu: a copy of these blocks, or of the first of them, on a GPU.
     """
 
     def __init__(
-        self, dim: int, blocks: tuple[Any, ...] = (), *, gpu: GpuFlat | None = None
+        self, dim: int, blocks: tuple[Halves, ...] = (), *, gpu: GpuFlat | None = None
     ) -> None:
         self.dim = dim
         self._gpu = gpu or GpuFlat(dim)
         self._blocks = blocks
-        self._codes = tuple(_codes(block, dim) for block in blocks)
 
     def __len__(self) -> int:
-        return sum(map(len, self._codes))
+        return sum(map(len, self._blocks))
 
-    def extended(self, batches: Iterable[npt.NDArray[np.float16]]) -> ExactIndex:
+    def extended(self, batches: Iterable[Halves]) -> ExactIndex:
         """This index and then the rows of ``batches``, each (n, D) float16."""
         blocks = list(self._blocks)
         buffer = np.empty((BLOCK_ROWS, self.dim), dtype=np.float16)
         filled = 0
-        if blocks and len(self._codes[-1]) < BLOCK_ROWS:
-            blocks.pop()
-            filled = len(self._codes[-1])
-            buffer[:filled] = self._codes[-1]
+        if blocks and len(blocks[-1]) < BLOCK_ROWS:
+            last = blocks.pop()
+            filled = len(last)
+            buffer[:filled] = last
         for batch in batches:
             start = 0
             while start < len(batch):
@@ -76,20 +74,21 @@ class ExactIndex:
                 filled += len(part)
                 start += len(part)
                 if filled == BLOCK_ROWS:
-                    blocks.append(_block(buffer))
+                    blocks.append(buffer)
+                    buffer = np.empty_like(buffer)
                     filled = 0
         if filled:
-            blocks.append(_block(buffer[:filled]))
+            blocks.append(buffer[:filled].copy())
         return ExactIndex(self.dim, tuple(blocks), gpu=self._gpu)
 
-    def take(self, rows: npt.ArrayLike) -> npt.NDArray[np.float16]:
+    def take(self, rows: npt.ArrayLike) -> Halves:
         """The stored (n, D) float16 vectors of ``rows``."""
         rows = np.asarray(rows, dtype=np.int64)
         found = np.empty((len(rows), self.dim), dtype=np.float16)
         owner = rows // BLOCK_ROWS
         for block in np.unique(owner):
             mine = owner == block
-            found[mine] = self._codes[block][rows[mine] - block * BLOCK_ROWS]
+            found[mine] = self._blocks[block][rows[mine] - block * BLOCK_ROWS]
         return found
 
     def scores(self, query: Floats, rows: slice | npt.ArrayLike) -> Floats:
@@ -181,7 +180,7 @@ class ExactIndex:
         # The GPU knows no masks: enough is fetched for the allowed rows to be among it.
         wide = 2 * fetch * len(self) // available + 32
         if wide <= min(MAX_FETCH, len(self)) and self._gpu.ready(len(queries)):
-            answer = self._gpu.search(queries, wide, self._codes)
+            answer = self._gpu.search(queries, wide, self._blocks)
             if answer is not None:
                 scores, rows = answer
                 wrong = (rows < 0) | (rows >= len(self))
@@ -207,49 +206,38 @@ class ExactIndex:
     def _search_block(
         self, block: int, queries: Floats, fetch: int, allowed: Mask | None
     ) -> tuple[Floats, Rows]:
-        faiss = faiss_build.load()
-        codes = self._codes[block]
+        vectors = self._blocks[block]
         first = block * BLOCK_ROWS
-        mine = None if allowed is None else allowed[first : first + len(codes)]
-        count = len(codes) if mine is None else int(np.count_nonzero(mine))
-        fetch = min(fetch, count)
+        mine = None if allowed is None else allowed[first : first + len(vectors)]
+        fetch = min(fetch, len(vectors) if mine is None else int(np.count_nonzero(mine)))
         if not fetch:
             empty = np.empty((len(queries), 0))
             return empty.astype(np.float32), empty.astype(np.int64)
-        scores: Floats
-        rows: Rows
-        if len(queries) >= GEMM_QUERIES or count < GATHER_SHARE * len(codes):
-            local = None if mine is None else np.flatnonzero(mine)
-            unpacked = unpack(codes if local is None else codes[local])
-            scores, rows = faiss.knn(queries, unpacked, fetch, faiss.METRIC_INNER_PRODUCT)
-            rows = rows if local is None else local[rows]
-        else:
-            parameters = None
-            if mine is not None and count < len(codes):
-                bits = np.packbits(mine, bitorder="little")
-                parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-            scores, rows = self._blocks[block].search(queries, fetch, params=parameters)
+        nearest = _nearest_without_compiler if native.available() is None else _nearest
+        scores, rows = nearest(queries, vectors, fetch, mine)
         return scores, rows + first
 
 
-def _block(vectors: npt.NDArray[np.float16]) -> Any:
+def _nearest(queries: Floats, vectors: Halves, k: int, allowed: Mask | None) -> tuple[Floats, Rows]:
+    return native.topk_rows(queries, vectors, None, k, allowed=allowed)
+
+
+def _nearest_without_compiler(
+    queries: Floats, vectors: Halves, k: int, allowed: Mask | None
+) -> tuple[Floats, Rows]:
     faiss = faiss_build.load()
-    block = faiss.IndexScalarQuantizer(
-        vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    block.add_sa_codes(vectors.view(np.uint8))
-    return block
+    chosen = None if allowed is None else np.flatnonzero(allowed)
+    unpacked = unpack(vectors if chosen is None else vectors[chosen])
+    threads = int(faiss.omp_get_max_threads())
+    faiss.omp_set_num_threads(1)  # of the calling thread only: blocks share the cores
+    try:
+        scores, rows = faiss.knn(queries, unpacked, k, faiss.METRIC_INNER_PRODUCT)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return scores, rows if chosen is None else chosen[rows]
 
 
-def _codes(block: Any, dim: int) -> npt.NDArray[np.float16]:
-    """The block's own memory as (n, D) float16. It lives as long as the block does."""
-    faiss = faiss_build.load()
-    data = faiss.rev_swig_ptr(block.codes.data(), block.codes.size())
-    codes: npt.NDArray[np.float16] = data.view(np.float16).reshape(-1, dim)
-    return codes
-
-
-def inner(vectors: npt.NDArray[np.float16], query: Floats) -> Floats:
+def inner(vectors: Halves, query: Floats) -> Floats:
     """Inner products, (n,) float32, each row summed by itself: the same bits wherever it stands."""
     sums = np.empty(len(vectors), dtype=np.float32)
     for start in range(0, len(vectors), 256):
@@ -258,7 +246,7 @@ def inner(vectors: npt.NDArray[np.float16], query: Floats) -> Floats:
     return sums
 
 
-def unpack(vectors: npt.NDArray[np.float16]) -> Floats:
+def unpack(vectors: Halves) -> Floats:
     """``vectors.astype(np.float32)`` for finite values, three to five times as fast.
 
     NumPy converts one number at a time. Here whole registers are shifted: the ten bits of the
@@ -276,27 +264,16 @@ def unpack(vectors: npt.NDArray[np.float16]) -> Floats:
 def _spread(work: Callable[[_T], _R], parts: Iterable[_T], *, products: float) -> list[_R]:
     """``work`` on each part, each by one core; ``products`` is the work of all in multiplications.
 
-    Waking another core takes longer than a small search does, and FAISS's own threads wait for
-    each other even where there is nothing to share: on a busy machine for tens of milliseconds.
+    Waking another core takes longer than a small search does.
     """
     parts = list(parts)
-    faiss = faiss_build.load()
-    threads = int(faiss.omp_get_max_threads())
-    if products > SMALL_SEARCH and len(parts) > 1 and _cores(threads) > 1:
-        return list(_pool(os.getpid(), _cores(threads)).map(work, parts))
-    faiss.omp_set_num_threads(1)  # of the calling thread only
-    try:
-        return [work(part) for part in parts]
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
-def _cores(threads: int) -> int:
-    return min(threads, len(os.sched_getaffinity(0)))
+    threads = machine.threads()
+    if products > SMALL_SEARCH and len(parts) > 1 and threads > 1:
+        return list(_pool(os.getpid(), threads).map(work, parts))
+    return [work(part) for part in parts]
 
 
 @functools.lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Workers in which FAISS keeps to one core each. A forked child makes its own."""
-    single = functools.partial(faiss_build.load().omp_set_num_threads, 1)
-    return ThreadPoolExecutor(threads, thread_name_prefix="maxsight-search", initializer=single)
+    """Workers of one core each. A forked child makes its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="maxsight-search")

@@ -19,6 +19,12 @@ def usable_cores() -> float:
     return cores
 
 
+def threads() -> int:
+    """Threads for arithmetic: the cores this process is let on, or fewer by ``OMP_NUM_THREADS``."""
+    cores, asked = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores
+
+
 def available_memory() -> tuple[int, int]:
     """Bytes of memory available and the most this process may use, control groups included."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

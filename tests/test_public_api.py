@@ -60,6 +60,7 @@ PUBLIC = {
         "above",
         "available",
         "dither",
+        "fits",
         "gram_bound",
         "interact",
         "multiplies",

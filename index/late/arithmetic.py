@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
+from maxsight import machine
 from maxsight.index.late.codec import Codebook
 from maxsight.kernels import native
 from maxsight.kernels.native import CodedTokens
@@ -18,11 +18,6 @@ Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _log = logging.getLogger("maxsight.index")
-
-
-def threads() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def interact(
@@ -37,7 +32,13 @@ def interact(
     """As ``kernels.native.interact``: the best documents by their tokens' centroids, (B, keep)."""
     if _is_compiled():
         return native.interact(
-            queries, query_offsets, tokens, keep, rows=rows, allowed=allowed, threads=threads()
+            queries,
+            query_offsets,
+            tokens,
+            keep,
+            rows=rows,
+            allowed=allowed,
+            threads=machine.threads(),
         )
     kept = np.full((len(query_offsets) - 1, keep), -1, np.int64)
     for query in range(len(kept)):
@@ -67,7 +68,7 @@ def score_pairs(
     """As ``kernels.native.score_pairs``: MaxSim (P,) of queries and documents, documents rising."""
     if _is_compiled():
         return native.score_pairs(
-            queries, query_offsets, tokens, pairs, fine=fine, threads=threads()
+            queries, query_offsets, tokens, pairs, fine=fine, threads=machine.threads()
         )
     scores = np.zeros(len(pairs[0]), np.float32)
     seen, vectors = -1, np.empty((0, tokens.dim), np.float32)

@@ -215,6 +215,8 @@ class Pairs(ctypes.Structure):
 
 
 NO_CENTROID = 2
+# Kinds of rows, as task.h numbers them.
+FLOAT32, BFLOAT16, FLOAT16, INT8, SIGN, CODES = range(6)
 
 _Task = Segments | Scan | Dithering | Spectra | Preparation | Search | Interaction | Pairs
 

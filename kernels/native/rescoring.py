@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import Rows, Scan
+from maxsight.kernels.native.binding import INT8, Rows, Scan
 
-INT8 = 3
 # Fewer pairs than this a thread are not worth a thread.
 _THREAD_PAIRS = 4096
 

@@ -1,66 +1,101 @@
-"""The best of all int8 rows, on NumPy's arrays: a search that needs no torch uses it."""
+"""The best of all rows, on NumPy's arrays: a search that needs no torch uses it."""
 
 from __future__ import annotations
 
 import ctypes
 import itertools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import Packing, Rows, Scan
-from maxsight.kernels.native.rescoring import INT8, Floats, Numbers, lines_of
+from maxsight.kernels.native.binding import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    SIGN,
+    Packing,
+    Rows,
+    Scan,
+)
+from maxsight.kernels.native.rescoring import Floats, Numbers, lines_of
 
+_KINDS = {np.dtype(np.int8): INT8, np.dtype(np.float16): FLOAT16}
 # Up to this many queries a scan takes rows as they lie: making panels of them would take longer.
-_FEW_QUERIES = 8
-# Numbers of a product in a word of packed queries: int8, bfloat16, float32.
-_IN_A_WORD = {3: 4, 1: 2, 0: 1}
+FEW_QUERIES = 8
+# From this many on, an int8 screen repays rounding the rows to int8.
+_INT8_QUERIES = 48
+# Numbers of a product in a word of packed queries.
+_IN_A_WORD = {INT8: 4, BFLOAT16: 2, FLOAT32: 1}
 # More queries are scanned in several passes, which bounds the memory of their packed form.
-_MOST_QUERIES = 4096
+MOST_QUERIES = 4096
 
 
 def topk_rows(
-    queries: Floats, codes: npt.NDArray[np.int8], scale: Floats, k: int, *, threads: int = 1
+    queries: Floats,
+    rows: npt.NDArray[np.int8] | npt.NDArray[np.float16],
+    scale: Floats | None,
+    k: int,
+    *,
+    allowed: npt.NDArray[np.bool_] | None = None,
+    threads: int = 1,
 ) -> tuple[Floats, Numbers]:
     """The ``k`` rows of largest product with each query, as ``similarity.topk`` finds them.
 
     Args:
         queries: (Q, D), finite.
-        codes: (N, D). scale: (N,), what a row's codes are multiplied by.
+        rows: (N, D) int8 or float16. scale: (N,), what a row is multiplied by; None: 1.
         k: at least 1.
+        allowed: (N,), which rows may be returned; None: all.
         threads: share the queries.
 
     Returns:
-        ``(scores, rows)``, each (Q, min(k, N)), best first, equal scores by lower row.
+        ``(scores, rows)``, each (Q, min(k, N)), best first, equal scores by lower row; -inf and -1
+        where fewer are allowed.
 
     Raises:
         BackendError: the library is not there.
-        ValueError: shapes that do not fit.
+        ValueError: shapes or a dtype that do not fit.
     """
-    rows, dim = codes.shape
-    count = len(queries)
-    if queries.shape != (count, dim) or scale.shape != (rows,) or k < 1:
+    count, (held, dim) = len(queries), rows.shape
+    if (
+        queries.shape != (count, dim)
+        or rows.dtype not in _KINDS
+        or (scale is not None and scale.shape != (held,))
+        or (allowed is not None and allowed.shape != (held,))
+        or k < 1
+    ):
         raise ValueError(
-            f"queries {queries.shape}, codes {codes.shape}, scale {scale.shape} and k = {k} do not "
-            "fit together"
+            f"queries {queries.shape}, rows {rows.dtype} {rows.shape}, scale "
+            f"{scale if scale is None else scale.shape}, allowed "
+            f"{allowed if allowed is None else allowed.shape} and k = {k} do not fit together"
         )
-    k = min(k, rows)
+    k = min(k, held)
     scores, found = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
     if not scores.size:
         return scores, found
     lines = lines_of(queries)
+    row_kind = _KINDS[rows.dtype]
     # Kept by name: the tasks hold addresses only.
-    codes = np.ascontiguousarray(codes, np.int8)
-    scale = np.ascontiguousarray(scale, np.float32)
-    shared = Rows(data=codes.ctypes.data, scale=scale.ctypes.data, kind=INT8, dim=dim)
-    kind = binding.library().maxsight_product_kind(binding.engine(), INT8)
-    parts = max(1, min(threads, count), -(-count // _MOST_QUERIES))
+    held_rows: npt.NDArray[Any] = np.ascontiguousarray(rows)
+    scale = None if scale is None else np.ascontiguousarray(scale, np.float32)
+    bits = None if allowed is None else np.packbits(allowed, bitorder="little")
+    shared = Rows(
+        data=held_rows.ctypes.data,
+        scale=None if scale is None else scale.ctypes.data,
+        allowed=None if bits is None else bits.ctypes.data,
+        kind=row_kind,
+        dim=dim,
+    )
+    kind = screen_kind(row_kind, count)
+    parts = max(1, min(threads, count), -(-count // MOST_QUERIES))
     tasks, kept = [], []
     for first, last in itertools.pairwise(count * part // parts for part in range(parts + 1)):
         task = Scan(
             rows=shared,
-            last=rows,
+            last=held,
             queries=lines[first:].ctypes.data,
             count=last - first,
             stride=lines.shape[1],
@@ -69,12 +104,22 @@ def topk_rows(
             scores=scores[first:].ctypes.data,
             indices=found[first:].ctypes.data,
         )
-        if last - first > _FEW_QUERIES:
+        if last - first > FEW_QUERIES:
             kept.append(_pack(task, np.ascontiguousarray(queries[first:last], np.float32)))
         tasks.append(task)
     for start in range(0, len(tasks), threads):
         binding.run(binding.library().maxsight_scan, tasks[start : start + threads])
     return scores, found
+
+
+def screen_kind(row_kind: int, queries: int) -> int:
+    """The kind of product that a scan of rows screens with."""
+    library, engine = binding.library(), binding.engine()
+    int8: int = library.maxsight_product_kind(engine, INT8)
+    if row_kind in (INT8, SIGN) or (int8 == INT8 and queries >= _INT8_QUERIES):
+        return int8
+    bfloat16: int = library.maxsight_product_kind(engine, BFLOAT16)
+    return bfloat16
 
 
 def _pack(task: Scan, queries: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:

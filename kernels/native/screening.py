@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import Dithering, Preparation, Rows, Screen, Search
+from maxsight.kernels.native.binding import INT8, Dithering, Preparation, Rows, Screen, Search
 from maxsight.kernels.native.rounding import check_rows
 from maxsight.kernels.native.tensors import (
-    INT8,
     KINDS,
     THREAD_ROWS,
     CodedRows,

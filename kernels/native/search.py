@@ -10,25 +10,12 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import Scan
-from maxsight.kernels.native.tensors import (
-    BFLOAT16,
-    INT8,
-    KINDS,
-    SIGN,
-    THREAD_ROWS,
-    pack,
-    rows_of,
-)
+from maxsight.kernels.native.binding import INT8, SIGN, Scan
+from maxsight.kernels.native.scanning import FEW_QUERIES, MOST_QUERIES, screen_kind
+from maxsight.kernels.native.tensors import KINDS, THREAD_ROWS, pack, rows_of
 
 # Hit of task.h as int64 words: query, row, and the score in the first half of the last.
 _HIT_WORDS = 3
-# Up to this many queries a scan takes rows as they lie: making panels of them would take longer.
-_FEW_QUERIES = 8
-# From this many on, an int8 screen repays rounding the rows to int8.
-_INT8_QUERIES = 48
-# More queries are scanned in several passes, which bounds the memory of their packed form.
-_MOST_QUERIES = 4096
 
 
 def topk(
@@ -57,7 +44,7 @@ def topk(
         BackendError: the library is not there.
     """
     k = min(k, len(rows))
-    if len(queries) > _MOST_QUERIES:
+    if len(queries) > MOST_QUERIES:
         return _in_passes(queries, rows, k, allowed, scale)
     scores, indices = _nothing_yet(len(queries), k)
     if k == 0:
@@ -100,8 +87,8 @@ def above(
     """
     pieces = [torch.empty(0, _HIT_WORDS, dtype=torch.int64)]
     threshold = threshold.contiguous()
-    for start in range(0, len(queries), _MOST_QUERIES):
-        part = slice(start, start + _MOST_QUERIES)
+    for start in range(0, len(queries), MOST_QUERIES):
+        part = slice(start, start + MOST_QUERIES)
         inside = allowed if allowed is None or allowed.ndim == 1 else allowed[part]
         tasks, kept = scans(queries[part], rows, inside, scale)
         for task in tasks:
@@ -174,8 +161,8 @@ def _in_passes(
 ) -> tuple[Tensor, Tensor]:
     """:func:`topk` of more queries than one pass takes."""
     parts = []
-    for start in range(0, len(queries), _MOST_QUERIES):
-        part = slice(start, start + _MOST_QUERIES)
+    for start in range(0, len(queries), MOST_QUERIES):
+        part = slice(start, start + MOST_QUERIES)
         inside = allowed if allowed is None or allowed.ndim == 1 else allowed[part]
         parts.append(topk(queries[part], rows, k, allowed=inside, scale=scale))
     scores, indices = zip(*parts)
@@ -192,9 +179,9 @@ def scans(
     exact = _lines(queries)
     kept = [rows, exact]
     packed = None
-    kind = _screen(row_kind, count)
+    kind = screen_kind(row_kind, count)
     bounds: tuple[Tensor, ...] = ()
-    if count > _FEW_QUERIES or signs:
+    if count > FEW_QUERIES or signs:
         source = INT8 if signs and kind == INT8 else 0
         packed, *rest = pack(
             queries.contiguous() if source else queries.float().contiguous(),
@@ -240,13 +227,3 @@ def _cuts(count: int, work: int) -> Iterator[tuple[int, int]]:
     """Equal shares of ``count``, one a thread, for as many threads as ``work`` rows are worth."""
     threads = max(1, min(torch.get_num_threads(), count, work // THREAD_ROWS))
     return itertools.pairwise(count * place // threads for place in range(threads + 1))
-
-
-def _screen(row_kind: int, queries: int) -> int:
-    """The kind of product that a scan screens with."""
-    library, engine = binding.library(), binding.engine()
-    int8: int = library.maxsight_product_kind(engine, INT8)
-    if row_kind in (INT8, SIGN) or (int8 == INT8 and queries >= _INT8_QUERIES):
-        return int8
-    bfloat16: int = library.maxsight_product_kind(engine, BFLOAT16)
-    return bfloat16

@@ -10,10 +10,22 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import Packing, Rows
+from maxsight.kernels.native.binding import (
+    BFLOAT16,
+    CODES,
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    Packing,
+    Rows,
+)
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
-BFLOAT16, INT8, SIGN, CODES = 1, 3, 4, 5
+KINDS = {
+    torch.float32: FLOAT32,
+    torch.bfloat16: BFLOAT16,
+    torch.float16: FLOAT16,
+    torch.int8: INT8,
+}
 # Fewer rows than this a thread are not worth a thread.
 THREAD_ROWS = 2048
 

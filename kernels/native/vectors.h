@@ -142,12 +142,16 @@ inline Floats numbers(const uint8_t* row, int64_t i) {
         return (Floats)(wide(load<Halves>(row + 2 * i)) << 16);
     }
     if constexpr (KIND == FLOAT16) {
+#if LANES == 16
+        return (Floats)_mm512_cvtph_ps((__m256i)load<Halves>(row + 2 * i));
+#else
         Words bits = wide(load<Halves>(row + 2 * i));
         Words sign = (bits & 0x8000u) << 16, rest = (bits & 0x7fffu) << 13;
         // 2^112 moves float16's exponent bias to float32's, and makes subnormal numbers right.
         Words finite = (Words)((Floats)rest * splat(5192296858534827628530496329220096.f));
         Words special = rest | 0x7f800000u;
         return (Floats)(((Ints)rest >= 0x0f800000 ? special : finite) | sign);
+#endif
     }
     if constexpr (KIND == INT8) {
         return __builtin_convertvector(wide(row + i), Floats);

@@ -18,6 +18,17 @@ from maxsight.index.gpu import WARM_UP_QUERIES, GpuFlat
 from maxsight.index.vectors import BLOCK_ROWS, ExactIndex
 from maxsight.kernels import similarity
 
+MANY = 128
+
+
+@pytest.fixture(params=[True, False], ids=["compiled", "FAISS"])
+def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates of the compiled scan, and those of an installation without a compiler."""
+    if not request.param:
+        monkeypatch.setattr(module.native, "available", lambda: None)
+    elif module.native.available() is None:
+        pytest.skip("not compiled")
+
 
 def normalised(count: int, dim: int, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
@@ -52,9 +63,10 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
             assert row == true_row or abs(score_of.get(row, true_scores[-1]) - score) < 1e-6
 
 
+@pytest.mark.usefixtures("scan")
 @pytest.mark.parametrize("dim", [1, 48, 513])
 @pytest.mark.parametrize("count", [0, 1, 63, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 123])
-@pytest.mark.parametrize("queries", [0, 1, 7, module.GEMM_QUERIES])
+@pytest.mark.parametrize("queries", [0, 1, 7, MANY])
 def test_odd_sizes(dim: int, count: int, queries: int) -> None:
     if dim == 1:
         stored = np.ones((count, 1), dtype=np.float16)
@@ -66,8 +78,9 @@ def test_odd_sizes(dim: int, count: int, queries: int) -> None:
     assert_same(found, truth(asked, stored, 10))
 
 
+@pytest.mark.usefixtures("scan")
 @pytest.mark.parametrize("share", [0.0, 1e-4, 0.01, 0.3, 0.999])
-@pytest.mark.parametrize("queries", [1, 5, module.GEMM_QUERIES])
+@pytest.mark.parametrize("queries", [1, 5, MANY])
 @pytest.mark.parametrize("k", [1, 10, 400])
 def test_masks_however_narrow(share: float, queries: int, k: int) -> None:
     stored = normalised(2 * BLOCK_ROWS + 777, 40).astype(np.float16)
@@ -80,10 +93,11 @@ def test_masks_however_narrow(share: float, queries: int, k: int) -> None:
     assert_same(found, truth(asked, stored, k, allowed))
 
 
-@pytest.mark.parametrize("queries", [1, module.GEMM_QUERIES])
+@pytest.mark.usefixtures("scan")
+@pytest.mark.parametrize("queries", [1, MANY])
 @pytest.mark.parametrize("copies", [3, 60, 9000])
 def test_equal_vectors_rank_by_row_across_blocks(queries: int, copies: int) -> None:
-    """The same picture many times over: FAISS alone gives these in any order."""
+    """The same picture many times over: a scan block by block gives these in any order."""
     random = np.random.default_rng(0)
     stored = normalised(2 * BLOCK_ROWS + 100, 64).astype(np.float16)
     places = np.sort(random.choice(len(stored), copies, replace=False))
@@ -98,7 +112,7 @@ def test_equal_vectors_rank_by_row_across_blocks(queries: int, copies: int) -> N
 @settings(deadline=None, max_examples=20)
 @given(
     sizes=st.lists(st.integers(0, 2 * BLOCK_ROWS), max_size=5),
-    queries=st.sampled_from([1, 4, module.GEMM_QUERIES]),
+    queries=st.sampled_from([1, 4, MANY]),
     k=st.sampled_from([1, 7, 300]),
     seed=st.integers(0, 100),
 )
@@ -128,7 +142,7 @@ def test_growing_in_steps_equals_growing_at_once(
 def test_scores_do_not_depend_on_the_batch() -> None:
     stored = normalised(20_000, 100).astype(np.float16)
     index = ExactIndex(100).extended([stored])
-    asked = normalised(module.GEMM_QUERIES, 100, seed=1)
+    asked = normalised(MANY, 100, seed=1)
     together = index.search(asked, 12)
     for query, (rows, scores) in zip(asked[:20], together, strict=False):
         (alone,) = index.search(query[None], 12)
@@ -148,11 +162,12 @@ def test_unpacking_is_exact_for_every_finite_number() -> None:
     np.testing.assert_array_equal(unpacked.view(np.int32), finite.astype(np.float32).view(np.int32))
 
 
-def test_the_vectors_are_held_once() -> None:
-    index = ExactIndex(32).extended([normalised(1000, 32).astype(np.float16)])
-    codes = index._codes[0]
-    assert not codes.flags.owndata
-    assert codes.__array_interface__["data"][0] == int(index._blocks[0].codes.data())
+def test_growing_copies_one_block_at_most() -> None:
+    short = ExactIndex(8).extended([normalised(BLOCK_ROWS + 5, 8).astype(np.float16)])
+    longer = short.extended([normalised(10, 8, 1).astype(np.float16)])
+    assert longer._blocks[0] is short._blocks[0]
+    assert [len(block) for block in longer._blocks] == [BLOCK_ROWS, 15]
+    assert longer._blocks[-1].base is None  # not a part of a full block's memory
 
 
 @pytest.mark.parametrize(

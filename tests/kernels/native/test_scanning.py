@@ -1,4 +1,4 @@
-"""The best of all int8 rows on NumPy's arrays, against float64."""
+"""The best of all rows on NumPy's arrays, against float64."""
 
 from __future__ import annotations
 
@@ -30,6 +30,27 @@ def test_the_best_rows_are_those_of_float64(
     assert all(len(set(row)) == 12 for row in rows.tolist())
 
 
+@pytest.mark.parametrize("queries", [1, 9, 70])
+@pytest.mark.parametrize("dim", [3, 64, 200])
+@pytest.mark.parametrize("share", [None, 0.0, 0.01, 0.6])
+def test_float16_rows_and_a_filter(
+    engine: str, queries: int, dim: int, share: float | None
+) -> None:
+    draw = np.random.default_rng(dim)
+    held = draw.standard_normal((1_500, dim)).astype(np.float16)
+    held[3, :2] = [6e-8, -6e-5]  # subnormal
+    asked = draw.standard_normal((queries, dim)).astype(np.float32)
+    allowed = None if share is None else draw.random(1_500) < share
+    scores, rows = topk_rows(asked, held, None, 12, allowed=allowed)
+    products = asked.astype(np.float64) @ held.astype(np.float64).T
+    if allowed is not None:
+        products[:, ~allowed] = -np.inf
+    best = np.sort(products, axis=1)[:, ::-1][:, :12]
+    np.testing.assert_allclose(scores, best, rtol=1e-5, atol=1e-4)
+    assert ((rows == -1) == (best == -np.inf)).all()
+    assert allowed is None or allowed[rows[rows >= 0]].all()
+
+
 def test_more_queries_than_a_pass_takes_and_fewer_rows_than_asked_for(engine: str) -> None:
     codes, scale = np.eye(5, dtype=np.int8), np.ones(5, np.float32)
     asked = np.tile(np.eye(5, dtype=np.float32), (900, 1))
@@ -43,5 +64,9 @@ def test_what_does_not_fit_is_refused() -> None:
     codes, scale = np.ones((5, 8), np.int8), np.ones(5, np.float32)
     with pytest.raises(ValueError, match="do not fit"):
         topk_rows(np.ones((2, 7), np.float32), codes, scale, 1)
+    with pytest.raises(ValueError, match="float64"):
+        topk_rows(np.ones((2, 8), np.float32), codes.astype(np.float64), scale, 1)
+    with pytest.raises(ValueError, match="allowed"):
+        topk_rows(np.ones((2, 8), np.float32), codes, scale, 1, allowed=np.ones(4, bool))
     with pytest.raises(ValueError, match="k = 0"):
         topk_rows(np.ones((2, 8), np.float32), codes, scale, 0)
