@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -65,7 +67,7 @@ class LibraryInfo:
         state = store.snapshot().state
         measured = resident_memory() - before
         details = {} if state.built is None else state.built.details
-        parts = _bytes_by_part(path)
+        parts = bytes_by_part(path)
         return cls(
             path=str(path),
             library_id=manifest.library_id,
@@ -90,10 +92,12 @@ class LibraryInfo:
         )
 
 
-def _bytes_by_part(library: Path) -> dict[str, int]:
+def bytes_by_part(library: Path) -> dict[str, int]:
+    """On disk, of ``items``, ``units``, ``indexes`` and ``other``."""
     parts = {"items": 0, "units": 0, "indexes": 0, "other": 0}
-    for file in library.rglob("*"):
-        if file.is_file():
+    for folder, _, names in os.walk(library):
+        for file in (Path(folder, name) for name in names):
             top = file.relative_to(library).parts[0].removesuffix(".lance")
-            parts[top if top in parts else "other"] += file.stat().st_size
+            with contextlib.suppress(FileNotFoundError):  # a writer may just have deleted it
+                parts[top if top in parts else "other"] += file.stat().st_size
     return parts

@@ -1,0 +1,116 @@
+"""An open library: where it is, what encodes for it, and what is held until it is closed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from maxsight import settings
+from maxsight.errors import EncoderMismatch, LibraryNotFound
+
+if TYPE_CHECKING:
+    from maxsight.index.store import Store
+    from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.text_cache import TextCache
+
+_DEFAULT_ENCODER = "builtin"
+
+
+class LibraryHandle:
+    """What reading and writing a library have in common; see :class:`maxsight.Library`.
+
+    Args:
+        path, encoder, device: as :func:`maxsight.open` takes them.
+
+    Attributes:
+        path: its folder, absolute.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, encoder: str | None = None, device: str = "auto"
+    ) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._requested = encoder
+        self._device = device
+        self._encoder: Encoder | None = None
+        self._reader: Store | None = None
+        self._cache: TextCache | None = None
+        if self.exists():
+            self._check_request()
+
+    def exists(self) -> bool:
+        """Whether there is a library at ``path`` yet."""
+        return (self.path / "library.json").exists()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The library's encoder, loaded on first use.
+
+        Raises:
+            EncoderMismatch: the weights on this machine are not those it was made with.
+        """
+        if self._encoder is None:
+            from maxsight.models.encoder import load
+
+            uri = self._store().manifest.encoder_uri if self.exists() else self._requested
+            encoder = load(uri or _DEFAULT_ENCODER, device=self._device)
+            if self.exists() and encoder.fingerprint != self._store().manifest.fingerprint:
+                raise EncoderMismatch(
+                    f"{self.path} was made with other weights of {encoder.uri}: its vectors and "
+                    "new ones would not compare. Install the version it was made with, or index "
+                    "the files into a new library"
+                )
+            self._encoder = encoder
+        return self._encoder
+
+    def close(self) -> None:
+        """Let go of files and memory. The library can be used again afterwards."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _store(self) -> Store:
+        if self._reader is None:
+            from maxsight.index.store import Store
+
+            if not self.path.exists():
+                raise LibraryNotFound(
+                    f"there is no library at {self.path}; make one with: "
+                    f"maxsight index {self.path.name} FOLDER"
+                )
+            self._reader = Store.open(self.path)
+        return self._reader
+
+    def _check_request(self) -> None:
+        from maxsight.index.manifest import Manifest
+        from maxsight.models.options import parse
+
+        made_with = Manifest.read(self.path).encoder_uri
+        if self._requested is not None and str(parse(self._requested)) != made_with:
+            raise EncoderMismatch(
+                f"{self.path} was made with the encoder {made_with}, not {self._requested}: leave "
+                "the encoder out, or index the files into a new library"
+            )
+
+    def _text_cache(self) -> TextCache:
+        if self._cache is None:
+            from maxsight.pipelines.text_cache import TextCache
+
+            self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
+        return self._cache

@@ -1,0 +1,202 @@
+"""What can be asked of a library: searches, moments, lists and figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maxsight.errors import UsageError
+from maxsight.library_handle import LibraryHandle
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from maxsight.index.records import Kind
+    from maxsight.library_info import LibraryInfo
+    from maxsight.pipelines.evaluate import Evaluation
+    from maxsight.pipelines.moments import Moment
+    from maxsight.pipelines.search import Hit, Query, Rerank, SearchResult, Term
+
+
+class ReadableLibrary(LibraryHandle):
+    """Reading never waits and never locks."""
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        minus: str | Sequence[str] = (),
+        vector: np.ndarray | None = None,
+        k: int = 10,
+        where: str | None = None,
+        kinds: Iterable[Kind] | None = None,
+        include_references: bool = False,
+        rerank: Rerank = "auto",
+        phrases: str | os.PathLike[str] | None = None,
+    ) -> list[Hit]:
+        """Find files by a text, a picture, a vector or a mix of them.
+
+        Args:
+            text: what to find; beside ``image``, what to change about it.
+            image: path of a reference picture; it is left out of the answer itself.
+            minus: what there should be less of; each counts half. :meth:`query` takes weights.
+            vector: (D,) in the library's space.
+            k: how many files at most.
+            where: SQL over the item columns, say ``"width > 1000"``.
+            kinds: ``image``, ``video`` or both.
+            include_references: do not leave the reference picture out.
+            rerank: ``auto``, ``on`` or ``off``: whether texts are scored by the stored tokens, too.
+            phrases: JSON file of other words for texts, averaged (``pipelines.expansion``).
+
+        Returns:
+            Hits, best first. :meth:`query` also tells where the time went.
+        """
+        from maxsight.pipelines.search import Query
+
+        terms = _terms(text=text, image=image, minus=minus, vector=vector)
+        if phrases is not None:
+            from maxsight.pipelines.expansion import Expansion
+
+            terms = Expansion.read(Path(phrases).expanduser()).apply(terms)
+        return self.query(
+            Query(
+                terms,
+                k=k,
+                where=where,
+                kinds=frozenset(kinds) if kinds is not None else None,
+                include_references=include_references,
+                rerank=rerank,
+            )
+        ).hits
+
+    def query(self, query: Query) -> SearchResult:
+        """Answer a query with any number of weighted terms."""
+        from maxsight.pipelines.search import search
+
+        return search(
+            self._store().snapshot(),
+            query,
+            fingerprint=self._store().manifest.fingerprint,
+            encoder=lambda: self.encoder,
+            cache=self._text_cache(),
+        )
+
+    def moments(
+        self,
+        text: str | None = None,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        minus: str | Sequence[str] = (),
+        k: int = 5,
+        within: str | os.PathLike[str] | None = None,
+    ) -> list[Moment]:
+        """Find the spans of films in which something is seen, best first.
+
+        Args:
+            text, image, minus: as in :meth:`search`.
+            k: how many spans at most, over the whole library.
+            within: only in this film.
+        """
+        return self.moments_of(_terms(text=text, image=image, minus=minus), k=k, within=within)
+
+    def moments_of(
+        self,
+        terms: Sequence[Term],
+        *,
+        k: int = 5,
+        within: str | os.PathLike[str] | None = None,
+    ) -> list[Moment]:
+        """:meth:`moments` for any number of weighted terms."""
+        from maxsight.pipelines.moments import search_moments
+        from maxsight.pipelines.search import encode_query
+        from maxsight.pipelines.walk import absolute
+
+        snapshot = self._store().snapshot()
+        query = encode_query(
+            snapshot,
+            terms,
+            fingerprint=self._store().manifest.fingerprint,
+            encoder=lambda: self.encoder,
+            cache=self._text_cache(),
+        )
+        film = None if within is None else absolute(within)
+        return search_moments(snapshot, query.vector, k=k, path=film)
+
+    def evaluate(
+        self,
+        queries: str | os.PathLike[str],
+        *,
+        depth: int = 100,
+        rerank: Rerank = "auto",
+        phrases: str | os.PathLike[str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Evaluation:
+        """Measure how well the library answers queries whose right answers are known.
+
+        Args:
+            queries: CSV with the columns text and path (``pipelines.evaluate.read_queries``).
+            depth: how many answers of each query to look at, at least 10.
+            rerank, phrases: as in :meth:`search`.
+            progress: called after every query with how many are done, and how many there are.
+
+        Raises:
+            UsageError: the file is not such a table, or names files the library does not hold.
+        """
+        from maxsight.pipelines.evaluate import evaluate_search, read_queries, require_known
+        from maxsight.pipelines.expansion import Expansion
+
+        judged = read_queries(Path(queries).expanduser())
+        require_known(judged, set(self.items()["path"].to_pylist()))
+        return evaluate_search(
+            self._store().snapshot(),
+            judged,
+            fingerprint=self._store().manifest.fingerprint,
+            encoder=lambda: self.encoder,
+            cache=self._text_cache(),
+            rerank=rerank,
+            expansion=Expansion.read(Path(phrases).expanduser()) if phrases else None,
+            depth=depth,
+            progress=progress,
+        )
+
+    def items(self, *, where: str | None = None) -> pa.Table:
+        """The files in the library, a row each; the columns are listed in docs/storage.md."""
+        return self._store().items(where=where)
+
+    def info(self) -> LibraryInfo:
+        """Counts, encoder and size."""
+        from maxsight.library_info import LibraryInfo
+
+        return LibraryInfo.of(self._store(), self.path)
+
+    def failures(self) -> dict[str, str]:
+        """Path -> reason of each file that could not be read."""
+        return {path: failure.reason for path, failure in self._store().failures().items()}
+
+
+def _terms(
+    *,
+    text: str | None = None,
+    image: str | os.PathLike[str] | None = None,
+    minus: str | Sequence[str] = (),
+    vector: np.ndarray | None = None,
+) -> tuple[Term, ...]:
+    from maxsight.models.compose import MINUS_WEIGHT
+    from maxsight.pipelines.search import Term
+
+    terms = []
+    if image is not None:
+        terms.append(Term(image=Path(image).expanduser()))
+    if text is not None:
+        terms.append(Term(text=text))
+    if vector is not None:
+        terms.append(Term(vector=vector))
+    unwanted = [minus] if isinstance(minus, str) else minus
+    terms += [Term(text=word, weight=-MINUS_WEIGHT) for word in unwanted]
+    if not terms:
+        raise UsageError("an empty query: give a text, an image or a vector")
+    return tuple(terms)

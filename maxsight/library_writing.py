@@ -1,0 +1,262 @@
+"""What changes a library, or looks after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maxsight.errors import BudgetError, EncoderError, UsageError
+from maxsight.index.records import Changes
+from maxsight.library_handle import LibraryHandle
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from maxsight.index.annotations import Annotation
+    from maxsight.index.derived.building import IndexReport, Step
+    from maxsight.index.manifest import Manifest
+    from maxsight.index.store import Store
+    from maxsight.index.upkeep.verify import Verification
+    from maxsight.pipelines.report import IngestReport, Progress, Stage
+
+
+class WritableLibrary(LibraryHandle):
+    """Each call holds the library's only write lock while it runs."""
+
+    def add(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        fps: float = 1.0,
+        batch_size: int | None = None,
+        tokens: bool | None = None,
+        token_limit: int | None = None,
+        index: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IngestReport:
+        """Bring the library up to date with files and folders: new, changed, moved and gone.
+
+        Args:
+            paths: files, or folders that are searched through.
+            fps: frames a second taken from films.
+            batch_size: pictures encoded at once; by default 256 on a GPU, 8 by each core of a
+                processor.
+            tokens: also store patch embeddings, by which texts are then scored, too. None: as the
+                library was made; a new one stores them if ``token_limit`` is given.
+            token_limit: how many a picture keeps at most, the most similar being merged. None: as
+                the library was made; a new one keeps all.
+            index: how vectors are searched from now on, say ``exact`` or ``IVF1024,SQ8+int8``
+                (docs/indexes.md). None: as before, and ``auto`` at first, which stays exact until
+                there are so many vectors that an index pays.
+            progress: called a few times a second.
+
+        Returns:
+            Counts, and each file that could not be read with its reason.
+
+        Raises:
+            LibraryLocked: another process is writing.
+            UsageError: the library was made with other tokens; no such index.
+            EncoderError: the encoder gives none.
+            BudgetError: making the index that was named needs more memory than it may take.
+        """
+        from maxsight.index.ann import auto
+        from maxsight.index.derived import building
+        from maxsight.index.store import Store
+        from maxsight.pipelines.ingest import ingest
+
+        if token_limit is not None and (token_limit < 1 or tokens is False):
+            raise UsageError(
+                f"token_limit={token_limit} must be at least 1, and needs tokens to limit"
+            )
+
+        if index is not None:
+            auto.check(index, self._store().manifest.dim if self.exists() else self.encoder.dim)
+        if not self.exists():
+            encoder = self.encoder
+            Store.create(
+                self.path,
+                encoder_uri=encoder.uri,
+                fingerprint=encoder.fingerprint,
+                dim=encoder.dim,
+                token_dim=self._new_token_dim(tokens or token_limit is not None),
+                token_limit=token_limit,
+                mix=None if encoder.mix is None else asdict(encoder.mix),
+            ).close()
+        with self._open_for_writing() as store:
+            self._check_tokens(store.manifest, tokens, token_limit)
+            report = ingest(
+                store,
+                lambda: self.encoder,
+                paths,
+                fps=fps,
+                batch_size=batch_size,
+                progress=progress,
+            )
+            # One commit every few seconds leaves many small files; readers open few large ones.
+            store.compact()
+            try:
+                building.bring_up_to_date(store, index, texts=self._texts, step=_stepper(progress))
+            except BudgetError as error:
+                if index is not None:
+                    raise
+                warnings = (*report.warnings, f"no index was made: {error}")
+                report = replace(report, warnings=warnings)
+        return report
+
+    def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
+        """Take files out of the library (the files themselves stay where they are).
+
+        Args:
+            paths: files, or folders: then everything under them.
+
+        Returns:
+            How many items were removed.
+        """
+        from maxsight.pipelines.walk import absolute, is_under
+
+        roots = [absolute(path) for path in paths]
+        with self._open_for_writing() as store:
+            gone = [
+                item.item_id
+                for path, item in store.known().items()
+                if any(is_under(path, root) for root in roots)
+            ]
+            if gone:
+                store.apply(Changes(removed=gone))
+        return len(gone)
+
+    def annotate(self, annotations: pa.Table | str | os.PathLike[str]) -> Annotation:
+        """Give files columns of your own, which ``where`` may name from then on.
+
+        Args:
+            annotations: a table, or a CSV file (``maxsight.index.annotations.read_table``), with
+                the column ``path`` and others. A file keeps them when it changes or moves.
+
+        Returns:
+            What was filled, and the paths that the library does not hold.
+
+        Raises:
+            UsageError: a column cannot be one, or a path is there twice.
+        """
+        from maxsight.index.annotations import read_table
+
+        if isinstance(annotations, str | os.PathLike):
+            annotations = read_table(Path(annotations).expanduser())
+        with self._open_for_writing() as store:
+            return store.annotate(annotations)
+
+    def drop_columns(self, *names: str) -> None:
+        """Take columns of your own out again, with all their values.
+
+        Raises:
+            UsageError: a column is not there, or not yours. Nothing was changed.
+        """
+        with self._open_for_writing() as store:
+            store.drop_columns(names)
+
+    def tune_index(
+        self,
+        *,
+        recall: float = 0.95,
+        index: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IndexReport:
+        """Measure the vector index and choose the fastest setting that finds enough.
+
+        Recall is the share of the true ten best that is found, by pictures and by texts.
+
+        Args:
+            recall: to reach, above 0 and below 1.
+            index: make it anew as this, say ``auto``. None: measure the one there is, or make the
+                one that ``auto`` names.
+            progress: called as by :meth:`add`.
+
+        Raises:
+            LibraryLocked: another process is writing.
+            UsageError: no such index.
+            BudgetError: making it needs more memory than it may take (``MAXSIGHT_MEMORY``).
+        """
+        from maxsight.index.derived import building, generations
+
+        if not 0 < recall < 1:
+            raise UsageError(f"recall={recall} must lie between 0 and 1, say 0.95")
+        step = _stepper(progress)
+        with self._open_for_writing() as store:
+            made = None
+            if index is not None or store.snapshot().state.built is None:
+                spec = index or generations.wanted(store.path) or "auto"
+                made = building.build(store, spec, recall=recall, texts=self._texts, step=step)
+                if index is not None:
+                    building.remember(store, index)
+            tuned = building.tune(store, recall=recall, texts=self._texts, step=step)
+        return tuned if made is None else replace(tuned, action=made.action, why=made.why)
+
+    def compact(self) -> None:
+        """Give back the space of removed and replaced files."""
+        with self._open_for_writing() as store:
+            store.compact()
+
+    def verify(
+        self, *, repair: bool = False, progress: Callable[[str, int, int], None] | None = None
+    ) -> Verification:
+        """Compare every file with its checksum, and the tables and indexes with each other.
+
+        Args:
+            repair: take out what is damaged, so that :meth:`add` makes it again.
+            progress: called with what is compared, how far it is, and how far it goes.
+
+        Raises:
+            LibraryError: it cannot be read, or not be repaired.
+        """
+        from maxsight.index.upkeep.verify import verify
+
+        if repair:
+            self.close()
+        return verify(self.path, repair=repair, progress=progress)
+
+    def _open_for_writing(self) -> Store:
+        from maxsight.index.store import Store
+
+        self._store()  # which says how to make one where there is none
+        return Store.open(self.path, write=True)
+
+    def _new_token_dim(self, wanted: bool) -> int | None:
+        if wanted and self.encoder.token_dim is None:
+            raise EncoderError(
+                f"{self.encoder.uri} gives no patch embeddings; index without tokens, or with "
+                "another encoder (maxsight encoders)"
+            )
+        return self.encoder.token_dim if wanted else None
+
+    def _check_tokens(
+        self, manifest: Manifest, tokens: bool | None, token_limit: int | None
+    ) -> None:
+        stored, limit = manifest.token_dim is not None, manifest.token_limit
+        differs = tokens is not None and tokens != stored
+        if differs or (token_limit is not None and (not stored or token_limit != limit)):
+            kept = f"at most {limit} tokens" if limit else "all tokens" if stored else "no tokens"
+            raise UsageError(
+                f"{self.path} was made to keep {kept} of a picture, which cannot be changed: leave "
+                "tokens and their limit out, or index the files into a new library"
+            )
+
+    def _texts(self) -> np.ndarray:
+        from maxsight.pipelines.known_texts import known_texts
+
+        return known_texts(self._text_cache(), self.encoder)
+
+
+def _stepper(progress: Callable[[Progress], None] | None) -> Step | None:
+    """What tells ``progress`` how far an index is."""
+    if progress is None:
+        return None
+    from maxsight.pipelines.report import Progress
+
+    def step(stage: Stage, done: int, total: int) -> None:
+        progress(Progress(stage, done, total))
+
+    return step
