@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from maxsight.errors import UsageError
-from maxsight.index import tables
+from maxsight.index import filters, tables
 
 # What SQL takes without quotes.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -98,6 +98,27 @@ def annotate(library: Path, given: pa.Table, item_of: Mapping[str, int]) -> Anno
             items.merge_insert("item_id").when_matched_update_all().execute(rows)
     types = {field.name: _type_name(field.type) for field in columns.schema}
     return Annotation(types, len(chosen), tuple(unknown))
+
+
+def drop_columns(library: Path, names: Sequence[str]) -> None:
+    """Take columns out of the items table, in one commit; the library's one writer calls it.
+
+    Raises:
+        UsageError: a column is not there, or not the user's. Nothing was changed.
+        LibraryError: the disk refused.
+    """
+    if not names:
+        raise UsageError("name the columns to drop")
+    items = tables.open_table(library, tables.ITEMS)
+    own = filters.own_columns_of(items)
+    for name in names:
+        if name not in own:
+            raise UsageError(
+                f"{name} is no column of yours, which alone can be dropped: you have "
+                f"{', '.join(own) or 'none'}"
+            )
+    with tables.storage_errors(library / tables.ITEMS):
+        items.drop_columns(list(dict.fromkeys(names)))
 
 
 def _checked(given: pa.Table, schema: pa.Schema) -> tuple[list[str], pa.Table]:

@@ -24,7 +24,7 @@ class DiskVectors:
 
     Args:
         units: the Lance table, at one version.
-        positions: (N,) int64 places of the rows in that table, rising.
+        positions: (N,) int64 places of the rows in that table.
         dim: D.
         place: what an error names.
     """
@@ -37,10 +37,16 @@ class DiskVectors:
 
     @classmethod
     def of(cls, units: Any, unit_ids: Rows, dim: int, place: Path) -> Self:
-        """Over the units with these rising ids, all of which the table holds."""
+        """Over the units with these rising ids.
+
+        One that a compaction has deleted from the table, and that no search may therefore return,
+        has the vector of another.
+        """
         with tables.storage_errors(place):
             stored = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
-        return cls(units, np.searchsorted(stored, unit_ids), dim, place)
+        return cls(
+            units, np.minimum(np.searchsorted(stored, unit_ids), len(stored) - 1), dim, place
+        )
 
     def __len__(self) -> int:
         return len(self._positions)

@@ -48,8 +48,12 @@ def matching_items(items: Any, where: str, columns: list[str], library: Path) ->
 
 def columns_of(items: Any) -> list[str]:
     """Names a ``where`` may use: the library's public columns, and the user's own."""
-    own = [name for name in items.schema.names if name not in tables.ITEM_SCHEMA.names]
-    return [*tables.PUBLIC_COLUMNS, *own]
+    return [*tables.PUBLIC_COLUMNS, *own_columns_of(items)]
+
+
+def own_columns_of(items: Any) -> list[str]:
+    """The user's own columns."""
+    return [name for name in items.schema.names if name not in tables.ITEM_SCHEMA.names]
 
 
 def _with_globs(where: str) -> str:

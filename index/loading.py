@@ -77,13 +77,14 @@ def _load(
     first: Rows = item_table["first_unit"].to_numpy()
     count: Rows = item_table["unit_count"].to_numpy()
     held = _held(old)
+    index = 0 if built is None else built.index.bytes()
+    vectors_held = 0 if held is None else 2 * manifest.dim * len(held)
     memory = plan(
         rows=int(count.sum()),
         items=len(first),
         dim=manifest.dim,
-        # What is held already is not free any more, and may go on being held.
-        budget=settings.memory() + 2 * manifest.dim * (0 if held is None else len(held)),
-        index=None if built is None else built.index.bytes(),
+        budget=settings.memory(held=index + vectors_held),
+        index=None if built is None else index,
         tail=0 if built is None else int(count[first > built.newest].sum()),
     )
     if old is not None and ((memory.in_memory and held is None) or _is_sparse(old, first, count)):

@@ -15,7 +15,7 @@ index; all of them, slowly, without.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from maxsight.errors import BudgetError
 
@@ -31,6 +31,7 @@ class MemoryPlan:
     Attributes:
         in_memory: whether the vectors are held.
         rows, items, vectors, index, tail, work: bytes.
+        spare: that may be taken besides.
     """
 
     in_memory: bool
@@ -40,6 +41,7 @@ class MemoryPlan:
     index: int
     tail: int
     work: int
+    spare: int = field(default=0, compare=False)
 
     @property
     def held(self) -> int:
@@ -77,7 +79,7 @@ def plan(
     }
     whole = MemoryPlan(in_memory=True, vectors=2 * dim * rows, **parts)
     if whole.peak <= budget:
-        return whole
+        return replace(whole, spare=budget - whole.peak)
     lean = MemoryPlan(in_memory=False, vectors=0, **parts)
     if lean.peak > budget:
         raise BudgetError(
@@ -85,7 +87,7 @@ def plan(
             f"on disk, and MAXSIGHT_MEMORY allows {_mib(budget)}: allow more, or make a smaller "
             "index (maxsight tune-index)"
         )
-    return lean
+    return replace(lean, spare=budget - lean.peak)
 
 
 def _mib(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class State:
         unit_ids: (row_count,) int64, rising.
         spans: (row_count, 2) float64.
         vectors: of the same rows.
-        built: the vector index of the library, if one was made.
+        built: the vector index of the library, if there is one that can be used.
         settled: ids of the fragments of ``units`` that hold nothing new.
         plan: the memory all this was expected to take.
     """
@@ -273,14 +274,14 @@ class Snapshot:
         return tables.token_table(rows, width)
 
     def row_tokens(self, rows: Rows) -> TokenTable:
-        """``tokens`` of some rows."""
+        """``tokens`` of some rows that can be found."""
         return self.tokens(self._unit_ids[rows])
 
     def best_by_tokens(
         self, queries: Sequence[Floats], k: int, *, allowed: Mask | None = None
     ) -> Rows | None:
         """Rows that are probably among the ``k`` best of a query by MaxSim, and all that are newer
-        than the index of tokens; None if the library has no such index.
+        than the index of tokens; None if the library has no such index that can be used.
 
         Args:
             queries: (L, d) each.
@@ -310,22 +311,34 @@ class Snapshot:
 
     @functools.cached_property
     def all_tokens(self) -> TokenTable:
-        """The tokens of every row, read once and kept. Look at ``holds_tokens`` first."""
-        return self.row_tokens(np.arange(self.row_count))
+        """The tokens of every row, read once and kept; of rows that cannot be found none, as a
+        compaction may have deleted them. Look at ``holds_tokens`` first.
+        """
+        live = self._live_rows
+        held = self.row_tokens(live)
+        lengths = np.zeros(self.row_count, np.int64)
+        lengths[live] = np.diff(held.offsets)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return dataclasses.replace(held, offsets=offsets)
 
     @property
     def holds_tokens(self) -> bool:
         """Whether ``all_tokens`` may be asked for: they are few enough to be held in memory."""
-        return self.token_bytes <= HELD_TOKEN_BYTES
+        return self.token_bytes <= min(HELD_TOKEN_BYTES, self.state.plan.spare)
 
     @functools.cached_property
     def token_bytes(self) -> int:
         """About how much memory ``all_tokens`` takes, judged by a sample of the rows."""
-        if self.manifest.token_dim is None or not self.row_count:
+        if self.manifest.token_dim is None or not self.unit_count:
             return 0
-        sample = np.unique(np.linspace(0, self.row_count - 1, _SAMPLED_ROWS).astype(np.int64))
-        count = len(self.row_tokens(sample).tokens) * self.row_count / len(sample)
+        live = self._live_rows
+        sample = live[np.unique(np.linspace(0, len(live) - 1, _SAMPLED_ROWS).astype(np.int64))]
+        count = len(self.row_tokens(sample).tokens) * len(live) / len(sample)
         return int(count * (self.manifest.token_dim + _BYTES_BESIDE_A_TOKEN))
+
+    @property
+    def _live_rows(self) -> Rows:
+        return np.arange(self.row_count) if self._live is None else np.flatnonzero(self._live)
 
     @functools.cached_property
     def _stored_units(self) -> Rows:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from maxsight.errors import LibraryError, LibraryLocked
 from maxsight.index import filters, loading, tables
-from maxsight.index.annotations import Annotation, annotate
+from maxsight.index.annotations import Annotation, annotate, drop_columns
 from maxsight.index.copies import copies
 from maxsight.index.derived import generations, vector_folder
 from maxsight.index.ledger import Ledger, Step
@@ -47,7 +47,7 @@ class Store:
         self._checksums = None if lock is None else checksums.Recorder(path)
         self._ledger: Ledger | None = None
         self._snapshot: Snapshot | None = None
-        self._snapshot_stamp: tuple[int | None, Path | None] | None = None
+        self._snapshot_stamp: tuple[int | None, tuple[Path, int] | None] | None = None
         self._guard = threading.RLock()
 
     @classmethod
@@ -206,7 +206,7 @@ class Store:
     def snapshot(self) -> Snapshot:
         """The newest state, for searching; the same object while nothing was committed."""
         with self._guard:
-            built = generations.newest(self.path, vector_folder.NAME)
+            built = generations.stamp(self.path, vector_folder.NAME)
             stamp = tables.stamp(self.path / tables.ITEMS), built
             if self._snapshot is None or stamp[0] is None or stamp != self._snapshot_stamp:
                 self._snapshot = loading.load(self.path, self.manifest, self._snapshot)
@@ -277,6 +277,19 @@ class Store:
             self._force(recorder)
             recorder.commit()
         return done
+
+    def drop_columns(self, names: Sequence[str]) -> None:
+        """Take columns of the user's own out, in one atomic step.
+
+        Raises:
+            UsageError: a column is not there, or not the user's. Nothing was changed.
+            LibraryError: the disk refused; nothing was changed.
+        """
+        recorder = self._writing()
+        with self._guard:
+            drop_columns(self.path, names)
+            self._force(recorder)
+            recorder.commit()
 
     def compact(self, *, grace_seconds: float = GRACE_SECONDS) -> Compaction:
         """Merge small files, drop what is dead, delete versions older than the grace period.

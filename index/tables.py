@@ -115,7 +115,8 @@ def stamp(table: Path) -> int | None:
     A commit adds a file to a folder, whose time the file system keeps to a few milliseconds: a
     second commit right after the first may leave it the same.
     """
-    changed = (table / "_versions").stat().st_mtime_ns
+    with storage_errors(table):
+        changed = (table / "_versions").stat().st_mtime_ns
     return changed if changed < time.time_ns() - 100_000_000 else None
 
 
@@ -141,7 +142,11 @@ def storage_errors(place: Path) -> Iterator[None]:
                 "new snapshot; if that does not help, the library is damaged, and `maxsight verify "
                 f"--repair` tells what of it is left ({text[:300]})"
             ) from error
-        raise LibraryError(f"{place} cannot be used: {text.splitlines()[0][:500]}") from error
+        # Lance goes on with the place in its own source, and its own user's home in it.
+        reason = text.partition("\n")[0].partition(", /")[0][:500]
+        raise LibraryError(
+            f"{place} cannot be used: {reason}; `maxsight verify` tells whether it is damaged"
+        ) from error
 
 
 def _mount_point(place: Path) -> Path:

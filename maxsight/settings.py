@@ -33,14 +33,17 @@ def max_pixels() -> int:
     return _positive_integer("MAXSIGHT_MAX_PIXELS", 180_000_000)
 
 
-def memory() -> int:
+def memory(*, held: int = 0) -> int:
     """Bytes that a search and the making of an index may take.
 
     ``MAXSIGHT_MEMORY``, say ``1GiB`` or ``800MB``; default: half of what is free when it is asked.
+
+    Args:
+        held: bytes of it that this process holds by now, which are not free any more.
     """
     text = os.environ.get("MAXSIGHT_MEMORY")
     if text is None:
-        return available_memory()[0] // 2
+        return held + available_memory()[0] // 2
     match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]i?)?B?\s*", text, flags=re.IGNORECASE)
     try:
         number = float(match[1]) if match else 0.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ class Confirmed:
     Attributes:
         moved, touched: items whose content is as it was, with their file's new state.
         copied: items that hold what a new file holds, with that file.
+        alike: new files that hold what a file of ``to_read`` with a name of that kind holds, with
+            the hash of it.
         removed: ids of items whose file is gone.
         to_read: files to decode and encode.
     """
@@ -33,6 +35,7 @@ class Confirmed:
     moved: tuple[tuple[int, FileState], ...]
     touched: tuple[tuple[int, FileState], ...]
     copied: tuple[tuple[int, Job], ...]
+    alike: tuple[tuple[str, Job], ...]
     removed: tuple[int, ...]
     to_read: tuple[Job, ...]
 
@@ -48,7 +51,8 @@ def confirm(
 
     A changed file that holds what it held is touched. A new file that holds what a gone one held is
     that one, moved; of several gone ones with that content, one of the same name is preferred. If
-    there is none, a new file that holds what another item holds is a copy.
+    there is none, a new file that holds what another item holds is a copy. Of new files that hold
+    the same, one is read.
 
     Args:
         held: items whose vectors a copy can take over.
@@ -61,7 +65,8 @@ def confirm(
     models = {(item.content_hash, item.kind): item.item_id for item in held}
     sizes = {item.state.bytes for item in held} | lost.keys()
     suspects = [job for item, job in scanned.changed if item.state.bytes == job.state.bytes]
-    suspects += [job for job in scanned.new if job.state.bytes in sizes]
+    new = Counter(job.state.bytes for job in scanned.new)
+    suspects += [job for job in scanned.new if job.state.bytes in sizes or new[job.state.bytes] > 1]
     hashes: dict[str, tuple[str, FileState]] = {}
     with ThreadPoolExecutor(threads, thread_name_prefix="hash") as pool:
         try:
@@ -75,7 +80,9 @@ def confirm(
     moved: list[tuple[int, FileState]] = []
     touched: list[tuple[int, FileState]] = []
     copied: list[tuple[int, Job]] = []
+    alike: list[tuple[str, Job]] = []
     to_read: list[Job] = []
+    firsts: set[tuple[str, Kind | None]] = set()
     for item, job in scanned.changed:
         content_hash, state = hashes.get(job.path, (None, job.state))
         if content_hash == item.content_hash:
@@ -86,11 +93,16 @@ def confirm(
         content_hash, state = hashes.get(job.path, (None, job.state))
         twins = [item for item in lost[state.bytes] if item.content_hash == content_hash]
         if not twins and content_hash is not None:
+            job = dataclasses.replace(job, state=state)
             kinds: list[Kind] = [job.kind] if job.kind else ["image", "video"]
             held_by = [models[content_hash, k] for k in kinds if (content_hash, k) in models]
             if held_by:
-                copied.append((held_by[0], dataclasses.replace(job, state=state)))
+                copied.append((held_by[0], job))
                 continue
+            if (content_hash, job.kind) in firsts:
+                alike.append((content_hash, job))
+                continue
+            firsts.add((content_hash, job.kind))
         if not twins:
             to_read.append(job)
             continue
@@ -103,6 +115,7 @@ def confirm(
         moved=tuple(moved),
         touched=tuple(touched),
         copied=tuple(copied),
+        alike=tuple(alike),
         removed=tuple(item.item_id for item in scanned.gone if item.item_id not in found_again),
         to_read=tuple(to_read),
     )

@@ -6,6 +6,7 @@ make each wait for the slowest and for nobody else.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ import numpy as np
 
 from maxsight import settings
 from maxsight.errors import UsageError
-from maxsight.index.records import Changes, Failure, FileState
+from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind
 from maxsight.pipelines.assembly import Assembly
 from maxsight.pipelines.commit import COMMIT_SECONDS, COMMIT_UNITS, Committer, Outbox
 from maxsight.pipelines.confirm import confirm
@@ -42,8 +43,8 @@ _PATIENCE_S = 0.5
 # Decoded pictures that may wait for the encoder, at the least.
 _FEWEST_WAITING = 64
 
-# Copies whose vectors are read, and held, at once.
-_COPIED_AT_ONCE = 256
+# Copies whose vectors are read, and held, at once; a film has thousands of them.
+_PICTURES_AT_ONCE, _FILMS_AT_ONCE = 256, 4
 
 # The library's own measure for vectors it takes; encoders compute in bfloat16, too.
 _NORM_TOLERANCE = 1e-2
@@ -89,7 +90,7 @@ def ingest(
         run = _Run(committer, Pace(progress or (lambda _: None)))
         try:
             run.compare(roots, store)
-            if run.to_read:
+            while run.to_read:
                 run.read(load_encoder, store.manifest, fps=fps, batch_size=batch_size)
             committer.finish()
             run.tell_end()
@@ -107,7 +108,9 @@ class _Run:
         self.to_read: tuple[Job, ...] = ()
         self._committer = committer
         self._pace = pace
+        self._encoder: Encoder | None = None
         self._live: dict[str, int] = {}
+        self._alike: defaultdict[tuple[str, Kind | None], list[Job]] = defaultdict(list)
         self._under_way: dict[str, Assembly] = {}
         self._outbox = Outbox()
         self._committed_at = time.monotonic()
@@ -166,6 +169,8 @@ class _Run:
         )
         with self._timed("compare"):
             self.to_read = (*confirmed.to_read, *self._copy(store, confirmed.copied))
+        for content_hash, job in confirmed.alike:
+            self._alike[content_hash, job.kind].append(job)
 
     def read(
         self,
@@ -175,10 +180,11 @@ class _Run:
         fps: float,
         batch_size: int | None,
     ) -> None:
-        """Decode, encode and store what has to be read."""
-        self._pace.count("load", 0, len(self.to_read))
+        """Decode, encode and store what has to be read; ``to_read`` is then what is left of it."""
+        jobs, self.to_read = self.to_read, ()
+        self._pace.count("load", 0, len(jobs))
         with self._timed("load"):
-            encoder = load_encoder()
+            encoder = self._encoder = self._encoder or load_encoder()
         batches: BatchEncoder[Assembly] = BatchEncoder(
             encoder,
             batch_size=batch_size,
@@ -188,16 +194,17 @@ class _Run:
         pool = DecodePool(
             encoder.preprocess,
             fps=fps,
-            workers=min(settings.decode_workers(), len(self.to_read)),
+            workers=min(settings.decode_workers(), len(jobs)),
             timeout_s=settings.decode_timeout(),
             max_pixels=settings.max_pixels(),
             queue_size=max(_FEWEST_WAITING, batches.batch_size),
         )
-        self._pace.begin(self.to_read, fps=fps)
+        self._pace.begin(jobs, fps=fps)
         began = time.perf_counter()
+        busy_before = self._seconds["encode"]
         try:
             with batches, pool:
-                for decoded in pool.decode(self.to_read, wait_s=_PATIENCE_S):
+                for decoded in pool.decode(jobs, wait_s=_PATIENCE_S):
                     encoded = (
                         batches.flush() if decoded is None else self._decoded(decoded, batches)
                     )
@@ -206,15 +213,18 @@ class _Run:
                         done=self._counts["closed"],
                         failed=len(self._failures),
                         units=self._counts["units"],
-                        busy_s=batches.busy_s,
+                        busy_s=busy_before + batches.busy_s,
                     )
                     self._commit_if_due()
                 self._encoded(batches.flush())
         finally:
-            self._seconds["encode"] = batches.busy_s
-            self._seconds["read"] = time.perf_counter() - began
-            self._idle_share = self._pace.idle_share(batches.busy_s)
+            self._seconds["encode"] += batches.busy_s
+            self._seconds["read"] += time.perf_counter() - began
+            self._idle_share = self._pace.idle_share(self._seconds["encode"])
         self.commit()
+        # Where the one that was read failed, or had changed by then.
+        self.to_read = tuple(job for jobs in self._alike.values() for job in jobs)
+        self._alike.clear()
 
     def commit(self) -> None:
         """Hand over what is done."""
@@ -255,19 +265,16 @@ class _Run:
 
     def _copy(self, store: Store, copied: Sequence[tuple[int, Job]]) -> list[Job]:
         """Store files whose content the library holds; returns those of which nothing is left."""
+        pictures = [pair for pair in copied if pair[1].kind == "image"]
+        films = [pair for pair in copied if pair[1].kind != "image"]
         left = []
-        for start in range(0, len(copied), _COPIED_AT_ONCE):
-            chunk = copied[start : start + _COPIED_AT_ONCE]
+        for chunk in (*_chunks(pictures, _PICTURES_AT_ONCE), *_chunks(films, _FILMS_AT_ONCE)):
             items = store.copies([(item_id, job.state) for item_id, job in chunk])
             for (_, job), item in zip(chunk, items, strict=True):
                 if item is None:
                     left.append(job)
-                    continue
-                self._outbox.added.append(item)
-                self._outbox.units += len(item.vectors)
-                self._counts["added"] += 1
-                if job.path in self._failed_before:
-                    self._outbox.forgotten.append(job.path)
+                else:
+                    self._add(item)
             self._commit_if_due()
         self.commit()
         return left
@@ -303,17 +310,24 @@ class _Run:
             assembly.take_encoded(units)
             if (item := assembly.item()) is None:
                 continue
-            path = assembly.job.path
-            if (old := self._live.get(path)) is not None:
-                self._outbox.replaced.append((old, item))
-                self._counts["updated"] += 1
-            else:
-                self._outbox.added.append(item)
-                self._counts["added"] += 1
-            self._outbox.units += len(item.vectors)
-            if path in self._failed_before:
-                self._outbox.forgotten.append(path)
+            self._add(item)
+            for job in self._alike.pop((item.content_hash, assembly.job.kind), ()):
+                self._add(dataclasses.replace(item, state=job.state))
+                self._commit_if_due()
             self._close(assembly)
+
+    def _add(self, item: EncodedItem) -> None:
+        """A file is done."""
+        path = item.state.path
+        if (old := self._live.get(path)) is not None:
+            self._outbox.replaced.append((old, item))
+            self._counts["updated"] += 1
+        else:
+            self._outbox.added.append(item)
+            self._counts["added"] += 1
+        self._outbox.units += len(item.vectors)
+        if path in self._failed_before:
+            self._outbox.forgotten.append(path)
 
     def _refuse(self, assembly: Assembly, reason: str, *, again: bool) -> None:
         """A file has failed.
@@ -354,3 +368,8 @@ class _Run:
             yield
         finally:
             self._seconds[stage] += time.perf_counter() - began
+
+
+def _chunks(pairs: Sequence[tuple[int, Job]], count: int) -> Iterator[Sequence[tuple[int, Job]]]:
+    for start in range(0, len(pairs), count):
+        yield pairs[start : start + count]

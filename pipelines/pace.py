@@ -39,12 +39,13 @@ class Pace:
             self._tell(Progress(stage, done=done, total=total))
 
     def begin(self, jobs: Sequence[Job], *, fps: float) -> None:
-        """Decoding and encoding of these files begins."""
+        """Decoding and encoding of these files begins; of more files, where some were before."""
         self._fps = fps
-        self._total = len(jobs)
-        self._expected = sum(map(self._weight, jobs))
-        self._began = time.monotonic()
-        self._recent = deque([(self._began, 0)])
+        self._total += len(jobs)
+        self._expected += sum(map(self._weight, jobs))
+        if not self._recent:
+            self._began = time.monotonic()
+            self._recent.append((self._began, 0))
 
     def finish_file(self, job: Job) -> None:
         """One of them is done with."""

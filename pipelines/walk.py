@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from maxsight.errors import UsageError
 from maxsight.index.records import Failure, FileState
@@ -130,7 +129,7 @@ class Walk:
 
 def absolute(root: str | os.PathLike[str]) -> str:
     """A root as the library names it: absolute, ``~`` expanded, links kept as given."""
-    return os.path.abspath(Path(os.fspath(root)).expanduser())
+    return os.path.abspath(os.path.expanduser(os.fspath(root)))
 
 
 def is_under(path: str, place: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import maxsight
-from maxsight.errors import EncoderMismatch, LibraryNotFound, UsageError
+from maxsight.errors import BudgetError, EncoderMismatch, LibraryNotFound, UsageError
 
 PICTURES = Path(maxsight.__file__).parent / "demo" / "pictures"
 NAMES = ("coffee.jpg", "bus.webp", "red-apple.webp", "green-apple.webp", "chelsea.jpg")
@@ -170,6 +170,33 @@ def test_what_one_library_adds_another_sees(folder: Path, tmp_path: Path) -> Non
         assert writer.remove([folder / "pictures"]) == 2
         assert reader.search("a bus") == []
         assert reader.info().images == 0
+
+
+def test_an_index_that_there_is_not_is_refused_before_the_work(
+    folder: Path, tmp_path: Path
+) -> None:
+    with maxsight.open(tmp_path / "new.maxsight") as library:
+        with pytest.raises(UsageError, match="nonsense"):
+            library.add([folder / "pictures"], index="nonsense")
+        assert not library.exists()
+        library.add([folder / "pictures" / "bus.webp"], index="exact")
+        with pytest.raises(UsageError, match="leanvec:D/SPEC"):
+            library.add([folder / "pictures"], index="leanvec:100000/SQ8")
+        assert library.info().images == 1
+
+
+def test_no_memory_for_an_index_is_a_warning_unless_it_was_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAXSIGHT_MEMORY", "1MB")
+    with maxsight.open(tmp_path / "new.maxsight") as library:
+        report = library.add([folder / "pictures"])
+        assert report.added == 5
+        (warning,) = report.warnings
+        assert warning.startswith("no index was made: ")
+        assert "MAXSIGHT_MEMORY" in warning
+        with pytest.raises(BudgetError, match="MAXSIGHT_MEMORY"):
+            library.add([folder / "pictures"], index="SQ8")
 
 
 def test_nothing_is_made_by_looking(tmp_path: Path) -> None:

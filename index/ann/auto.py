@@ -87,6 +87,16 @@ def make(spec: str, dim: int, *, device: str = "cpu") -> VectorIndex:
     )
 
 
+def check(spec: str, dim: int) -> None:
+    """Refuse early what :func:`make` or :func:`choose` would refuse after long work.
+
+    Raises:
+        UsageError: not a spec, or not one for vectors of that width.
+    """
+    if spec != AUTO:
+        make(spec, dim)
+
+
 def choose(
     rows: int,
     dim: int,

@@ -64,7 +64,7 @@ def read(file: Path, kind: str, dim: int) -> Any:
     """
     try:
         index = faiss_build.load().read_index(str(file))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:  # damaged, it may ask for any amount
         raise LibraryError(
             f"{file} cannot be read ({reason(error)}): make the index again"
         ) from None
@@ -77,9 +77,9 @@ def read(file: Path, kind: str, dim: int) -> Any:
     return index
 
 
-def reason(error: RuntimeError) -> str:
+def reason(error: Exception) -> str:
     """A FAISS error without its source file."""
-    last = str(error).strip().splitlines()[-1]
+    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return last.rpartition("failed: ")[2] or last
 
 

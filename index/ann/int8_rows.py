@@ -10,6 +10,7 @@ import numpy.typing as npt
 from maxsight.errors import LibraryError
 from maxsight.index import faiss_build
 from maxsight.index.ann.contract import Floats, Halves, Rows
+from maxsight.index.array_files import read_array
 from maxsight.index.vectors import unpack
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.rescoring import rescore_rows
@@ -106,11 +107,13 @@ class Int8Rows:
         Raises:
             LibraryError: it is not there, or not that.
         """
-        try:
-            codes = np.load(folder / _CODES, mmap_mode="r")
-            scales = np.load(folder / _SCALES)
-        except (OSError, ValueError) as error:
-            raise LibraryError(f"{folder} cannot be read ({error}): make the index again") from None
+        codes = read_array(folder / _CODES, mapped=True)
+        scales = read_array(folder / _SCALES)
+        if scales.ndim != 1 or scales.dtype != np.float32:
+            raise LibraryError(
+                f"{folder / _SCALES} holds {scales.shape} {scales.dtype}, not float32 numbers: "
+                "make the index again"
+            )
         if codes.shape != (len(scales), self.dim) or codes.dtype != np.int8:
             raise LibraryError(
                 f"{folder / _CODES} holds {codes.shape} {codes.dtype}, not "

@@ -11,9 +11,11 @@ from typing import Literal
 
 import numpy as np
 
+from maxsight.errors import LibraryError
 from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows, VectorIndex
 from maxsight.index.ann.projections import Projections, learn
+from maxsight.index.array_files import read_arrays
 
 Kind = Literal["id", "ood"]
 
@@ -114,9 +116,20 @@ class LeanVec:
         self.inner.save(folder / _INNER)
 
     def load(self, folder: Path) -> None:
-        """Become what :meth:`save` wrote there."""
-        with np.load(folder / _FILE) as stored:
-            self._projections = Projections(stored["queries"], stored["rows"])
+        """As the contract says.
+
+        Raises:
+            LibraryError: a file is missing or damaged.
+        """
+        matrices = read_arrays(folder / _FILE, "queries", "rows")
+        shape = (self.inner.dim, self.dim)
+        for matrix in matrices:
+            if matrix.shape != shape or matrix.dtype != np.float32:
+                raise LibraryError(
+                    f"{folder / _FILE} holds {matrix.shape} {matrix.dtype}, not {shape} float32: "
+                    "make the index again"
+                )
+        self._projections = Projections(*matrices)
         self.inner.load(folder / _INNER)
 
     def bytes(self) -> int:

@@ -5,6 +5,7 @@ Each function here is for the one process that writes: it holds the library's lo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from maxsight import settings
-from maxsight.errors import BudgetError
+from maxsight.errors import BudgetError, UsageError
 from maxsight.index.ann import auto, saved, searcher
 from maxsight.index.ann.contract import Floats, Mask, Rows, VectorIndex
 from maxsight.index.derived import generations, token_folder, tuning, vector_folder
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
     from maxsight.index.snapshot import Snapshot
     from maxsight.index.store import Store
 
+_log = logging.getLogger("maxsight.index")
+
 RECALL = 0.95
-# An index that has grown by this much since it was trained is trained anew.
+# An index that has grown by this much since it was trained, or of whose rows no more than one in
+# so many is left, is made anew.
 _GROWTH = 2.0
 # Rows unknown to an index are searched exactly; beyond this share of all they are added to it.
 _TAIL_SHARE = 0.05
 _ORDER_SAMPLE = 10_000
+# Fewer are not divided into those learned from and those measured by.
+_FEW_TEXTS = 1_000
 # How far a sampled query lies from the vector it was made of.
 _AWAY = 0.3
 
@@ -90,13 +96,24 @@ def bring_up_to_date(
     before = generations.wanted(store.path) or auto.AUTO
     asked = spec or before
     if built is not None and asked == before and asked in (auto.AUTO, built.details["spec"]):
-        known = len(built.unit_ids)
-        missing = snapshot.unit_count - known
-        if snapshot.row_count < _GROWTH * int(built.details["trained_rows"]):
+        live = _live_ids(snapshot)
+        missing = int(np.count_nonzero(live > built.newest))
+        known = len(live) - missing
+        is_grown = len(live) >= _GROWTH * int(built.details["trained_rows"])
+        is_hollow = len(built.unit_ids) >= _GROWTH * known
+        if not (is_grown or is_hollow):
             if missing <= _TAIL_SHARE * known:
                 return _kept(built, "kept")
             return _kept(_extended(store, snapshot, built, step), "extended")
-    report = build(store, asked, texts=texts, step=step)
+    try:
+        report = build(store, asked, texts=texts, step=step)
+    except UsageError as error:
+        if spec is not None:
+            raise
+        # What was asked for once cannot be made of the few rows that are left.
+        _log.warning("%s is searched exactly: %s", store.path, error)
+        generations.remove(store.path, vector_folder.NAME)
+        return IndexReport("exact", str(error), "none", snapshot.unit_count, 0, RECALL)
     if spec is not None:
         remember(store, spec)
     return report
@@ -131,7 +148,7 @@ def build(
     dim, rows = store.manifest.dim, snapshot.unit_count
     budget = settings.memory()
     choice = auto.choose(rows, dim, spec=spec, budget=budget, texts=texts is not None)
-    if choice.spec == "exact":
+    if choice.spec == "exact" or not rows:
         generations.remove(store.path, vector_folder.NAME)
         return IndexReport("exact", choice.why, "none", rows, 0, recall)
     if choice.build_bytes > budget:
@@ -140,13 +157,13 @@ def build(
             f"{choice.build_bytes / 2**20:,.0f} MiB and MAXSIGHT_MEMORY allows "
             f"{budget / 2**20:,.0f} MiB: allow more, or name a smaller index (docs/indexes.md)"
         )
-    said = None if texts is None else texts()
+    learned, asked = (None, None) if texts is None else _apart(texts())
     unit_ids, stored = _live(snapshot)
     index = auto.make(choice.spec, dim)
     draw = np.random.default_rng(0)
     sampled = np.sort(draw.choice(rows, min(rows, choice.footprint.sample_rows), replace=False))
     _tell(step, "train", 0, 1)
-    index.train(stored.take(sampled).astype(np.float32), said)
+    index.train(stored.take(sampled).astype(np.float32), learned)
     _tell(step, "train", 1, 1)
     _add(index, stored, np.arange(rows), step)
     points = tuning.sweep(
@@ -155,7 +172,7 @@ def build(
             for found, _ in searcher.search(index, stored, queries, tuning.DEPTH, effort=effort)
         ],
         index.efforts(tuning.DEPTH),
-        _asked(stored, stored, said, step),
+        _asked(stored, stored, asked, step),
         enough=recall,
         progress=lambda done, total: _tell(step, "measure", done, total),
     )
@@ -187,12 +204,13 @@ def tune(
         why = "no index has been made: every search is exact"
         return IndexReport("exact", why, "none", len(stored), 0, recall, order=order)
     live = snapshot.allowed()
+    asked = None if texts is None else _apart(texts())[1]
     points = tuning.sweep(
         lambda queries, effort: [
             found for found, _ in vectors.search(queries, tuning.DEPTH, allowed=live, effort=effort)
         ],
         built.index.efforts(tuning.DEPTH),
-        _asked(vectors.stored, stored, None if texts is None else texts(), step, live),
+        _asked(vectors.stored, stored, asked, step, live),
         progress=lambda done, total: _tell(step, "measure", done, total),
     )
     point = tuning.choose(points, recall)
@@ -236,10 +254,13 @@ def _kept(built: Built, action: str) -> IndexReport:
 
 def _live(snapshot: Snapshot) -> tuple[Rows, DiskVectors]:
     """Ids and vectors of the units that can be found."""
-    state = snapshot.state
-    live = snapshot.allowed()
-    unit_ids = state.unit_ids if live is None else state.unit_ids[live]
+    state, unit_ids = snapshot.state, _live_ids(snapshot)
     return unit_ids, DiskVectors.of(state.units, unit_ids, snapshot.dim, state.library / UNITS)
+
+
+def _live_ids(snapshot: Snapshot) -> Rows:
+    live = snapshot.allowed()
+    return snapshot.state.unit_ids if live is None else snapshot.state.unit_ids[live]
 
 
 def _add(index: VectorIndex, stored: DiskVectors, rows: Rows, step: Step | None) -> None:
@@ -249,6 +270,17 @@ def _add(index: VectorIndex, stored: DiskVectors, rows: Rows, step: Step | None)
         index.add(stored.take(part))
         done += len(part)
     _tell(step, "fill", done, len(rows))
+
+
+def _apart(texts: Floats) -> tuple[Floats, Floats]:
+    """What to learn from and what to be measured by, which the index should not know by heart.
+
+    Few texts serve as both.
+    """
+    if len(texts) < _FEW_TEXTS:
+        return texts, texts
+    is_asked = np.arange(len(texts)) % (len(texts) // tuning.QUERIES) == 0
+    return texts[~is_asked], texts[is_asked]
 
 
 def _asked(

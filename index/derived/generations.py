@@ -5,37 +5,89 @@ The highest is the one that counts. All can be deleted at any time.
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from maxsight.errors import LibraryError
 
 FOLDER = "indexes"
 _WANTED = ".wanted"
 
+_T = TypeVar("_T")
+_log = logging.getLogger("maxsight.index")
+
 
 def newest(library: Path, name: str) -> Path | None:
     """The folder with the highest number."""
-    found = _numbered(library, name)
-    return found[max(found)] if found else None
+    return max(folders(library, name), key=_number, default=None)
+
+
+def folders(library: Path, name: str) -> list[Path]:
+    """All of a name."""
+    try:
+        inside = os.listdir(library / FOLDER)
+    except FileNotFoundError:
+        return []
+    return [library / FOLDER / entry for entry in inside if re.fullmatch(rf"{name}-\d+", entry)]
+
+
+def load(library: Path, name: str, read: Callable[[Path], _T]) -> _T | None:
+    """What ``read`` makes of the newest folder; None if there is none that can be used.
+
+    A library can do without: one that ``read`` refuses with a LibraryError costs a warning.
+    """
+    while (folder := newest(library, name)) is not None:
+        try:
+            return read(folder)
+        except LibraryError as error:
+            # A writer may just have put a newer one in its place.
+            if newest(library, name) == folder:
+                _warn(
+                    f"{library} is searched without its index of {name}: {error}. Nothing of the "
+                    f"library is lost: `maxsight verify {library} --repair` takes the index away, "
+                    "and the next `maxsight index` makes it anew"
+                )
+                break
+    return None
+
+
+def stamp(library: Path, name: str) -> tuple[Path, int] | None:
+    """Something that differs when another folder has become the newest."""
+    folder = newest(library, name)
+    try:
+        return None if folder is None else (folder, folder.stat().st_mtime_ns)
+    except OSError:  # a writer has just taken it away
+        return None
 
 
 def following(library: Path, name: str) -> Path:
     """The folder that the next is to be renamed to; its parent is there."""
     (library / FOLDER).mkdir(exist_ok=True)
-    return library / FOLDER / f"{name}-{max(_numbered(library, name), default=0) + 1}"
+    last = max(map(_number, folders(library, name)), default=0)
+    return library / FOLDER / f"{name}-{last + 1}"
 
 
 def remove(library: Path, name: str, *, but: Path | None = None) -> None:
     """Delete all of a name, each at once as far as a reader sees. For the writer alone."""
-    for folder in _numbered(library, name).values():
+    for folder in folders(library, name):
         if folder != but:
             gone = folder.with_name(f".{folder.name}.deleted")
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove_drafts(library: Path) -> None:
+    """Delete what killed writers left half made. For the writer alone."""
+    for draft in (library / FOLDER).glob(".*"):
+        if draft.is_dir():
+            shutil.rmtree(draft)
 
 
 def wanted(library: Path) -> str | None:
@@ -54,18 +106,11 @@ def want(library: Path, spec: str | None) -> None:
     partial.replace(library / FOLDER / _WANTED)
 
 
-def damaged(error: LibraryError, library: Path) -> LibraryError:
-    """What keeps a library from being searched, and what to do about it."""
-    return LibraryError(
-        f"{error}. Nothing of the library is lost: `maxsight verify {library} --repair` takes the "
-        "index away, and the next `maxsight index` makes it anew"
-    )
+@functools.cache
+def _warn(message: str) -> None:
+    """Once, however often the library is read."""
+    _log.warning("%s", message)
 
 
-def _numbered(library: Path, name: str) -> dict[int, Path]:
-    try:
-        inside = os.listdir(library / FOLDER)
-    except FileNotFoundError:
-        return {}
-    matches = [re.fullmatch(rf"{name}-(\d+)", entry) for entry in inside]
-    return {int(match[1]): library / FOLDER / match[0] for match in matches if match}
+def _number(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])

@@ -6,7 +6,6 @@ It is derived: ``indexes/tokens-N/`` can be deleted at any time.
 from __future__ import annotations
 
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maxsight.errors import LibraryError
+from maxsight.index import tables
+from maxsight.index.array_files import read_arrays
 from maxsight.index.derived import generations
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.manifest import Manifest
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from maxsight.index.store import Store
 
 NAME = "tokens"
-# An index that has grown by this much since it learned is made anew.
+# An index that has grown by this much since it learned, or of whose units no more than one in so
+# many is left, is made anew.
 _GROWTH = 2.0
 # Units it does not know are all scored; beyond this share they are added to it.
 _TAIL_SHARE = 0.02
@@ -58,22 +60,11 @@ class BuiltTokens:
 
 
 def load(library: Path, manifest: Manifest) -> BuiltTokens | None:
-    """The newest index of a library's tokens; None if there is none.
+    """The newest index of a library's tokens.
 
-    Raises:
-        LibraryError: it is damaged, or was made for another library.
+    None if there is none, or it is damaged or another library's, of which a warning tells.
     """
-    for _ in range(8):
-        folder = generations.newest(library, NAME)
-        if folder is None:
-            return None
-        try:
-            return _read(folder, manifest)
-        except LibraryError as error:
-            # A writer may just have put a newer one in its place.
-            if generations.newest(library, NAME) == folder:
-                raise generations.damaged(error, library) from None
-    return None
+    return generations.load(library, NAME, lambda folder: _read(folder, manifest))
 
 
 def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -> str:
@@ -85,6 +76,9 @@ def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -
 
     Returns:
         ``built``, ``extended``, ``kept``, or ``none`` where tokens are few, or not stored.
+
+    Raises:
+        LibraryError: the disk refused.
     """
     snapshot = store.snapshot()
     if snapshot.holds_tokens:
@@ -93,23 +87,39 @@ def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -
     rows = _live_rows(snapshot)
     unit_ids = snapshot.state.unit_ids[rows]
     built = load(store.path, store.manifest)
-    if built is not None and len(rows) < _GROWTH * built.learned:
+    if built is not None:
         new = np.flatnonzero(unit_ids > built.newest)
-        if len(new) <= _TAIL_SHARE * len(rows):
-            return "kept"
-        known = np.concatenate([built.unit_ids, unit_ids[new]])
-        _write_units(built.index.folder, store.manifest, known, built.learned)
-        built.index.add(_tables(snapshot, rows[new], step))
-        return "extended"
+        is_grown = len(rows) >= _GROWTH * built.learned
+        is_hollow = len(built.unit_ids) >= _GROWTH * (len(rows) - len(new))
+        if not (is_grown or is_hollow):
+            if len(new) <= _TAIL_SHARE * len(rows):
+                return "kept"
+            known = np.concatenate([built.unit_ids, unit_ids[new]])
+            with tables.storage_errors(built.index.folder):
+                _write_units(built.index.folder, store.manifest, known, built.learned)
+                built.index.add(_tables(snapshot, rows[new], step))
+            return "extended"
+    with tables.storage_errors(store.path / generations.FOLDER):
+        _make(store, snapshot, rows, recall=recall, step=step)
+    return "built"
+
+
+def _make(
+    store: Store, snapshot: Snapshot, rows: Rows, *, recall: float, step: Step | None
+) -> None:
+    """An index of the tokens of some rows, in the place of what there is."""
     folder = generations.following(store.path, NAME)
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    LateIndex.build(draft, _tables(snapshot, rows, step), codes="4bit", recall=recall)
-    _write_units(draft, store.manifest, unit_ids, len(rows))
-    draft.rename(folder)
+    try:
+        LateIndex.build(draft, _tables(snapshot, rows, step), codes="4bit", recall=recall)
+        _write_units(draft, store.manifest, snapshot.state.unit_ids[rows], len(rows))
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     force(folder.parent)
     generations.remove(store.path, NAME, but=folder)
-    return "built"
 
 
 def _live_rows(snapshot: Snapshot) -> Rows:
@@ -138,12 +148,10 @@ def _write_units(folder: Path, manifest: Manifest, unit_ids: Rows, learned: int)
 
 def _read(folder: Path, manifest: Manifest) -> BuiltTokens:
     index = LateIndex.open(folder)
-    try:
-        with np.load(folder / f"units-{len(index)}.npz") as units:
-            library_id = str(units["library_id"])
-            found = BuiltTokens(index, units["unit_ids"], int(units["learned"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise LibraryError(f"{folder} is damaged ({error})") from None
-    if library_id != manifest.library_id:
+    file = folder / f"units-{len(index)}.npz"
+    library_id, unit_ids, learned = read_arrays(file, "library_id", "unit_ids", "learned")
+    if str(library_id) != manifest.library_id:
         raise LibraryError(f"{folder} was made for another library")
-    return found
+    if unit_ids.shape != (len(index),):
+        raise LibraryError(f"{file} holds {unit_ids.shape} ids, not those of {len(index):,} units")
+    return BuiltTokens(index, unit_ids, int(learned))

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from maxsight.errors import LibraryError
+from maxsight.index import tables
 from maxsight.index.ann import saved
 from maxsight.index.ann.contract import VectorIndex
+from maxsight.index.array_files import read_array
 from maxsight.index.derived import generations
 from maxsight.index.manifest import Manifest
 from maxsight.index.vectors import Rows
@@ -47,24 +49,15 @@ class Built:
 
 
 def load(library: Path, manifest: Manifest, have: Built | None = None) -> Built | None:
-    """The newest index of a library; ``have`` if that is it; None if there is none.
+    """The newest index of a library; ``have`` if that is it.
 
-    Raises:
-        LibraryError: it is damaged, or was made for another library.
+    None if there is none, or it is damaged or another library's, of which a warning tells.
     """
-    for _ in range(8):
-        folder = generations.newest(library, NAME)
-        if folder is None:
-            return None
-        if have is not None and have.folder == folder:
-            return have
-        try:
-            return _read(folder, manifest)
-        except LibraryError as error:
-            # A writer may just have put a newer one in its place.
-            if generations.newest(library, NAME) == folder:
-                raise generations.damaged(error, library) from None
-    return None
+
+    def read(folder: Path) -> Built:
+        return have if have is not None and have.folder == folder else _read(folder, manifest)
+
+    return generations.load(library, NAME, read)
 
 
 def save(
@@ -77,11 +70,15 @@ def save(
     """Make an index the newest of a library, and delete the others. For the writer alone.
 
     It appears complete or not at all.
+
+    Raises:
+        LibraryError: the disk refused.
     """
-    folder = generations.following(library, NAME)
     own = {"library_id": manifest.library_id, "fingerprint": manifest.fingerprint}
-    saved.save(index, folder, arrays={UNITS_FILE: unit_ids}, details={**details, **own})
-    generations.remove(library, NAME, but=folder)
+    with tables.storage_errors(library / generations.FOLDER):
+        folder = generations.following(library, NAME)
+        saved.save(index, folder, arrays={UNITS_FILE: unit_ids}, details={**details, **own})
+        generations.remove(library, NAME, but=folder)
     return Built(folder, index, unit_ids, details)
 
 
@@ -89,5 +86,10 @@ def _read(folder: Path, manifest: Manifest) -> Built:
     index, details = saved.load(folder)
     if details.get("library_id") != manifest.library_id:
         raise LibraryError(f"{folder} was made for another library")
-    unit_ids = np.load(folder / UNITS_FILE)
+    unit_ids = read_array(folder / UNITS_FILE)
+    if unit_ids.shape != (len(index),) or unit_ids.dtype != np.int64:
+        raise LibraryError(
+            f"{folder / UNITS_FILE} holds {unit_ids.shape} {unit_ids.dtype}, not the ids of "
+            f"{len(index):,} units: make the index again"
+        )
     return Built(folder, index, unit_ids, details)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy.typing as npt
 
 from maxsight import settings
 from maxsight.errors import LibraryError
+from maxsight.index.array_files import read_arrays
 from maxsight.index.late.codec import Codebook, Floats
 from maxsight.index.records import TokenTable
 from maxsight.kernels.native import CodedTokens
@@ -218,18 +218,14 @@ def read_codebook(folder: Path, *, bits: int, dim: int) -> Codebook:
     Raises:
         LibraryError: it is missing, or not of such tokens.
     """
-    try:
-        with (folder / CODEBOOK).open("rb") as stream, np.load(stream) as held:
-            book = Codebook(bits, float(held["scale"]), held["centroids"], held["levels"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise damaged(folder, f"{CODEBOOK}: {error}") from None
-    levels = 0 if bits == 8 else 2**bits
+    scale, centroids, levels = read_arrays(folder / CODEBOOK, "scale", "centroids", "levels")
+    book = Codebook(bits, float(scale), centroids, levels)
     if (
         book.centroids.dtype != np.int8
         or book.centroids.ndim != 2
         or book.centroids.shape[1] != dim
         or book.levels.dtype != np.int8
-        or book.levels.shape != (levels,)
+        or book.levels.shape != (0 if bits == 8 else 2**bits,)
     ):
         raise damaged(folder, f"{CODEBOOK} is not of {bits}-bit tokens of {dim} dimensions")
     return book

@@ -10,7 +10,6 @@ from typing import Literal
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
 from maxsight.index import tables
-from maxsight.index.derived.generations import FOLDER
 from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.upkeep import checksums, index_checks, row_checks, versions
 from maxsight.index.upkeep.checksums import Checksum
@@ -133,14 +132,14 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
     for name, unreadable in rows.unreadable.items():
         damaged = states[name].damaged_fragments | unreadable
         states[name] = dataclasses.replace(states[name], damaged_fragments=damaged)
-    indexes = sorted((library / FOLDER).glob("[!.]*")) if (library / FOLDER).is_dir() else []
     damaged_indexes = []
-    for folder in indexes:
+    for folder in index_checks.folders(library):
         if manifest is not None and (
             text := index_checks.problem(folder, manifest, rows.last_unit)
         ):
             damaged_indexes.append(folder)
-            problems.append(Problem("index", f"{FOLDER}/{folder.name}", text))
+            place = folder.relative_to(library).as_posix()
+            problems.append(Problem("index", place, text))
     return Examination(
         manifest=manifest,
         problems=tuple(problems),

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from maxsight.errors import LibraryError
 from maxsight.index import tables
-from maxsight.index.derived.generations import FOLDER
+from maxsight.index.derived import generations
 from maxsight.index.ledger import Ledger
 from maxsight.index.upkeep import checksums, versions
 from maxsight.index.upkeep.examine import Examination, Hashes, Progress, examine
@@ -56,8 +56,7 @@ def repair(library: Path, hashes: Hashes, progress: Progress) -> list[str]:
     for folder in found.damaged_indexes:
         shutil.rmtree(folder)
         done.append(f"deleted {folder}; the next `maxsight index` makes it again")
-    for draft in (library / FOLDER).glob(".*"):  # of a writer that was killed
-        shutil.rmtree(draft)
+    generations.remove_drafts(library)
     if lost_rows:
         _skip_ids(library)
     with tables.storage_errors(library):

@@ -31,7 +31,7 @@ class RowReport:
         unreadable: table -> ids of fragments that could not be read.
         broken_items: ids of live files whose units cannot be trusted.
         orphans: units no live file owns.
-        last_unit: the highest unit id ever given, -1 if none was.
+        last_unit: the highest unit id ever given, -1 if none was; None if that cannot be read.
         items, units: live.
     """
 
@@ -39,7 +39,7 @@ class RowReport:
     unreadable: dict[str, frozenset[int]] = field(default_factory=dict)
     broken_items: tuple[int, ...] = ()
     orphans: int = 0
-    last_unit: int = -1
+    last_unit: int | None = None
     items: int = 0
     units: int = 0
 

@@ -115,11 +115,12 @@ def compact(library: LibraryArgument, json: JsonOption = False, quiet: QuietOpti
     Example: `maxsight compact photos.maxsight`
     """
     import maxsight
+    from maxsight.library_info import bytes_by_part
 
     with maxsight.open(library) as opened:
-        before = opened.info().bytes_on_disk
+        before = sum(bytes_by_part(opened.path).values())
         opened.compact()
-        after = opened.info().bytes_on_disk
+        after = sum(bytes_by_part(opened.path).values())
     if json:
         print_json({"bytes_before": before, "bytes_after": after})
     elif not quiet:

@@ -32,13 +32,11 @@ def verify(
 
     Example: `maxsight verify photos.maxsight`
     """
-    import maxsight
+    # Not through a Library, which can be opened only while its tables can.
+    from maxsight.index.upkeep import verify as upkeep
 
-    with (
-        maxsight.open(library) as opened,
-        step_progress(_WORDS, enabled=not (quiet or json)) as progress,
-    ):
-        found = opened.verify(repair=repair, progress=progress)
+    with step_progress(_WORDS, enabled=not (quiet or json)) as progress:
+        found = upkeep.verify(library.expanduser(), repair=repair, progress=progress)
     if json:
         print_json(found)
     else:

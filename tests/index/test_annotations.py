@@ -100,6 +100,37 @@ def test_annotations_stay_with_the_file(store: Store, samples: Any) -> None:
     assert verify(store.path).problems == ()
 
 
+def test_columns_are_dropped(store: Store, samples: Any) -> None:
+    store.annotate(table(path=["/a", "/b"], place=["Rome", "Oslo"], stars=[1, 2], x=[1.5, None]))
+    with Store.open(store.path) as reader:
+        before = reader.snapshot()
+        for names, message in (
+            (["stars", "plaice"], "plaice is no column of yours, .*: you have place, stars, x"),
+            (["width"], "width is no column of yours"),
+        ):
+            with pytest.raises(UsageError, match=message):
+                store.drop_columns(names)
+        assert reader.snapshot() is before
+        store.drop_columns(["place", "stars", "place"])
+        assert store.items().column_names[-2:] == ["captured_at", "x"]
+        with pytest.raises(FilterError, match="no column place"):
+            found(store, "place = 'Rome'")
+        assert found(store, "x > 1") == ["/a"]
+        assert before.allowed(where="stars = 2") is not None, "of the state it is a picture of"
+    store.apply(Changes(added=[samples.item("/new", "new")], restated=[(0, FileState("/z", 1, 1))]))
+    store.annotate(table(path=["/z", "/new"], place=[7, 8]))
+    assert found(store, "place > 7") == ["/new"], "a column of that name may be another now"
+    store.compact(grace_seconds=0)
+    assert found(store, "x > 1 AND place = 7") == ["/z"]
+    store.drop_columns(["x", "place"])
+    with pytest.raises(UsageError, match="you have none"):
+        store.drop_columns(["x"])
+    samples.check(
+        store.snapshot(), {0: ("/z", "a*2"), 1: ("/b", "b*2"), 2: ("/c", "c*2"), 3: ("/new", "new")}
+    )
+    assert verify(store.path).problems == ()
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

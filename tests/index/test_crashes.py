@@ -20,6 +20,8 @@ import pytest
 
 from maxsight.benchmarks import crashes
 from maxsight.errors import LibraryError, LibraryLocked
+from maxsight.index import snapshot
+from maxsight.index.derived import building
 from maxsight.index.records import Changes
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
@@ -242,6 +244,25 @@ def test_a_write_the_disk_refuses_loses_nothing(create: Create, samples: Any, li
         samples.check(store.snapshot(), {0: ("/a", "a")})
         (added,) = store.apply(step)
         samples.check(store.snapshot(), {added: ("/b", "b*900")})
+
+
+@pytest.mark.parametrize("limit", [1000, 30_000])
+@pytest.mark.parametrize("kind", ["vectors", "tokens"])
+def test_an_index_the_disk_refuses_leaves_nothing(
+    create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch, kind: str, limit: int
+) -> None:
+    monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0 if kind == "tokens" else 2**40)
+    with create(token_dim=32) as store:
+        items = [samples.item(f"/{n}", f"{n}*50", tokens=32) for n in range(50)]
+        store.apply(Changes(added=items))
+        spec = "exact" if kind == "tokens" else "Flat"
+        with file_size_limit(limit), pytest.raises(LibraryError, match=r"left for .*index"):
+            building.bring_up_to_date(store, spec)
+        assert not list((store.path / "indexes").iterdir())
+        samples.check(store.snapshot(), {n: (f"/{n}", f"{n}*50") for n in range(50)})
+        building.bring_up_to_date(store, spec)
+        assert f"{kind}-1" in {path.name for path in (store.path / "indexes").iterdir()}
+        assert verify(store.path).problems == ()
 
 
 @pytest.mark.parametrize("limit", [10, 1000])

@@ -104,8 +104,62 @@ def test_the_same_answers_from_memory_and_from_disk(
         assert reader.snapshot().search(samples.item("/later", "later").vectors, 1)[0][0].path == (
             "/later"
         )
-        # What was held may be held on.
-        assert store.snapshot().state.plan.in_memory
+        # A limit holds for what a library has grown to, too.
+        assert not store.snapshot().state.plan.in_memory
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_what_is_held_is_not_asked_for_again(
+    create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch, indexed: bool
+) -> None:
+    """Without a limit, half of what is free counts, and what is loaded is not free any more."""
+    from maxsight.index.derived import building
+
+    store = create()
+    store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(400)]))
+    if indexed:
+        building.build(store, "SQfp16")
+    with Store.open(store.path) as reader:
+        plan = reader.snapshot().state.plan
+        assert plan.in_memory
+        assert bool(plan.index) == indexed
+        store.apply(Changes(added=[samples.item("/new", "new")]))
+        # A KiB more than what is not loaded by now needs.
+        free = 2 * (plan.peak - plan.vectors - plan.index + 2**10)
+        monkeypatch.setattr(settings, "available_memory", lambda: (free, 2**40))
+        grown = reader.snapshot()
+        assert grown.unit_count == 401
+        assert grown.state.plan.in_memory
+    with Store.open(store.path) as reader:  # an index is loaded before there is a plan
+        assert not reader.snapshot().state.plan.in_memory
+
+
+def test_rows_on_disk_that_a_compaction_deleted(
+    create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay rows of a reader for a while, the last of them at no place in the table."""
+    from maxsight.index.derived import building
+
+    store = create()
+    store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(100)]))
+    building.build(store, "SQfp16")
+    store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(100, 104)]))
+    with Store.open(store.path) as reader:
+        plan = reader.snapshot().state.plan
+    monkeypatch.setenv("MAXSIGHT_MEMORY", str(plan.peak - plan.vectors))
+    with Store.open(store.path) as reader:
+        assert not reader.snapshot().state.plan.in_memory
+        store.apply(Changes(removed=[50, 101, 103]))
+        store.compact(grace_seconds=0)
+        building.tune(store)  # so that the rows the index lacks are read anew
+        snapshot = reader.snapshot()
+        assert not snapshot.state.plan.in_memory
+        assert (snapshot.row_count, snapshot.unit_count) == (104, 101)
+        for name in ("0", "49", "51", "100", "102"):
+            hits = snapshot.search(samples.item("", name).vectors, 200)[0]
+            assert hits[0].path == f"/{name}"
+            assert len(hits) == 101
+            assert hits[0].score == pytest.approx(1, abs=2e-3)
 
 
 _SEARCH = """

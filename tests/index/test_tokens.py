@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
@@ -86,6 +87,49 @@ def test_all_tokens_follow_the_rows_past_removed_files(tmp_path: Path) -> None:
         assert kept.tokens.flags.writeable  # torch takes no other memory
         bytes_held = kept.tokens.nbytes + kept.scales.nbytes + kept.sizes.nbytes
         assert snapshot.token_bytes == bytes_held  # all rows are in the sample
+
+
+def test_what_a_compaction_deleted_has_no_tokens(tmp_path: Path) -> None:
+    """A reader keeps rows of removed files for a while, which the table does not hold any more."""
+    items = [item(number, [number + 1, 2]) for number in range(20)]
+    path = tmp_path / "s"
+    with Store.create(
+        path, encoder_uri="none", fingerprint="f", dim=DIM, token_dim=TOKEN_DIM
+    ) as store:
+        store.apply(Changes(added=items))
+        with Store.open(path) as reader:
+            before = reader.snapshot().all_tokens
+            store.apply(Changes(removed=[3, 19]))
+            store.compact(grace_seconds=0)
+            snapshot = reader.snapshot()
+            assert (snapshot.row_count, snapshot.unit_count) == (40, 36)
+            kept = snapshot.all_tokens
+            assert kept.offsets.shape == (41,)
+            for row in range(40):
+                own = kept.tokens[kept.offsets[row] : kept.offsets[row + 1]]
+                expected = before.tokens[before.offsets[row] : before.offsets[row + 1]]
+                gone = row // 2 in (3, 19)
+                np.testing.assert_array_equal(own, expected[:0] if gone else expected)
+            assert len(kept.unity) == 40
+            assert snapshot.holds_tokens
+            assert snapshot.token_bytes == len(kept.tokens) * (TOKEN_DIM + 8)
+        with Store.open(path) as reader:
+            assert reader.snapshot().row_count == 36
+
+
+def test_tokens_are_held_where_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s"
+    with Store.create(
+        path, encoder_uri="none", fingerprint="f", dim=DIM, token_dim=TOKEN_DIM
+    ) as store:
+        store.apply(Changes(added=[item(number, [5]) for number in range(20)]))
+        snapshot = store.snapshot()
+    assert snapshot.holds_tokens
+    fits = snapshot.state.plan.peak + snapshot.token_bytes
+    for limit, expected in ((fits, True), (fits - 1, False)):
+        monkeypatch.setenv("MAXSIGHT_MEMORY", str(limit))
+        with Store.open(path) as reader:
+            assert reader.snapshot().holds_tokens == expected
 
 
 def test_best_of_each_takes_a_files_best_unit(tmp_path: Path) -> None:

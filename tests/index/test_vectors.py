@@ -12,11 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxsight.index import vectors as module
 from maxsight.index.faiss_build import gpu_count
 from maxsight.index.gpu import WARM_UP_QUERIES, GpuFlat
-from maxsight.index.vectors import BLOCK_ROWS, ExactIndex
-from maxsight.kernels import similarity
+from maxsight.index.vectors import BLOCK_ROWS, ExactIndex, unpack
+from maxsight.kernels import native, similarity
 
 MANY = 128
 
@@ -25,8 +24,8 @@ MANY = 128
 def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates of the compiled scan, and those of an installation without a compiler."""
     if not request.param:
-        monkeypatch.setattr(module.native, "available", lambda: None)
-    elif module.native.available() is None:
+        monkeypatch.setattr(native, "available", lambda: None)
+    elif native.available() is None:
         pytest.skip("not compiled")
 
 
@@ -158,7 +157,7 @@ def test_scores_do_not_depend_on_the_batch() -> None:
 def test_unpacking_is_exact_for_every_finite_number() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)].reshape(1, -1)
-    unpacked = module.unpack(finite)
+    unpacked = unpack(finite)
     np.testing.assert_array_equal(unpacked.view(np.int32), finite.astype(np.float32).view(np.int32))
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +207,58 @@ def test_the_same_content_is_encoded_once(world: World) -> None:
         snapshot = store.snapshot()
         for one, other in zip(*(range(f.rows.start, f.rows.stop) for f in films), strict=True):
             assert (snapshot.vectors([one]) == snapshot.vectors([other])).all()
+
+
+class CountingEncoder(ColourGridEncoder):
+    """Knows how many pictures and frames it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded = 0
+
+    def encode_images(
+        self, images: Sequence[Image.Image] | torch.Tensor, *, tokens: bool = False
+    ) -> Embeddings:
+        self.encoded += len(images)
+        return super().encode_images(images, tokens=tokens)
+
+
+def test_the_same_content_twice_in_one_run_is_encoded_once(world: World) -> None:
+    fill(world, 3)
+    write_film(world.photos / "a.mp4", seconds=4)
+    (world.photos / "copies").mkdir()
+    for path in list(world.photos.glob("*.*")):
+        shutil.copy(path, world.photos / "copies")
+        shutil.copy(path, world.photos / "copies" / f"again {path.name}")
+    for name in ("broken.jpg", "broken too.jpg", "broken as well.jpg"):
+        (world.photos / name).write_bytes(b"no picture")
+    encoder = CountingEncoder()
+    progress: list[Progress] = []
+    report = world.ingest(lambda: encoder, progress=progress.append)
+    assert counts(report) == {"added": 12, "failed": 3}
+    held = world.contents()
+    assert encoder.encoded == 3 + len(held["a.mp4"][1]) == report.units
+    assert (progress[-1].done, progress[-1].total) == (7, 7)
+    assert len({item_id for item_id, _ in held.values()}) == 12
+    for name in ("0.png", "1.png", "2.png", "a.mp4"):
+        for copy in (f"copies/{name}", f"copies/again {name}"):
+            np.testing.assert_array_equal(held[copy][1], held[name][1])
+    assert set(world.failures()) == {"broken.jpg", "broken too.jpg", "broken as well.jpg"}
+    assert counts(world.ingest(never)) == {"unchanged": 12, "failed": 3}
+
+
+def test_a_twin_that_changes_meanwhile_is_read_itself(world: World) -> None:
+    """The file that is read holds something else by then than when both were compared."""
+    fill(world, 3)
+    shutil.copy(world.photos / "0.png", world.photos / "1.png")
+
+    def swap() -> ColourGridEncoder:
+        PICTURES[7].save(world.photos / "0.png")
+        return ENCODER
+
+    assert counts(world.ingest(swap)) == {"added": 3}
+    assert_right(world)
+    assert counts(world.ingest(never)) == {"unchanged": 3}
 
 
 def test_what_was_removed_comes_back_without_the_encoder(world: World) -> None:

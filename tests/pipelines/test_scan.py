@@ -142,6 +142,7 @@ def test_new_changed_unchanged_gone(tmp_path: Path) -> None:
         moved=(),
         touched=((known[str(paths[1])].item_id, FileState(str(paths[1]), 9, 0)),),
         copied=(),
+        alike=(),
         removed=(known[str(paths[2])].item_id,),
         to_read=(result.changed[0][1], result.new[0]),
     )
@@ -181,6 +182,16 @@ def test_twins_moved_together_keep_their_names(tmp_path: Path) -> None:
     confirmed = confirm(scan([tmp_path], known, {}))
     ids = {Path(path).name: item.item_id for path, item in known.items()}
     assert {Path(state.path).name: item_id for item_id, state in confirmed.moved} == ids
+
+
+def test_of_new_files_with_one_content_one_is_read(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg", "3.png", "4.mp4", "5.mp4"):
+        write(tmp_path / name, "the same")
+    write(tmp_path / "6.jpg", "not same")
+    confirmed = confirm(scan([tmp_path], {}, {}))
+    assert [Path(job.path).name for job in confirmed.to_read] == ["1.jpg", "4.mp4", "6.jpg"]
+    assert [Path(job.path).name for _, job in confirmed.alike] == ["2.jpg", "3.png", "5.mp4"]
+    assert {found for found, _ in confirmed.alike} == {hash_file(str(tmp_path / "1.jpg"))[0]}
 
 
 def test_a_root_that_is_empty_now_removes_nothing(tmp_path: Path) -> None:
@@ -265,6 +276,8 @@ def test_any_change_is_told_exactly(
     replaced = {item.state.path: item.item_id for item, _ in result.changed}
     for number, job in enumerate(confirmed.to_read, 1000):
         library[replaced.get(job.path, number)] = (job.path, hash_file(job.path)[0])
+    for number, (content_hash, job) in enumerate(confirmed.alike, 2000):
+        library[number] = (job.path, content_hash)
     there = {str(root / name): hash_file(str(root / name))[0] for name in (*after, "anchor.jpg")}
     assert sorted(library.values()) == sorted(there.items())
     # As many files count as moved as can be: for each content, gone and new ones pair up.

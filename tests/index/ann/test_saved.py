@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -113,6 +114,45 @@ def test_every_flipped_byte_and_every_lost_file_is_found(spec: str, tmp_path: Pa
             saved.load(folder)
         file.write_bytes(content)
     saved.load(folder, verify=True)
+
+
+@pytest.mark.filterwarnings("ignore:Data type alias")
+def test_numpys_own_errors_do_not_get_through(tmp_path: Path) -> None:
+    """Whatever byte of a header is flipped, loading tells the file and what to do, or works."""
+    folder = tmp_path / "one"
+    saved.save(make("leanvec:16/SQ8+int8"), folder)
+    refused: list[tuple[Path, str]] = []
+    for name in ("projections.npz", "int8.npy", "int8-scales.npy"):
+        (file,) = folder.glob(name)
+        content = file.read_bytes()
+        ends = {*range(min(300, len(content))), *range(len(content) - 300, len(content))}
+        for place in sorted(ends):
+            file.write_bytes(content[:place] + bytes([content[place] ^ 8]) + content[place + 1 :])
+            try:
+                saved.load(folder)
+            except LibraryError as error:
+                refused.append((file, str(error)))
+        file.write_bytes(content)
+    assert len(refused) > 500
+    assert all(str(file) in told and "make the index again" in told for file, told in refused)
+    saved.load(folder, verify=True)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"queries": np.zeros((16, 32), np.float32)},
+        {"queries": np.zeros((16, 32), np.float32), "rows": np.zeros((8, 32), np.float32)},
+        {"queries": np.zeros((16, 32)), "rows": np.zeros((16, 32))},
+        {"queries": np.array([None]), "rows": np.array([None])},
+    ],
+)
+def test_projections_that_do_not_fit(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    index = make("leanvec:16/SQ8")
+    index.save(tmp_path)
+    np.savez(tmp_path / "projections.npz", **arrays)
+    with pytest.raises(LibraryError, match=r"projections\.npz .*make the index again"):
+        auto.make("leanvec:16/SQ8", DIM).load(tmp_path)
 
 
 def test_a_newer_layout(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maxsight.errors import LibraryError
 from maxsight.index import snapshot
 from maxsight.index.derived import generations, token_folder
 from maxsight.index.records import Changes, EncodedItem
@@ -99,7 +98,22 @@ def test_few_tokens_need_none(
         assert token_folder.bring_up_to_date(store, recall=0.95) == "none"
 
 
-def test_that_of_another_library_is_refused(create: Create, samples: Any) -> None:
+def test_one_of_units_that_are_gone_is_made_anew(create: Create, samples: Any) -> None:
+    with create(token_dim=WIDTH) as store:
+        store.apply(Changes(added=[item(samples, f"/{n}", f"{n}*2") for n in range(40)]))
+        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        replaced = [(n, item(samples, f"/{n}", f"{n}b*2")) for n in range(20)]
+        store.apply(Changes(replaced=replaced))
+        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        with Store.open(store.path) as reader:
+            built = token_folder.load(reader.path, reader.manifest)
+            assert built is not None
+            assert built.unit_ids.tolist() == reader.snapshot().state.unit_ids.tolist()
+
+
+def test_one_that_is_damaged_or_anothers_is_not_used(
+    create: Create, samples: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     stores = [create(name, token_dim=WIDTH) for name in ("one", "two")]
     for store in stores:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(40)]))
@@ -109,5 +123,11 @@ def test_that_of_another_library_is_refused(create: Create, samples: Any) -> Non
         source = stores[0].path / "indexes" / "tokens-1" / name
         target = stores[1].path / "indexes" / "tokens-1" / name
         target.write_bytes(source.read_bytes() if name.endswith("npz") else b"{}")
-        with pytest.raises(LibraryError, match=told), Store.open(stores[1].path) as reader:
-            reader.snapshot().best_by_tokens([np.ones((1, WIDTH), np.float32)], 1)
+        with Store.open(stores[1].path) as reader:
+            query = [np.ones((1, WIDTH), np.float32)]
+            assert reader.snapshot().best_by_tokens(query, 1) is None
+        assert told in caplog.messages[-1]
+        assert "--repair" in caplog.messages[-1]
+    with Store.open(stores[1].path, write=True) as store:
+        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert store.snapshot().best_by_tokens(query, 1) is not None

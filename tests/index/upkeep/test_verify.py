@@ -402,6 +402,32 @@ def test_an_index_that_does_not_fit_goes(
         samples.check(store.snapshot(), expected())
 
 
+def test_an_index_is_not_blamed_for_a_table(original_with_index: Path, tmp_path: Path) -> None:
+    library = Path(shutil.copytree(original_with_index, tmp_path / "library"))
+    manifests = versions.manifests(library / "units.lance")
+    flip(manifests[max(manifests)])
+    assert {problem.kind for problem in verify(library).problems} == {"damaged"}
+
+
+@pytest.mark.parametrize("spec", [None, "SQ8"])
+def test_a_repair_leaves_what_is_no_index(library: Path, spec: str | None) -> None:
+    """Files of other programs, and what was asked for by name."""
+    with Store.open(library, write=True) as store:
+        building.bring_up_to_date(store, spec)
+    folder = library / "indexes"
+    folder.mkdir(exist_ok=True)
+    for name in (".DS_Store", "Thumbs.db"):
+        (folder / name).write_bytes(b"?")
+    (folder / ".vectors-7.partial").mkdir()
+    before = {file.name for file in folder.iterdir()} - {".vectors-7.partial"}
+    assert verify(library).problems == ()
+    repaired = verify(library, repair=True)
+    assert (repaired.problems, repaired.repaired) == ((), ())
+    assert {file.name for file in folder.iterdir()} == before
+    with Store.open(library, write=True) as store:
+        assert building.bring_up_to_date(store).index == (spec or "exact")
+
+
 def test_beside_a_writer(library: Path, samples: Any) -> None:
     """Nothing looks damaged for being half of one state and half of the next."""
     ended = threading.Event()

@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         topk_rows(np.ones((2, 7), np.float32), codes, scale, 1)
     with pytest.raises(ValueError, match="float64"):
-        topk_rows(np.ones((2, 8), np.float32), codes.astype(np.float64), scale, 1)
+        topk_rows(np.ones((2, 8), np.float32), np.ones((5, 8)), scale, 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="allowed"):
         topk_rows(np.ones((2, 8), np.float32), codes, scale, 1, allowed=np.ones(4, bool))
     with pytest.raises(ValueError, match="k = 0"):
