@@ -4,14 +4,17 @@ Queries are out of distribution, as texts are for pictures (:mod:`maxsight.bench
 Every contender's search settings are swept for each recall wanted, the fastest that reaches it
 taken, and these then run in turns on one thread: all queries at once, and one at a time. Figures
 are of processor time. Bytes are all that an index holds in memory, whatever ranks its shortlist
-included.
+included. hnswlib, usearch, SVS and ScaNN are measured where ``--peers`` names the directory that
+``python -m maxsight.benchmarks.peers`` filled; their bytes are those of the index they save.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +22,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from maxsight.benchmarks import peers as peer_tools
 from maxsight.benchmarks.ann_data import Collection, Gap, made
 from maxsight.benchmarks.command import command
-from maxsight.benchmarks.interleave import interleave, processor_stopwatch, ratio
+from maxsight.benchmarks.interleave import interleave, ratio
+from maxsight.benchmarks.parity import ParityError
 from maxsight.benchmarks.peaks import threads
+from maxsight.benchmarks.peers import Peer
 from maxsight.benchmarks.rows import Row, spread
+from maxsight.errors import BackendError
 from maxsight.index import faiss_build
 from maxsight.index.ann import auto, faiss_kinds
 from maxsight.index.ann.contract import Effort, Floats, Rows
@@ -40,8 +47,29 @@ _SHORTLISTS = (20, 30, 40, 60, 80, 100, 130, 160, 200, 300, 500)
 # Rows to learn from for each list.
 _ROWS_A_LIST = 64
 _ADD_ROWS = 65_536
+# What scores may be off that a peer computed of bfloat16 numbers.
+_SCORE_ERROR = 0.01
+# The answers that are timed may fall this much short of the recall that a setting had in the sweep.
+_RECALL_ERROR = 0.01
 
 Search = Callable[[Floats, Effort], Rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Some queries, answered.
+
+    Attributes:
+        rows: (Q, K), -1 where none was found.
+        seconds: of the processor; the median of the parts in which they were asked.
+    """
+
+    rows: Rows
+    seconds: float
+
+
+# The first so many queries, so many of them at once.
+Ask = Callable[[int, int, Effort], Asked]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +79,14 @@ class Built:
     Attributes:
         name: of the contender; several builds of one contender compete for its best.
         spec: what was built.
-        search: the rows of the ten best of each query.
+        ask: for the ten best of the first queries.
         probes, shortlists: settings to sweep, each rising.
         bytes: of memory a row. build: CPU seconds.
     """
 
     name: str
     spec: str
-    search: Search
+    ask: Ask
     probes: list[int]
     shortlists: tuple[int, ...]
     bytes: float
@@ -78,13 +106,14 @@ class Tuned:
 def run(
     data: Path,
     *,
-    size: Annotated[int, typer.Option(help="Vectors.")] = 100_000,
+    size: Annotated[int, typer.Option(help="Vectors.")] = 200_000,
     dim: int = 512,
     gap: Annotated[str, typer.Option(help="none, mild or strong.")] = "strong",
     queries: int = 1_000,
     rounds: int = 7,
-    graphs: Annotated[bool, typer.Option(help="HNSW too, which takes longest to build.")] = True,
+    graphs: Annotated[bool, typer.Option(help="FAISS's HNSW too, slow to build.")] = True,
     spec: Annotated[list[str] | None, typer.Option(help="Ours; may be repeated.")] = None,
+    peers: Annotated[Path | None, typer.Option(help="Where peers are installed.")] = None,
 ) -> list[Row]:
     """Measure.
 
@@ -95,15 +124,21 @@ def run(
         gap: how far queries are from them.
         queries: how many, in one batch.
         rounds: of every contender at every recall.
-        graphs: whether graphs compete.
-        spec: what competes for us, as ``maxsight index --index`` takes it.
+        graphs: whether FAISS's HNSW competes.
+        spec: what competes for us, as ``maxsight index --index`` takes it; what auto chooses unless
+            given.
+        peers: the directory of ``maxsight.benchmarks.peers``. Without it they are left out.
     """
     chosen: dict[str, Gap] = {"none": "none", "mild": "mild", "strong": "strong"}
     collection = made(size, dim, chosen[gap], queries=queries)
     _, truth = collection.truth(K)
     lists = 2 ** round(np.log2(4 * size**0.5))
-    with threads(1):
-        built = [*_ours(collection, lists, spec), *_peers(collection, lists, graphs)]
+    with ExitStack() as stack, threads(1):
+        built = [
+            *_ours(collection, lists, spec),
+            *_kinds_of_faiss(collection, lists, graphs),
+            *_peers(stack, peers, collection, lists),
+        ]
         rows = [row for index in built for row in _sizes(collection, index)]
         sweeps = [_Sweep(collection, truth, index) for index in built]
         for recall in RECALLS:
@@ -112,8 +147,12 @@ def run(
 
 
 def _ours(collection: Collection, lists: int, specs: list[str] | None) -> Iterator[Built]:
-    dim = collection.vectors.shape[1]
-    for spec in specs or [f"leanvec:{3 * dim // 8}/IVF{lists},PQ{3 * dim // 16}x4fsr+int8"]:
+    count, dim = collection.vectors.shape
+    chosen = auto.choose(count, dim, budget=2**40, texts=True).spec
+    if chosen == auto.EXACT:
+        # Too few to need an index: the one that more of them would get.
+        chosen = f"leanvec:{3 * dim // 8}/IVF{lists},PQ{3 * dim // 16}x4fsr+int8"
+    for spec in specs or [chosen]:
         start = time.process_time()
         index = auto.make(spec, dim)
         index.train(_sample(collection, lists), collection.known)
@@ -124,11 +163,11 @@ def _ours(collection: Collection, lists: int, specs: list[str] | None) -> Iterat
             found: Rows = index.search(queries, K, effort=effort)[1]
             return found
 
-        size = index.bytes() / len(collection.vectors)
-        yield Built("maxsight", spec, search, _probes(lists // 4), _SHORTLISTS, size, seconds)
+        ask, size = _here(collection, search), index.bytes() / count
+        yield Built("maxsight", spec, ask, _probes(lists // 4), _SHORTLISTS, size, seconds)
 
 
-def _peers(collection: Collection, lists: int, graphs: bool) -> Iterator[Built]:
+def _kinds_of_faiss(collection: Collection, lists: int, graphs: bool) -> Iterator[Built]:
     dim = collection.vectors.shape[1]
     wanted = [
         (BASELINE, f"IVF{lists},PQ{dim // 4}x4fsr", True),
@@ -169,7 +208,58 @@ def _faiss(collection: Collection, lists: int, name: str, spec: str, refined: bo
     probes = _probes(4096 if graph else lists // 4)
     shortlists = _SHORTLISTS if refined else (K,)
     size = faiss_kinds.held_bytes(core, count) / count + (dim if refined else 0)
-    return Built(name, full, search, probes, shortlists, size, seconds)
+    return Built(name, full, _here(collection, search), probes, shortlists, size, seconds)
+
+
+def _peers(
+    stack: ExitStack, environments: Path | None, collection: Collection, lists: int
+) -> Iterator[Built]:
+    """Those that are installed, at work. Of the others the reason is printed."""
+    count = len(collection.vectors)
+    for tool in peer_tools.INDEX_TOOLS:
+        try:
+            if environments is None:
+                raise BackendError("no --peers directory was given")
+            peer = Peer(tool, environments, vectors=collection.vectors, queries=collection.queries)
+        except BackendError as error:
+            print(f"left out at {collection.name}: {tool.name}: {error}", file=sys.stderr)
+            continue
+        stack.enter_context(peer)
+        spec = " ".join([peer.version, *tool.arguments[1:]])
+        has_lists = tool.environment == "scann-core"
+        probes = _probes(lists // 2) if has_lists else [p for p in _probes(4096) if p >= K]
+        shortlists = _SHORTLISTS if has_lists else (K,)
+        ask, size = _there(collection, peer), peer.bytes / count
+        yield Built(tool.name, spec, ask, probes, shortlists, size, peer.setup)
+
+
+def _here(collection: Collection, search: Search) -> Ask:
+    def ask(count: int, at_once: int, effort: Effort) -> Asked:
+        rows, seconds = [], []
+        for first in range(0, count, at_once):
+            queries = collection.queries[first : min(count, first + at_once)]
+            start = time.process_time()
+            rows.append(search(queries, effort))
+            seconds.append(time.process_time() - start)
+        return Asked(np.concatenate(rows), statistics.median(seconds))
+
+    return ask
+
+
+def _there(collection: Collection, peer: Peer) -> Ask:
+    """Of a peer in its own process; its scores must be those of the rows that it names."""
+
+    def ask(count: int, at_once: int, effort: Effort) -> Asked:
+        answer = peer.ask(count, at_once, K, effort.probes, effort.shortlist)
+        scores = np.array(answer.scores).reshape(count, K)
+        rows = np.where(np.isnan(scores), -1, np.array(answer.ids).reshape(count, K))
+        products = np.einsum("qd,qkd->qk", collection.queries[:count], collection.vectors[rows])
+        off = np.abs(products - scores)[rows >= 0].max(initial=0)
+        if off > _SCORE_ERROR:
+            raise ParityError(f"{peer.tool.name}: a score is {off:.3f} from that of its row")
+        return Asked(rows, answer.seconds)
+
+    return ask
 
 
 def _sample(collection: Collection, lists: int) -> Floats:
@@ -195,18 +285,25 @@ def _measure(
         known = best.get(tuned.built.name) if tuned else None
         if tuned and (known is None or tuned.seconds < known.seconds):
             best[tuned.built.name] = tuned
-    searches = {name: _search_all(collection, tuned) for name, tuned in best.items()}
-    batch = interleave(
-        {name: processor_stopwatch(s) for name, s in searches.items()}, rounds=rounds
-    )
-    one_each = {name: _single(collection, tuned) for name, tuned in best.items()}
-    singles = interleave(one_each, rounds=_SINGLE_ROUNDS)
     asked = len(collection.queries)
+    batch = interleave(
+        {name: _stopwatch(tuned, asked, asked) for name, tuned in best.items()}, rounds=rounds
+    )
+    few = min(_SINGLES, asked)
+    singles = interleave(
+        {name: _stopwatch(tuned, few, 1) for name, tuned in best.items()}, rounds=_SINGLE_ROUNDS
+    )
+    for sweep in sweeps:
+        most = sweep.best()
+        if most.built.name not in best:
+            metric = f"recall@{K} at most: {_setting(most)}"
+            rows.append(Row("ann", case, most.built.name, metric, most.recall, runs=asked))
     for name, tuned in best.items():
-        effort = tuned.effort
-        setting = f"{tuned.built.spec}, probes {effort.probes}, shortlist {effort.shortlist}"
-        reached = _recall(searches[name](0), truth)
-        rows.append(Row("ann", case, name, f"recall@{K}: {setting}", reached, runs=asked))
+        reached = _recall(tuned.built.ask(asked, asked, tuned.effort).rows, truth)
+        if reached < recall - _RECALL_ERROR:
+            raise ParityError(f"{name} is timed at recall {reached:.3f} instead of {recall}")
+        metric = f"recall@{K}: {_setting(tuned)}"
+        rows.append(Row("ann", case, name, metric, reached, runs=asked))
         low, median, high = spread([asked / each for each in batch[name]])
         rows.append(Row("ann", case, name, "rate", median, "queries/CPU s", low, high, rounds))
         low, median, high = spread([1000 * each for each in singles[name]])
@@ -233,18 +330,21 @@ class _Sweep:
     """What the settings of an index reach and cost; each is tried once, on some of the queries."""
 
     def __init__(self, collection: Collection, truth: Rows, index: Built) -> None:
-        self._queries = collection.queries[:_SWEPT]
+        self._count = min(_SWEPT, len(collection.queries))
         self._truth = truth[:_SWEPT]
         self._index = index
         self._tried: dict[Effort, Tuned] = {}
 
     def tuned(self, effort: Effort) -> Tuned:
         if effort not in self._tried:
-            start = time.process_time()
-            rows = self._index.search(self._queries, effort)
-            seconds = time.process_time() - start
-            self._tried[effort] = Tuned(self._index, effort, _recall(rows, self._truth), seconds)
+            asked = self._index.ask(self._count, self._count, effort)
+            recall = _recall(asked.rows, self._truth)
+            self._tried[effort] = Tuned(self._index, effort, recall, asked.seconds)
         return self._tried[effort]
+
+    def best(self) -> Tuned:
+        """Of all that was tried."""
+        return max(self._tried.values(), key=lambda tuned: tuned.recall)
 
     def fastest(self, recall: float) -> Tuned | None:
         """Of the settings that reach a recall; None if none does.
@@ -272,23 +372,13 @@ class _Sweep:
         return best
 
 
-def _search_all(collection: Collection, tuned: Tuned) -> Callable[[int], Rows]:
-    return lambda _: tuned.built.search(collection.queries, tuned.effort)
+def _stopwatch(tuned: Tuned, count: int, at_once: int) -> Callable[[int], float]:
+    return lambda _: tuned.built.ask(count, at_once, tuned.effort).seconds
 
 
-def _single(collection: Collection, tuned: Tuned) -> Callable[[int], float]:
-    """The median of the processor seconds of single queries."""
-
-    def measure(_: int) -> float:
-        seconds = []
-        for place in range(min(_SINGLES, len(collection.queries))):
-            query = collection.queries[place : place + 1]
-            start = time.process_time()
-            tuned.built.search(query, tuned.effort)
-            seconds.append(time.process_time() - start)
-        return statistics.median(seconds)
-
-    return measure
+def _setting(tuned: Tuned) -> str:
+    effort = tuned.effort
+    return f"{tuned.built.spec}, probes {effort.probes}, shortlist {effort.shortlist}"
 
 
 def _sizes(collection: Collection, index: Built) -> list[Row]:

@@ -3,7 +3,7 @@
 Their dependencies exclude one another's and ours (numpy 1 here, 2 there), so each lives in a
 virtual environment that this makes, never beside maxsight::
 
-    python -m maxsight.benchmarks.peers DIRECTORY
+    python -m maxsight.benchmarks.peers DIRECTORY [NAME...]
 
 A benchmark given DIRECTORY then talks to whichever of them is there.
 """
@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from maxsight.errors import BackendError
+from maxsight.errors import BackendError, UsageError
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,36 @@ TOOLS = (
     ),
 )
 
+# Approximate indexes; the options are each library's own. Graphs are as dense as one another: up to
+# 64 links a row at the bottom, chosen from 200 candidates.
+INDEX_TOOLS = (
+    PeerTool(
+        "hnswlib",
+        ("hnswlib==0.8.0",),
+        "peer_ann.py",
+        ("hnswlib", "M=32", "ef_construction=200"),
+        is_exact=False,
+    ),
+    PeerTool(
+        "usearch, bfloat16",
+        ("usearch==2.26.6",),
+        "peer_ann.py",
+        ("usearch", "connectivity=32", "expansion_add=200"),
+        is_exact=False,
+    ),
+    PeerTool(
+        "SVS Vamana, float16",
+        ("scalable-vs==0.5.0",),
+        "peer_ann.py",
+        ("scalable-vs", "graph_max_degree=64", "window_size=200"),
+        is_exact=False,
+    ),
+    PeerTool("ScaNN", ("scann-core==0.2.1",), "peer_ann.py", ("scann-core",), is_exact=False),
+    PeerTool(
+        "ScaNN", ("scann-core==0.2.1",), "peer_ann.py", ("scann-core", "block=3"), is_exact=False
+    ),
+)
+
 # Engines of late interaction, which are given tokens; their workers take more arguments, which
 # the benchmark adds.
 TOKEN_TOOLS = (PeerTool("fast-plaid", ("fast-plaid==1.7.0.2110",), "peer_fast_plaid.py"),)
@@ -93,6 +124,7 @@ class Answer:
 class _Ready:
     version: str
     setup: float
+    bytes: int = 0
 
 
 _Message = TypeVar("_Message", Answer, _Ready)
@@ -104,8 +136,13 @@ class Peer:
     Args:
         tool: which.
         environments: the directory that ``python -m maxsight.benchmarks.peers`` filled.
-        vectors: (N, D) float32.
+        vectors: (N, D) floats, of the width that its worker expects.
         queries: (Q, D) float32; asked for by number.
+
+    Attributes:
+        version: of the tool.
+        setup: seconds that its set-up took.
+        bytes: of its index, where the worker says so; otherwise 0.
 
     Raises:
         BackendError: it is not installed there, or its set-up failed; with its last words.
@@ -141,11 +178,16 @@ class Peer:
             raise
         self.version = ready.version
         self.setup = ready.setup
+        self.bytes = ready.bytes
 
     def search(self, query: int, k: int) -> Answer:
         """Answer query number ``query`` with ``k`` hits."""
+        return self.ask(query, k)
+
+    def ask(self, *request: int) -> Answer:
+        """Answer a request of a worker that takes other numbers."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([query, k]) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._receive(Answer)
 
@@ -183,18 +225,35 @@ class Peer:
         return kind(**json.loads(line))
 
 
-def install(directory: Path) -> None:
-    """Make one virtual environment a tool below ``directory``; what is there is kept."""
-    tools = {tool.environment: tool.requirements for tool in (*TOOLS, *TOKEN_TOOLS)}
-    for name, requirements in tools.items():
+def install(directory: Path, names: Sequence[str] = ()) -> list[str]:
+    """Make one virtual environment a tool below ``directory``; what is there is kept.
+
+    Args:
+        names: of environments; none means all.
+
+    Returns:
+        The names of those that could not be installed; pip has said why.
+
+    Raises:
+        UsageError: a name that no tool has.
+    """
+    tools = {tool.environment: tool.requirements for tool in (*TOOLS, *INDEX_TOOLS, *TOKEN_TOOLS)}
+    unknown = set(names) - set(tools)
+    if unknown:
+        raise UsageError(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(tools)}")
+    failed = []
+    for name in names or tools:
         environment = directory / name
+        commands = [[str(environment / "bin" / "pip"), "install", each] for each in tools[name]]
         if not (environment / "bin" / "python").exists():
-            subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        for requirement in requirements:
-            subprocess.run([environment / "bin" / "pip", "install", requirement], check=True)
+            commands.insert(0, [sys.executable, "-m", "venv", str(environment)])
+        if any(subprocess.run(command).returncode for command in commands):
+            failed.append(name)
+    return failed
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m maxsight.benchmarks.peers DIRECTORY")
-    install(Path(sys.argv[1]).absolute())
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m maxsight.benchmarks.peers DIRECTORY [NAME...]")
+    left_out = install(Path(sys.argv[1]).absolute(), sys.argv[2:])
+    sys.exit(f"not installed: {', '.join(left_out)}" if left_out else 0)

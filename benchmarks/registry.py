@@ -51,7 +51,7 @@ BENCHMARKS = {
     ),
     "ann": (
         "maxsight.benchmarks.ann",
-        "How many queries a second does an approximate index answer at a recall, against FAISS's?",
+        "How many queries a second does an approximate index answer at a recall, against others?",
     ),
     "leanvec": (
         "maxsight.benchmarks.leanvec_effect",

@@ -39,7 +39,7 @@ _GROWTH = 2.0
 _TAIL_SHARE = 0.05
 _ORDER_SAMPLE = 10_000
 # Fewer are not divided into those learned from and those measured by.
-_FEW_TEXTS = 1_000
+_FEW_TEXTS = 4 * tuning.QUERIES
 # How far a sampled query lies from the vector it was made of.
 _AWAY = 0.3
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxsight.benchmarks.peers import TOOLS, Peer
-from maxsight.errors import BackendError
+from maxsight.benchmarks.peers import TOOLS, Peer, install
+from maxsight.errors import BackendError, UsageError
 
 VECTORS = np.eye(4, 512, dtype=np.float32)
 
@@ -24,3 +24,9 @@ def test_a_peer_that_fails_leaves_its_last_words_and_no_process(tmp_path: Path) 
     python.symlink_to(sys.executable)
     with pytest.raises(BackendError, match=r"rclip stopped: .*No module named"):
         Peer(tool, tmp_path, vectors=VECTORS, queries=VECTORS)
+
+
+def test_a_name_that_no_peer_has_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no peer annoy; there are .*hnswlib"):
+        install(tmp_path, ["hnswlib", "annoy"])
+    assert not any(tmp_path.iterdir())

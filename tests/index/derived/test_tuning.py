@@ -28,8 +28,8 @@ Create = Callable[..., Store]
 
 def test_recall_counts_what_exact_search_finds() -> None:
     truth = np.array([[4, 2, 9], [1, -1, -1]])
-    assert tuning.recall_of([np.array([2, 4, 7]), np.array([1])], truth) == 3 / 4
-    assert tuning.recall_of([np.array([], np.int64)], np.array([[-1]])) == 1
+    assert tuning.recall_of([np.array([2, 4, 7]), np.array([1])], truth)[0] == 3 / 4
+    assert tuning.recall_of([np.array([], np.int64)], np.array([[-1]])) == (1, 0)
 
 
 def test_the_sweep_stops_where_it_has_found_enough() -> None:
@@ -56,6 +56,22 @@ def test_the_fastest_that_is_good_enough_is_chosen_or_the_best_there_is() -> Non
     assert tuning.choose(points, 0.92) is points[2]
     assert tuning.choose(points, 0.93) is points[1]
     assert tuning.choose(points, 0.999) is points[3]
+
+
+def test_a_recall_that_is_just_reached_on_some_queries_is_not_enough() -> None:
+    just = OperatingPoint(Effort(1, 10), {"a": 0.955}, 900.0, {"a": 0.01})
+    more = OperatingPoint(Effort(2, 10), {"a": 0.970}, 500.0, {"a": 0.01})
+    assert tuning.choose([just, more], 0.95) is more
+
+
+def test_the_margin_of_a_recall_covers_other_queries() -> None:
+    draw = np.random.default_rng(0)
+    truth = np.tile(np.arange(10), (4_000, 1))
+    found = [np.flatnonzero(draw.random(10) < draw.choice([0.6, 1.0])) for _ in range(4_000)]
+    whole = tuning.recall_of(found, truth)[0]
+    parts = [tuning.recall_of(found[at : at + 100], truth[:100]) for at in range(0, 4_000, 100)]
+    off = np.array([abs(recall - whole) <= margin for recall, margin in parts])
+    assert 0.85 <= off.mean() < 1
 
 
 @pytest.mark.parametrize("dimension", [2, 5, 10])
@@ -176,10 +192,10 @@ def test_what_was_learned_from_is_not_measured_by(
 
     monkeypatch.setattr(LeanVec, "train", train_and_tell)
     monkeypatch.setattr(tuning, "sweep", sweep_and_tell)
-    texts = samples.unit_vectors(1000, seed=3)
+    texts = samples.unit_vectors(2_000, seed=3)
     building.build(store, "leanvec:16/SQ8", texts=lambda: texts)
     for _ in range(2):
-        assert (seen["learned"].shape, seen["asked"].shape) == ((800, 24), (200, 24))
+        assert (seen["learned"].shape, seen["asked"].shape) == ((1_600, 24), (400, 24))
         assert (seen["learned"] @ seen["asked"].T).max() < 1 - 1e-4
         building.tune(store, texts=lambda: texts)
     few = texts[:30]
