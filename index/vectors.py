@@ -213,16 +213,14 @@ class ExactIndex:
         if not fetch:
             empty = np.empty((len(queries), 0))
             return empty.astype(np.float32), empty.astype(np.int64)
-        nearest = _nearest_without_compiler if native.available() is None else _nearest
-        scores, rows = nearest(queries, vectors, fetch, mine)
+        if native.available() is None:
+            scores, rows = _nearest_by_faiss(queries, vectors, fetch, mine)
+        else:
+            scores, rows = native.topk_rows(queries, vectors, None, fetch, allowed=mine)
         return scores, rows + first
 
 
-def _nearest(queries: Floats, vectors: Halves, k: int, allowed: Mask | None) -> tuple[Floats, Rows]:
-    return native.topk_rows(queries, vectors, None, k, allowed=allowed)
-
-
-def _nearest_without_compiler(
+def _nearest_by_faiss(
     queries: Floats, vectors: Halves, k: int, allowed: Mask | None
 ) -> tuple[Floats, Rows]:
     faiss = faiss_build.load()
