@@ -33,7 +33,8 @@ from maxsight.benchmarks.rows import Row, spread
 from maxsight.errors import BackendError
 from maxsight.index import faiss_build
 from maxsight.index.ann import auto, faiss_kinds
-from maxsight.index.ann.contract import Effort, Floats, Rows
+from maxsight.index.ann.contract import Effort
+from maxsight.index.array_types import Floats, Rows
 from maxsight.index.vectors import unpack
 
 K = 10

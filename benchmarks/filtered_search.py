@@ -24,7 +24,8 @@ from maxsight.benchmarks.parity import ParityError
 from maxsight.benchmarks.peaks import threads
 from maxsight.benchmarks.rows import Row, spread
 from maxsight.index.ann import auto, footprint, searcher
-from maxsight.index.ann.contract import Effort, Floats, Mask, Rows, VectorIndex
+from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.derived import tuning
 from maxsight.index.vectors import ExactIndex
 

@@ -21,8 +21,8 @@ from maxsight.benchmarks.peaks import threads
 from maxsight.benchmarks.rows import Row
 from maxsight.index import faiss_build
 from maxsight.index.ann import auto
-from maxsight.index.ann.contract import Floats, Rows
 from maxsight.index.ann.projections import learn
+from maxsight.index.array_types import Floats, Rows
 from maxsight.index.vectors import unpack
 
 K = 10

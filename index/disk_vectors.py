@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.index import tables
-from maxsight.index.vectors import ExactIndex, Floats, Mask, Rows, inner
+from maxsight.index.array_types import Floats, Mask, Rows
+from maxsight.index.vectors import ExactIndex, inner
 
 # Of vectors read at a time; FAISS copies them once more.
 CHUNK_BYTES = 16 * 2**20

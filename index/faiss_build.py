@@ -61,11 +61,15 @@ def load() -> Any:
         ) from None
 
 
+def has_gpu_code() -> bool:
+    """Whether this FAISS is a GPU build; asks no driver."""
+    # A CPU build defines most GPU names too, but as functions that raise NameError.
+    return hasattr(load(), "StandardGpuResources")
+
+
 def gpu_count() -> int:
     """GPUs this FAISS can search on: 0 for a CPU build or without a GPU."""
-    faiss = load()
-    # A CPU build defines the GPU names too, but as functions that raise NameError.
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+    return int(load().get_num_gpus()) if has_gpu_code() else 0
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from maxsight.index.ann import searcher
-from maxsight.index.ann.contract import Effort
+from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.disk_vectors import DiskVectors, chunks, merge_best
 from maxsight.index.vectors import ExactIndex, Floats, Mask, Rows
 
@@ -67,6 +67,11 @@ class IndexedVectors:
         new = np.arange(first + len(tail), len(stored))
         tail = tail.extended(stored.take(part) for part in chunks(new, stored.dim))
         return cls(built, stored, np.where(found, places, -1), tail)
+
+    def searched_by(self, index: VectorIndex) -> Self:
+        """The same rows, by another object of the same index."""
+        built = replace(self.built, index=index)
+        return type(self)(built, self.stored, self._places, self.tail)
 
     def __len__(self) -> int:
         return len(self.stored)

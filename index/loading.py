@@ -11,7 +11,9 @@ import numpy as np
 from maxsight import settings
 from maxsight.errors import BudgetError, LibraryError
 from maxsight.index import tables
-from maxsight.index.derived import vector_folder
+from maxsight.index.array_types import Rows
+from maxsight.index.derived import generations, vector_folder
+from maxsight.index.derived.generations import Stamp
 from maxsight.index.derived.vector_folder import Built
 from maxsight.index.disk_vectors import DiskVectors
 from maxsight.index.indexed_vectors import IndexedVectors
@@ -19,7 +21,7 @@ from maxsight.index.manifest import Manifest
 from maxsight.index.plan import plan
 from maxsight.index.snapshot import COLUMNS, Snapshot, State
 from maxsight.index.unit_reader import UnitReader, owners
-from maxsight.index.vectors import ExactIndex, Rows
+from maxsight.index.vectors import ExactIndex
 
 # A reader drops the rows of removed files from memory once they are this share of all.
 _DEAD_SHARE = 0.25
@@ -39,16 +41,18 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
         try:
             old = None if previous is None else previous.state
             built = vector_folder.load(library, manifest, None if old is None else old.built)
+            tokens = generations.stamp(library, generations.TOKENS)
             # Items first: the units read after them hold every unit that these items claim.
             items = tables.open_table(library, tables.ITEMS)
             if (
                 previous is not None
                 and previous.items_version == items.version
                 and previous.state.built is built
+                and previous.state.tokens == tokens
             ):
                 return previous
             units = tables.open_table(library, tables.UNITS)
-            snapshot = _load(library, manifest, items, units, built, old)
+            snapshot = _load(library, manifest, items, units, built, tokens, old)
         except BudgetError:
             raise
         except LibraryError as error:
@@ -69,6 +73,7 @@ def _load(
     items: Any,
     units: Any,
     built: Built | None,
+    tokens: Stamp | None,
     old: State | None,
 ) -> Snapshot | None:
     with tables.storage_errors(library / tables.ITEMS):
@@ -123,6 +128,7 @@ def _load(
             spans=spans,
             vectors=vectors,
             built=built,
+            tokens=tokens,
             settled=settled,
             plan=memory,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
-from maxsight.index.upkeep.sealed_json import is_sealed, seal
+from maxsight.index.upkeep import sealed_json
 
 SCHEMA = 2
 FILE_NAME = "library.json"
@@ -108,7 +107,7 @@ class Manifest:
             )
         try:
             # Schema 1 had none.
-            if (version > 1 or "checksum" in fields) and not is_sealed(fields):
+            if (version > 1 or "checksum" in fields) and not sealed_json.is_sealed(fields):
                 raise ValueError("its checksum does not fit what it says")
             return cls(
                 version,
@@ -126,20 +125,13 @@ class Manifest:
             raise _damaged(file, error) from error
 
     def write(self, library: Path) -> None:
-        """Write the file so that a reader sees all of it or none."""
-        partial = library / f".{FILE_NAME}.partial"  # one writer: one name
+        """Write the file so that a reader sees all of it or none.
+
+        Raises:
+            OSError: the disk refused; what stood there stands.
+        """
         fields = asdict(self) | {"created": self.created.isoformat()}
-        with partial.open("w", encoding="utf-8") as stream:
-            json.dump(seal(fields), stream, indent=2)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(library / FILE_NAME)
-        folder = os.open(library, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sealed_json.write(library / FILE_NAME, fields)
 
 
 def _numbers(given: Mapping[str, float] | None) -> dict[str, float] | None:

@@ -82,10 +82,10 @@ def plan(
         return replace(whole, spare=budget - whole.peak)
     lean = MemoryPlan(in_memory=False, vectors=0, **parts)
     if lean.peak > budget:
+        smaller = "" if index is None else ", or make a smaller index (maxsight tune-index --index)"
         raise BudgetError(
             f"searching {rows:,} pictures and frames needs {_mib(lean.peak)} with their vectors "
-            f"on disk, and MAXSIGHT_MEMORY allows {_mib(budget)}: allow more, or make a smaller "
-            "index (maxsight tune-index)"
+            f"on disk, and MAXSIGHT_MEMORY allows {_mib(budget)}: allow more{smaller}"
         )
     return replace(lean, spare=budget - lean.peak)
 

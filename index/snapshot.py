@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 
 from maxsight.errors import UsageError
 from maxsight.index import filters, tables
+from maxsight.index.array_types import Floats, Mask, Rows
+from maxsight.index.derived.generations import Stamp
 from maxsight.index.derived.vector_folder import Built
 from maxsight.index.manifest import Manifest
 from maxsight.index.plan import MemoryPlan
 from maxsight.index.records import Film, TokenTable, UnitHit
 from maxsight.index.unit_reader import owners
-from maxsight.index.vectors import Floats, Mask, Rows
 
 if TYPE_CHECKING:
     from maxsight.index.derived.token_folder import BuiltTokens
@@ -69,6 +70,8 @@ class State:
         spans: (row_count, 2) float64.
         vectors: of the same rows.
         built: the vector index of the library, if there is one that can be used.
+        tokens: the state of its index of tokens (:func:`maxsight.index.derived.generations.stamp`),
+            which is opened when it is first asked for.
         settled: ids of the fragments of ``units`` that hold nothing new.
         plan: the memory all this was expected to take.
     """
@@ -82,6 +85,7 @@ class State:
     spans: npt.NDArray[np.float64]
     vectors: StoredVectors
     built: Built | None
+    tokens: Stamp | None
     settled: frozenset[int]
     plan: MemoryPlan
 
@@ -314,7 +318,7 @@ class Snapshot:
         """The tokens of every row, read once and kept; of rows that cannot be found none, as a
         compaction may have deleted them. Look at ``holds_tokens`` first.
         """
-        live = self._live_rows
+        live = self.live_rows
         held = self.row_tokens(live)
         lengths = np.zeros(self.row_count, np.int64)
         lengths[live] = np.diff(held.offsets)
@@ -331,13 +335,14 @@ class Snapshot:
         """About how much memory ``all_tokens`` takes, judged by a sample of the rows."""
         if self.manifest.token_dim is None or not self.unit_count:
             return 0
-        live = self._live_rows
+        live = self.live_rows
         sample = live[np.unique(np.linspace(0, len(live) - 1, _SAMPLED_ROWS).astype(np.int64))]
         count = len(self.row_tokens(sample).tokens) * len(live) / len(sample)
         return int(count * (self.manifest.token_dim + _BYTES_BESIDE_A_TOKEN))
 
     @property
-    def _live_rows(self) -> Rows:
+    def live_rows(self) -> Rows:
+        """The rows that can be found, rising."""
         return np.arange(self.row_count) if self._live is None else np.flatnonzero(self._live)
 
     @functools.cached_property

@@ -18,7 +18,9 @@ from maxsight.errors import LibraryError, LibraryLocked
 from maxsight.index import filters, loading, tables
 from maxsight.index.annotations import Annotation, annotate, drop_columns
 from maxsight.index.copies import copies
-from maxsight.index.derived import generations, vector_folder
+from maxsight.index.derived import generations
+from maxsight.index.derived.generations import Stamp
+from maxsight.index.durable_files import force
 from maxsight.index.ledger import Ledger, Step
 from maxsight.index.lock import WriteLock
 from maxsight.index.manifest import FILE_NAME, Manifest
@@ -47,7 +49,7 @@ class Store:
         self._checksums = None if lock is None else checksums.Recorder(path)
         self._ledger: Ledger | None = None
         self._snapshot: Snapshot | None = None
-        self._snapshot_stamp: tuple[int | None, tuple[Path, int] | None] | None = None
+        self._snapshot_stamp: tuple[int | None, list[Stamp | None]] | None = None
         self._guard = threading.RLock()
 
     @classmethod
@@ -94,7 +96,7 @@ class Store:
             checksums.Recorder(draft).rewrite()
             draft.chmod(0o777 & ~_umask())
             draft.rename(path)
-            checksums.force(path.parent)
+            force(path.parent)
         except BaseException as error:
             if lock is not None:
                 lock.release()
@@ -129,6 +131,7 @@ class Store:
                     tables.open_table(path, name)
                 store = cls(path, manifest, lock)
                 if store._checksums is not None:  # what a killed writer left
+                    generations.remove_drafts(path)
                     store._checksums.take()
                     store._checksums.commit()
         except BaseException:
@@ -206,8 +209,9 @@ class Store:
     def snapshot(self) -> Snapshot:
         """The newest state, for searching; the same object while nothing was committed."""
         with self._guard:
-            built = generations.stamp(self.path, vector_folder.NAME)
-            stamp = tables.stamp(self.path / tables.ITEMS), built
+            names = (generations.VECTORS, generations.TOKENS)
+            derived = [generations.stamp(self.path, name) for name in names]
+            stamp = tables.stamp(self.path / tables.ITEMS), derived
             if self._snapshot is None or stamp[0] is None or stamp != self._snapshot_stamp:
                 self._snapshot = loading.load(self.path, self.manifest, self._snapshot)
                 self._snapshot_stamp = stamp

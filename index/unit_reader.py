@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.index import tables
-from maxsight.index.vectors import Rows
+from maxsight.index.array_types import Rows
 
 
 class UnitReader:

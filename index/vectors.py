@@ -20,6 +20,10 @@ import numpy.typing as npt
 
 from maxsight import machine
 from maxsight.index import faiss_build
+from maxsight.index.array_types import Floats as Floats
+from maxsight.index.array_types import Halves
+from maxsight.index.array_types import Mask as Mask
+from maxsight.index.array_types import Rows as Rows
 from maxsight.index.gpu import MAX_FETCH, GpuFlat
 from maxsight.kernels import native
 
@@ -30,10 +34,6 @@ SMALL_SEARCH = 16_000_000
 # Bounds the candidates held at once for a batch of queries (16 bytes each).
 CANDIDATES = 4_000_000
 
-Mask = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
-Rows = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 

@@ -99,7 +99,14 @@ class WritableLibrary(LibraryHandle):
             # One commit every few seconds leaves many small files; readers open few large ones.
             store.compact()
             try:
-                building.bring_up_to_date(store, index, texts=self._texts, step=_stepper(progress))
+                made = building.bring_up_to_date(
+                    store,
+                    index,
+                    texts=self._texts,
+                    step=_stepper(progress),
+                    device=self._device,
+                )
+                report = replace(report, index=made)
             except BudgetError as error:
                 if index is not None:
                     raise
@@ -186,14 +193,21 @@ class WritableLibrary(LibraryHandle):
             raise UsageError(f"recall={recall} must lie between 0 and 1, say 0.95")
         step = _stepper(progress)
         with self._open_for_writing() as store:
-            made = None
-            if index is not None or store.snapshot().state.built is None:
-                spec = index or generations.wanted(store.path) or "auto"
-                made = building.build(store, spec, recall=recall, texts=self._texts, step=step)
-                if index is not None:
-                    building.remember(store, index)
-            tuned = building.tune(store, recall=recall, texts=self._texts, step=step)
-        return tuned if made is None else replace(tuned, action=made.action, why=made.why)
+            if index is None and store.snapshot().state.built is not None:
+                return building.tune(store, recall=recall, texts=self._texts, step=step)
+            spec = index or generations.wanted(store.path) or "auto"
+            report = building.build(
+                store,
+                spec,
+                recall=recall,
+                texts=self._texts,
+                step=step,
+                device=self._device,
+                thorough=True,
+            )
+            if index is not None:
+                building.remember(store, index)
+            return report
 
     def compact(self) -> None:
         """Give back the space of removed and replaced files."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from maxsight.index.derived.building import IndexReport
 
 Stage = Literal[
     "scan", "compare", "load", "read", "tokens", "train", "fill", "truth", "measure", "done"
@@ -74,6 +77,7 @@ class IngestReport:
         device_idle_share: part of the time between the first and the last picture in which the
             device did not compute.
         interrupted: stopped by Ctrl-C before the end.
+        index: what became of the vector index at the end; None if the run did not come to that.
     """
 
     added: int
@@ -91,6 +95,7 @@ class IngestReport:
     stages: StageSeconds
     device_idle_share: float
     interrupted: bool = False
+    index: IndexReport | None = None
 
 
 class IngestInterrupted(KeyboardInterrupt):

@@ -49,6 +49,18 @@ def test_text_picture_and_change(folder: Path, library: maxsight.Library) -> Non
         assert names(unlike)[0] == "red-apple.webp"
 
 
+def test_a_new_index_is_measured_once(folder: Path, tmp_path: Path) -> None:
+    """The exact search of all queries, by which it is measured, is most of the time that takes."""
+    own = shutil.copytree(folder / "l.maxsight", tmp_path / "own.maxsight")
+    seen = []
+    with maxsight.open(own) as library:
+        report = library.tune_index(
+            index="SQ8", progress=lambda now: seen.append((now.stage, now.done))
+        )
+    assert (report.index, report.action) == ("SQ8", "built")
+    assert seen.count(("truth", 0)) == 1
+
+
 def test_a_picture_outside_the_library(tmp_path: Path, library: maxsight.Library) -> None:
     from PIL import Image
 
@@ -183,6 +195,16 @@ def test_an_index_that_there_is_not_is_refused_before_the_work(
         with pytest.raises(UsageError, match="leanvec:D/SPEC"):
             library.add([folder / "pictures"], index="leanvec:100000/SQ8")
         assert library.info().images == 1
+
+
+def test_the_report_says_what_became_of_the_index(folder: Path, tmp_path: Path) -> None:
+    with maxsight.open(tmp_path / "new.maxsight", device="cpu") as library:
+        made = library.add([folder / "pictures"], index="SQ8").index
+        assert made is not None
+        assert (made.index, made.action, made.device, made.rows) == ("SQ8", "built", "cpu", 5)
+        again = library.add([folder / "pictures"]).index
+        assert again is not None
+        assert (again.index, again.action) == ("SQ8", "kept")
 
 
 def test_no_memory_for_an_index_is_a_warning_unless_it_was_asked_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from maxsight.index.ann.contract import Floats, Mask
+from maxsight.index.array_types import Floats, Mask
 
 
 def checked_queries(

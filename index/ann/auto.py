@@ -2,6 +2,7 @@
 
 exact                           every row, by float16
 IVF1024,PQ64x4fs                any factory string of FAISS
+CAGRA64                         a graph of 64 links a row, made by a GPU where there is one
 leanvec:160/IVF1024,PQ80x4fs    over 160 dimensions learned from rows and queries
 leanvec-id:160/...              the same, learned from rows alone
 ...+int8                        candidates of the index before it, ranked by int8 rows
@@ -9,18 +10,19 @@ leanvec-id:160/...              the same, learned from rows alone
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from maxsight.errors import BudgetError, UsageError
-from maxsight.index import faiss_build
-from maxsight.index.ann import footprint
+from maxsight.index.ann import cards, footprint
+from maxsight.index.ann.cards import Card, Device, Form
 from maxsight.index.ann.contract import VectorIndex
 from maxsight.index.ann.faiss_index import FaissIndex
-from maxsight.index.ann.footprint import Footprint
-from maxsight.index.ann.gpu_index import GpuIndex
+from maxsight.index.ann.footprint import Footprint, innermost
+from maxsight.index.ann.gpu_index import LEAST_GRAPH_ROWS, GpuIndex
 from maxsight.index.ann.leanvec import LeanVec
 from maxsight.index.ann.refined import SUFFIX, Refined
 
@@ -31,9 +33,13 @@ _EXACT_FAISS = "SQfp16"
 _EXACT_NUMBERS = 51_200_000
 # A GPU of 2 TB/s reads so many in about 10 ms.
 _EXACT_GPU_NUMBERS = 10_000_000_000
+# What is on a card grows by doubling, and what it needs to make a graph lies beside it.
+_CARD_SLACK = 2
 _MOST_LISTS = 16_384
 # Narrower vectors have no dimensions to spare.
 _LEAST_REDUCED = 128
+
+_log = logging.getLogger("maxsight.index")
 
 
 @dataclass(frozen=True)
@@ -56,35 +62,40 @@ class Choice:
         return self.footprint.build
 
 
-def make(spec: str, dim: int, *, device: str = "cpu") -> VectorIndex:
+def make(spec: str, dim: int, *, device: Device = "cpu") -> VectorIndex:
     """The empty index of a spec.
 
     Args:
         dim: D.
-        device: ``gpu`` for a FAISS index that is made and searched there; what it saves loads on
-            either.
+        device: a card does of making and searching what it can (:class:`GpuIndex`); what is saved
+            loads on either.
 
     Raises:
-        BackendError: ``gpu`` without one.
         UsageError: not a spec, or not one for that width.
     """
     if spec == AUTO:
-        raise UsageError("auto stands for another index, which depends on the library: choose()")
+        raise UsageError("'auto' stands for a whole index: write it alone, or name another")
     if spec.endswith(SUFFIX):
-        return Refined(make(spec.removesuffix(SUFFIX), dim, device=device))
+        inner = make(spec.removesuffix(SUFFIX), dim, device=device)
+        if isinstance(inner, Refined):
+            raise UsageError(f"{spec!r}: {SUFFIX} once is enough")
+        return Refined(inner)
     if spec == EXACT:
         spec = _EXACT_FAISS
     if not spec.startswith("leanvec"):
-        return GpuIndex(spec, dim) if device == "gpu" else FaissIndex(spec, dim)
+        index = FaissIndex(spec, dim)
+        card = cards.find(device)
+        return GpuIndex(index, card) if card and card.form(index.index) else index
     match = re.fullmatch(r"leanvec(-id)?:([1-9][0-9]*)/(.+)", spec)
     if not match or int(match[2]) > dim:
         raise UsageError(
             f"{spec!r}: write leanvec:D/SPEC or leanvec-id:D/SPEC with D from 1 to {dim}, say "
             f'"leanvec:{max(1, dim // 3)}/IVF1024,SQ8+int8"'
         )
-    return LeanVec(
-        make(match[3], int(match[2]), device=device), dim, kind="id" if match[1] else "ood"
-    )
+    inner = make(match[3], int(match[2]), device=device)
+    if isinstance(inner, LeanVec):
+        raise UsageError(f"{spec!r}: reduce once, to as many dimensions as you want")
+    return LeanVec(inner, dim, kind="id" if match[1] else "ood")
 
 
 def check(spec: str, dim: int) -> None:
@@ -97,13 +108,56 @@ def check(spec: str, dim: int) -> None:
         make(spec, dim)
 
 
+def card_for(choice: Choice, rows: int, dim: int, *, device: Device, budget: int) -> Card | None:
+    """The card that makes an index, or None: the processor does. Why a card does not, is logged.
+
+    Args:
+        choice: of an index, not ``exact``.
+        rows: N, to be added.
+        device: what may be used.
+        budget: bytes of memory of the machine that making it may take.
+    """
+    card = cards.find(device)
+    if card is None or not card.is_there():
+        return None
+    index = innermost(make(choice.spec, dim, device=card))
+    if not isinstance(index, GpuIndex):
+        if isinstance(index, FaissIndex) and cards.form_of(index.index) is Form.GRAPH:
+            _log.warning(
+                "%s is made on the processor, which takes long: FAISS has CAGRA on a GPU where it "
+                "is built with cuVS (pip install 'maxsight[cuvs]')",
+                choice.spec,
+            )
+        return None
+    if index.form is Form.GRAPH and rows < LEAST_GRAPH_ROWS:
+        return None
+    needed, free = _CARD_SLACK * index.bytes_for(rows), card.free()
+    if index.form is not Form.LISTS and free is not None and needed > free:
+        _log.warning(
+            "%s is made on the processor: it needs up to %s MiB of %s, where %s are free",
+            *(choice.spec, f"{needed / 2**20:,.0f}", card.name, f"{free / 2**20:,.0f}"),
+        )
+        return None
+    # All rows in float16 and float32, beside the graph that comes back.
+    waiting = 6 * index.dim * rows if index.form is Form.GRAPH else 0
+    if choice.footprint.build + waiting > budget:
+        _log.warning(
+            "%s is made on the processor: to hand its rows to %s takes %s MiB of memory, and "
+            "MAXSIGHT_MEMORY allows %s",
+            *(choice.spec, card.name),
+            *(f"{(choice.footprint.build + waiting) / 2**20:,.0f}", f"{budget / 2**20:,.0f}"),
+        )
+        return None
+    return card
+
+
 def choose(
     rows: int,
     dim: int,
     *,
     spec: str = AUTO,
     budget: int,
-    device: str = "cpu",
+    device: Device = "cpu",
     texts: bool = False,
 ) -> Choice:
     """The index for so many rows; docs/indexes.md has the table.
@@ -113,7 +167,7 @@ def choose(
         dim: D.
         spec: what the user asked for; anything but ``auto`` is taken.
         budget: bytes of memory that making it and searching it may take.
-        device: ``cpu`` or ``gpu``.
+        device: what makes it, and is taken to search it.
         texts: whether there are vectors of texts to learn from.
 
     Raises:
@@ -123,10 +177,10 @@ def choose(
     if spec != AUTO:
         return Choice(spec, "it was asked for", footprint.of(_or_none(spec, dim), rows, dim))
     exact = Choice(EXACT, "", footprint.of(None, rows, dim))
-    on_gpu = device == "gpu" and faiss_build.gpu_count() > 0
-    most = (_EXACT_GPU_NUMBERS if on_gpu else _EXACT_NUMBERS) // dim
+    on_card = _holds_all(cards.find(device), rows, dim)
+    most = (_EXACT_GPU_NUMBERS if on_card else _EXACT_NUMBERS) // dim
     if rows <= most and exact.footprint.memory <= budget:
-        where = "a GPU" if on_gpu else "a processor"
+        where = "a GPU" if on_card else "a processor"
         why = f"up to {most:,} rows of {dim} numbers {where} scores all in about 10 ms"
         return Choice(EXACT, why, exact.footprint)
     found = None
@@ -145,6 +199,14 @@ def choose(
         f"{max(found.footprint.build, found.footprint.search) / 2**20:,.0f} MiB to make and "
         f"search, and {budget / 2**20:,.0f} MiB are allowed: allow more with MAXSIGHT_MEMORY"
     )
+
+
+def _holds_all(card: Card | None, rows: int, dim: int) -> bool:
+    """Whether all vectors fit on a card as float16."""
+    if card is None or not card.is_there():
+        return False
+    free = card.free()
+    return free is None or _CARD_SLACK * 2 * dim * rows <= free
 
 
 def _candidates(rows: int, dim: int, texts: bool) -> Iterator[tuple[str, str]]:

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from maxsight.index.array_types import Floats as Floats
+from maxsight.index.array_types import Halves as Halves
+from maxsight.index.array_types import Mask as Mask
+from maxsight.index.array_types import Rows as Rows
 
 
 @dataclass(frozen=True, order=True)

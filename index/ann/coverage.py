@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from maxsight.index.ann.contract import Floats, Mask, Rows
+from maxsight.index.array_types import Floats, Mask, Rows
 
 
 class Coverage:

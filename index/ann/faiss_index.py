@@ -12,10 +12,11 @@ from maxsight.errors import UsageError
 from maxsight.index import faiss_build
 from maxsight.index.ann import faiss_kinds
 from maxsight.index.ann.arguments import checked_queries
-from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows
+from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.coverage import Coverage
 from maxsight.index.ann.faiss_kinds import Dial
 from maxsight.index.ann.places import Places
+from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.vectors import unpack
 from maxsight.kernels import native
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy.typing as npt
 
 from maxsight.errors import LibraryError, UsageError
 from maxsight.index import faiss_build
-from maxsight.index.ann.contract import Floats, Mask, Rows
+from maxsight.index.ann import cagra
+from maxsight.index.array_types import Floats, Mask, Rows
 
 _EXAMPLES = '"IVF1024,PQ64x4fs", "IVF1024,Flat", "HNSW32,SQ8", "OPQ64,IVF1024,PQ64x4fsr", "SQ8"'
 # An id beside each code of an inverted list.
@@ -29,10 +31,14 @@ class Dial(Enum):
 def factory(spec: str, dim: int) -> Any:
     """The untrained FAISS index of a factory string, by inner product.
 
+    ``CAGRA64`` is a word of ours (:mod:`maxsight.index.ann.cagra`).
+
     Raises:
         UsageError: not a factory string, not one for that width, or one that cannot serve here.
     """
     faiss = faiss_build.load()
+    if match := re.fullmatch(r"CAGRA([0-9]+)", spec):
+        return cagra.graph(dim, int(match[1]))
     try:
         index = faiss.index_factory(dim, spec, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
@@ -80,7 +86,7 @@ def read(file: Path, kind: str, dim: int) -> Any:
 def reason(error: Exception) -> str:
     """A FAISS error without its source file."""
     last = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    return last.rpartition("failed: ")[2] or last
+    return re.sub(r"^(Error in .*? at \S+:\d+: )?(.*failed: )?", "", last) or last
 
 
 def core_of(index: Any) -> Any:

@@ -73,9 +73,15 @@ def held_bytes(index: VectorIndex, rows: int) -> int:
     raise TypeError(f"no formula for a {type(index).__name__}")
 
 
-def sample_rows(index: VectorIndex, rows: int) -> int:
-    """How many rows training needs: enough for each centroid, all if there are fewer."""
+def innermost(index: VectorIndex) -> VectorIndex:
+    """The one that finds rows, behind what ranks them and what reduces them."""
     while isinstance(index, Refined | LeanVec):
         index = index.inner
+    return index
+
+
+def sample_rows(index: VectorIndex, rows: int) -> int:
+    """How many rows training needs: enough for each centroid, all if there are fewer."""
+    index = innermost(index)
     lists = index.lists if isinstance(index, FaissIndex | GpuIndex) else 0
     return min(rows, max(_LEAST_SAMPLE, ROWS_A_LIST * lists))

@@ -1,91 +1,77 @@
-"""A FAISS index that is trained, filled and searched on a GPU, and saved as a CPU loads it."""
+"""A FAISS index that a card makes or searches; kept, saved and loaded it is one of a processor."""
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from maxsight.errors import BackendError, UsageError
-from maxsight.index import faiss_build
 from maxsight.index.ann import faiss_kinds
 from maxsight.index.ann.arguments import checked_queries
-from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows
+from maxsight.index.ann.cards import MOST_KEPT, Card, Form
+from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.faiss_index import FaissIndex
-from maxsight.index.gpu import MAX_FETCH
+from maxsight.index.array_types import Floats, Halves, Mask, Rows
+from maxsight.index.gpu import MAX_FETCH, WARM_UP_QUERIES
 from maxsight.index.vectors import unpack
 
 _ADD_ROWS = 65_536
+# Fewer rows of a graph are linked before a card has started, and cuVS is not made for so few.
+LEAST_GRAPH_ROWS = 10_000
+# A filter that lets so large a share through, as where some files were removed, hides few of what a
+# card finds; it knows no filters.
+_NEARLY_ALL = 0.9
 
-
-class Card(Protocol):
-    """Where an index can be moved to, and back."""
-
-    def take(self, index: Any) -> Any:
-        """A copy there of a FAISS index here."""
-        ...
-
-    def give(self, index: Any) -> Any:
-        """A copy here of a FAISS index there."""
-        ...
-
-
-class Cuda:
-    """GPU 0.
-
-    Raises:
-        BackendError: there is none, or FAISS was built for CPUs.
-    """
-
-    def __init__(self) -> None:
-        if not faiss_build.gpu_count():
-            raise BackendError(
-                "an index on a GPU needs an NVIDIA GPU and a FAISS built for it: `pip install "
-                "'maxsight[gpu]'`, or make the index on the processor"
-            )
-        faiss = faiss_build.load()
-        self._resources = faiss.StandardGpuResources()
-        self._options = faiss.GpuClonerOptions()
-        self._options.useFloat16 = True
-
-    def take(self, index: Any) -> Any:
-        faiss = faiss_build.load()
-        try:
-            return faiss.index_cpu_to_gpu(self._resources, 0, index, self._options)
-        except RuntimeError as error:
-            raise BackendError(
-                f"the GPU does not take it ({faiss_kinds.reason(error)}): FAISS has Flat, IVF with "
-                "Flat, SQ8 and PQ of 8 bits there, no fast-scan and no HNSW"
-            ) from None
-
-    def give(self, index: Any) -> Any:
-        return faiss_build.load().index_gpu_to_cpu(index)
+_log = logging.getLogger("maxsight.index")
 
 
 class GpuIndex:
-    """As :class:`FaissIndex`, but on a card. A filter is answered by a copy on the processor.
+    """As the :class:`FaissIndex` that it is given; a card does what it is quicker at.
+
+    While it is made, learning and adding are the card's (of kinds that it lacks, only where the
+    lists are is learned there). The first look at the index brings it to the processor, where it
+    is measured and saved; rows that are added later are added there.
+
+    A loaded index is searched on the card from the ``WARM_UP_QUERIES``-th query on: copying it
+    takes longer than a few searches. Filters that let less than nearly all through, and efforts
+    beyond what the card can, are always the processor's. Where the card refuses, the processor goes
+    on, and a warning says why.
 
     Searches may run in many threads, one at a time on the card; ``train``, ``add`` and ``load``
     beside nothing.
 
     Args:
-        spec: a factory string of FAISS.
-        dim: D.
-        card: GPU 0 unless given.
+        index: empty.
+        card: need not be there if the index is loaded.
 
     Raises:
-        BackendError: no GPU.
-        UsageError: the string does not make an index of that width.
+        UsageError: cards can do nothing for this kind.
     """
 
-    def __init__(self, spec: str, dim: int, *, card: Card | None = None) -> None:
-        self.spec = spec
-        self.dim = dim
-        self._card = card or Cuda()
-        self._here = FaissIndex(spec, dim)
+    def __init__(self, index: FaissIndex, card: Card) -> None:
+        form = card.form(index.index)
+        if form is None:
+            raise UsageError(
+                f"{index.spec}: FAISS has Flat, IVF and, built with cuVS, CAGRA on a GPU, and this "
+                "is none of these"
+            )
+        self.spec = index.spec
+        self.dim = index.dim
+        self.form = form
+        self._here = index
+        self._card = card
         self._there: Any = None
+        # Of a graph, which is made of all rows at once.
+        self._waiting: list[Halves] = []
+        self._is_loaded = False
+        self._is_refused = False
+        self._asked = 0
         self._turn = threading.Lock()
 
     @property
@@ -103,26 +89,39 @@ class GpuIndex:
         self._here.effort = effort
 
     def __len__(self) -> int:
-        return len(self._here) if self._there is None else int(self._there.ntotal)
+        if self._is_loaded or self._there is None:
+            return len(self._here) + sum(map(len, self._waiting))
+        return int(self._there.ntotal)
 
     def train(self, sample: Floats, queries: Floats | None = None) -> None:
-        """Learn centroids on the card from a sample (n, D); ``queries`` are not looked at."""
-        there = self._card.take(self._here.index)
-        try:
-            there.train(np.ascontiguousarray(sample, dtype=np.float32))
-        except RuntimeError as error:
-            raise UsageError(
-                f"{self.spec} cannot be trained on {len(sample)} rows: {faiss_kinds.reason(error)}"
-            ) from None
-        self._there = there
+        """Learn centroids on the card from a sample (n, D); ``queries`` are not looked at.
+
+        Raises:
+            BackendError: the card refuses; a :class:`FaissIndex` says whether it is the sample.
+        """
+        sample = np.ascontiguousarray(sample, dtype=np.float32)
+        with self._refusals():
+            if self.form is Form.LISTS:
+                self._train_lists(sample)
+            elif self.form is Form.WHOLE:
+                self._there = self._card.take(self._here.index)
+                self._there.train(sample)
 
     def add(self, vectors: Halves) -> None:
-        """Append rows (n, D)."""
-        there = self._on_card()
-        if not there.is_trained:
-            raise UsageError(f"{self.spec} must be trained before rows are added")
-        for start in range(0, len(vectors), _ADD_ROWS):
-            there.add(unpack(vectors[start : start + _ADD_ROWS]))
+        """Append rows (n, D).
+
+        Raises:
+            BackendError: the card refuses. Some rows may be in: make the index anew.
+        """
+        if self.form is Form.GRAPH and not self._is_loaded and not len(self._here):
+            self._waiting.append(vectors)
+        elif self._is_loaded or self._there is None:
+            self._there = None
+            self._here.add(vectors)
+        else:
+            with self._refusals():
+                for start in range(0, len(vectors), _ADD_ROWS):
+                    self._there.add(unpack(vectors[start : start + _ADD_ROWS]))
 
     def search(
         self,
@@ -136,19 +135,11 @@ class GpuIndex:
         """As the contract says."""
         queries = checked_queries(queries, self.dim, k, allowed=allowed, rows=len(self))
         effort = effort or self.effort
-        if allowed is not None or k > MAX_FETCH or not len(self) or not len(queries):
-            here = self._on_processor()
-            return here.search(queries, k, allowed=allowed, effort=effort, budget=budget)
-        faiss = faiss_build.load()
-        parameters = None
-        if self.lists:
-            probes = min(max(1, effort.probes), self.lists, MAX_FETCH)
-            parameters = faiss.SearchParametersIVF(nprobe=probes)
-        with self._turn:
-            found: tuple[Floats, Rows] = self._on_card().search(queries, k, params=parameters)
-        scores, rows = found
-        scores[rows < 0] = -np.inf
-        return scores, rows
+        found = self._search_there(queries, k, effort.probes, allowed)
+        if found is not None:
+            return found
+        here = self._on_processor()
+        return here.search(queries, k, allowed=allowed, effort=effort, budget=budget)
 
     def efforts(self, k: int) -> list[Effort]:
         """As :meth:`FaissIndex.efforts`."""
@@ -161,26 +152,112 @@ class GpuIndex:
     def load(self, folder: Path) -> None:
         """Become what this or a :class:`FaissIndex` wrote there."""
         self._here.load(folder)
-        self._there = None
+        self._there, self._waiting = None, []
+        self._is_loaded = True
 
     def bytes(self) -> int:
-        """Memory of the card it holds; as much of the machine's once a filter was asked for."""
-        return self.bytes_for(len(self))
+        """Memory of the machine it holds; once it is searched on a card, it is there besides."""
+        return self._here.bytes()
 
     def bytes_for(self, rows: int) -> int:
         """Memory that so many rows will hold."""
         return self._here.bytes_for(rows)
 
-    def _on_card(self) -> Any:
-        if self._there is None:
-            self._there = self._card.take(self._here.index)
-        return self._there
+    def _pays(self, queries: int, k: int, probes: int) -> bool:
+        """Whether the card is asked; counts ``queries`` towards that."""
+        most = MOST_KEPT if self.form is Form.GRAPH else MAX_FETCH
+        if not self._is_loaded or self._is_refused or self.form is Form.LISTS or not len(self):
+            return False
+        if max(k, min(probes, self.lists) if self.lists else probes) > most:
+            return False
+        self._asked += queries
+        return self._asked >= WARM_UP_QUERIES and self._card.is_there()
+
+    def _search_there(
+        self, queries: Floats, k: int, probes: int, allowed: Mask | None
+    ) -> tuple[Floats, Rows] | None:
+        """None where it is the processor's turn, from then on if the card refuses."""
+        fetch = k
+        if allowed is not None:
+            available = np.count_nonzero(allowed)
+            if not available or available < _NEARLY_ALL * len(self):
+                return None
+            fetch = k + k // 4 + 32 if available < len(self) else k
+        if not self._pays(len(queries), fetch, probes):
+            return None
+        found = self._ask_card(queries, fetch, probes)
+        if found is None or fetch == k or allowed is None:
+            return found
+        scores, rows = found
+        right = (rows >= 0) & allowed[rows]
+        if (right.sum(axis=1) < min(k, available)).any():
+            return None
+        order = np.argsort(~right, axis=1, kind="stable")[:, :k]
+        kept = np.take_along_axis(right, order, axis=1)
+        return (
+            np.where(kept, np.take_along_axis(scores, order, axis=1), -np.inf),
+            np.where(kept, np.take_along_axis(rows, order, axis=1), -1),
+        )
+
+    def _ask_card(self, queries: Floats, k: int, probes: int) -> tuple[Floats, Rows] | None:
+        if self.lists:
+            probes = min(max(1, probes), self.lists)
+        with self._turn:
+            try:
+                if self._there is None:
+                    self._there = self._card.take(self._here.index)
+                scores, rows = self._card.search(self._there, queries, k, probes)
+            except RuntimeError as error:
+                self._is_refused, self._there = True, None
+                reason = faiss_kinds.reason(error)
+                _log.warning("searching on the processor, %s refuses: %s", self._card.name, reason)
+                return None
+        scores[rows < 0] = -np.inf
+        return scores, rows
 
     def _on_processor(self) -> FaissIndex:
         with self._turn:
-            here, there = self._here.index, self._there
-            if there is not None and (
-                here.ntotal != there.ntotal or here.is_trained != there.is_trained
-            ):
-                self._here.become(self._card.give(there))
+            if self._waiting:
+                waiting, self._waiting = self._waiting, []
+                self._link(waiting)
+            elif self._there is not None and not self._is_loaded:
+                with self._refusals():
+                    self._here.become(self._card.give(self._there))
+                self._there = None
         return self._here
+
+    def _train_lists(self, sample: Floats) -> None:
+        index = self._here.index
+        core = faiss_kinds.core_of(index)
+        core.clustering_index = there = self._card.flat(core.d)
+        try:
+            index.train(sample)
+        finally:
+            core.clustering_index = None
+            del there
+        self._here.become(index)
+
+    def _link(self, waiting: list[Halves]) -> None:
+        """Make the graph of all rows."""
+        if sum(map(len, waiting)) < LEAST_GRAPH_ROWS:
+            for part in waiting:
+                self._here.add(part)
+            return
+        # The card reads them until the graph is here.
+        rows = np.concatenate([unpack(part) for part in waiting])
+        waiting.clear()
+        with self._refusals():
+            there = self._card.take(self._here.index)
+            there.train(rows)
+            made = self._card.give(there)
+        made.hnsw.efConstruction = self._here.index.hnsw.efConstruction
+        self._here.become(made)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise BackendError(
+                f"{self._card.name} refuses {self.spec}: {faiss_kinds.reason(error)}"
+            ) from None

@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from maxsight.errors import LibraryError
 from maxsight.index import faiss_build
-from maxsight.index.ann.contract import Floats, Halves, Rows
 from maxsight.index.array_files import read_array
+from maxsight.index.array_types import Floats, Halves, Rows
 from maxsight.index.vectors import unpack
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.rescoring import rescore_rows
 
-_CODES, _SCALES = "int8.npy", "int8-scales.npy"
+CODES, _SCALES = "int8.npy", "int8-scales.npy"
 _LARGEST = 127
 # Rows that are rounded at a time, 32 MiB in float32 at D = 512.
 _ADD_ROWS = 16_384
@@ -98,7 +98,7 @@ class Int8Rows:
         )
 
     def save(self, folder: Path) -> None:
-        np.save(folder / _CODES, self._codes)
+        np.save(folder / CODES, self._codes)
         np.save(folder / _SCALES, self._scales)
 
     def load(self, folder: Path) -> None:
@@ -107,7 +107,7 @@ class Int8Rows:
         Raises:
             LibraryError: it is not there, or not that.
         """
-        codes = read_array(folder / _CODES, mapped=True)
+        codes = read_array(folder / CODES, mapped=True)
         scales = read_array(folder / _SCALES)
         if scales.ndim != 1 or scales.dtype != np.float32:
             raise LibraryError(
@@ -116,7 +116,7 @@ class Int8Rows:
             )
         if codes.shape != (len(scales), self.dim) or codes.dtype != np.int8:
             raise LibraryError(
-                f"{folder / _CODES} holds {codes.shape} {codes.dtype}, not "
+                f"{folder / CODES} holds {codes.shape} {codes.dtype}, not "
                 f"({len(scales)}, {self.dim}) int8: make the index again"
             )
         self._codes, self._scales = codes, scales

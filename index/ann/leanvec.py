@@ -13,9 +13,10 @@ import numpy as np
 
 from maxsight.errors import LibraryError
 from maxsight.index.ann.arguments import checked_queries
-from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows, VectorIndex
+from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.projections import Projections, learn
 from maxsight.index.array_files import read_arrays
+from maxsight.index.array_types import Floats, Halves, Mask, Rows
 
 Kind = Literal["id", "ood"]
 

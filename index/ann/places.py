@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from maxsight.index.ann.contract import Floats, Rows
+from maxsight.index.array_types import Floats, Rows
 from maxsight.kernels.native.scanning import topk_rows
 
 _LARGEST = 127

@@ -27,8 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
+from maxsight.index.array_types import Doubles, Floats
 
 # Dimensions in which less than this share of the most lies are scaled as if it were that much.
 _LEAST_SPREAD = 1e-8

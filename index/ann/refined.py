@@ -8,8 +8,9 @@ import numpy as np
 
 from maxsight.index import faiss_build
 from maxsight.index.ann.arguments import checked_queries
-from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows, VectorIndex
+from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.int8_rows import Int8Rows
+from maxsight.index.array_types import Floats, Halves, Mask, Rows
 
 SUFFIX = "+int8"
 # Where a filter lets no more rows through, all are ranked: for a batch that costs no more than

@@ -7,7 +7,6 @@ right. It appears whole: files are written beside it, forced to the disk, and th
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,9 +16,12 @@ import numpy as np
 
 from maxsight.errors import LibraryError, SchemaTooNew, UsageError
 from maxsight.index.ann import auto
+from maxsight.index.ann.cards import Device
 from maxsight.index.ann.contract import Effort, VectorIndex
-from maxsight.index.upkeep.checksums import Checksum, checksum, force
-from maxsight.index.upkeep.sealed_json import is_sealed, seal
+from maxsight.index.ann.int8_rows import CODES
+from maxsight.index.durable_files import new_folder
+from maxsight.index.upkeep import sealed_json
+from maxsight.index.upkeep.checksums import Checksum, checksum
 
 SCHEMA = 1
 FILE = "index.json"
@@ -61,34 +63,19 @@ def save(
         LibraryError: the folder is there.
         OSError: the disk refused.
     """
-    if folder.exists():
-        raise LibraryError(f"{folder} is there already: an index is saved under a new name")
-    partial = folder.with_name(f".{folder.name}.partial")
-    _clear(partial)
-    partial.mkdir(parents=True)
-    try:
+    with new_folder(folder) as partial:
         index.save(partial)
         for name, array in (arrays or {}).items():
             np.save(partial / name, array)
-        inside = sorted(partial.rglob("*"))
         files = {
             path.relative_to(partial).as_posix(): checksum(path)
-            for path in inside
+            for path in sorted(partial.rglob("*"))
             if path.is_file()
         }
         record = IndexRecord(
             index.spec, index.dim, len(index), index.effort, files, dict(details or {})
         )
-        with (partial / FILE).open("w", encoding="utf-8") as stream:
-            json.dump(seal({"schema": SCHEMA} | asdict(record)), stream, indent=2)
-            stream.write("\n")
-        for path in [*inside, partial / FILE, partial]:
-            force(path)
-        partial.rename(folder)
-    except BaseException:
-        _clear(partial)
-        raise
-    force(folder.parent)
+        sealed_json.write(partial / FILE, {"schema": SCHEMA} | asdict(record))
     return record
 
 
@@ -108,7 +95,7 @@ def read(folder: Path) -> IndexRecord:
         fields = json.loads(text)
         schema = int(fields["schema"])
         if schema <= SCHEMA:
-            if not is_sealed(fields):
+            if not sealed_json.is_sealed(fields):
                 raise ValueError("its checksum does not fit what it says")
             return IndexRecord(
                 spec=str(fields["spec"]),
@@ -126,11 +113,15 @@ def read(folder: Path) -> IndexRecord:
     )
 
 
-def load(folder: Path, *, verify: bool = False) -> tuple[VectorIndex, Mapping[str, Any]]:
+def load(
+    folder: Path, *, verify: bool = False, device: Device = "auto"
+) -> tuple[VectorIndex, Mapping[str, Any]]:
     """The index of a folder, with the effort it was saved with, and the details.
 
     Args:
-        verify: read every file and compare its hash first. Sizes are compared anyway.
+        verify: compare the hash of every file first, as :func:`problems` does; not of those alone
+            that are read in any case.
+        device: a GPU searches the index once it was asked often enough, where FAISS can.
 
     Raises:
         LibraryError: something is missing or damaged.
@@ -140,7 +131,7 @@ def load(folder: Path, *, verify: bool = False) -> tuple[VectorIndex, Mapping[st
     if wrong := problems(folder, hashes=verify):
         raise LibraryError(f"{'; '.join(wrong)}: make the index again")
     try:
-        index = auto.make(record.spec, record.dim)
+        index = auto.make(record.spec, record.dim, device=device)
     except UsageError as error:
         raise LibraryError(f"{folder / FILE} is damaged ({error}): make the index again") from None
     index.load(folder)
@@ -156,7 +147,8 @@ def problems(folder: Path, *, hashes: bool = True) -> list[str]:
     """What is wrong with the files of an index folder; nothing if they are what was written.
 
     Args:
-        hashes: read the files; else only their sizes are looked at.
+        hashes: of all files. Else of those that loading reads whole, which is what FAISS trusts:
+            int8 rows stay in their file, and a damaged one is at worst not found.
 
     Raises:
         LibraryError: there is no readable ``index.json``.
@@ -168,14 +160,8 @@ def problems(folder: Path, *, hashes: bool = True) -> list[str]:
             size = file.stat().st_size
             if size != expected.bytes:
                 found.append(f"{file} has {size} bytes, not {expected.bytes}")
-            elif hashes and checksum(file) != expected:
+            elif (hashes or file.name != CODES) and checksum(file) != expected:
                 found.append(f"{file} is not what was written")
         except OSError as error:
             found.append(f"{file} cannot be read: {error.strerror or error}")
     return found
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a save left behind, this one or one that was killed."""
-    if folder.exists():
-        shutil.rmtree(folder)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from maxsight.index.ann.arguments import checked_queries
-from maxsight.index.ann.contract import Effort, Floats, Mask, Rows, VectorIndex, VectorSource
+from maxsight.index.ann.contract import Effort, VectorIndex, VectorSource
 from maxsight.index.ann.refined import Refined
+from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.disk_vectors import merge_best
 from maxsight.index.vectors import ExactIndex, inner
 

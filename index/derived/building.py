@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from maxsight import settings
-from maxsight.errors import BudgetError, UsageError
+from maxsight.errors import BackendError, BudgetError, UsageError
 from maxsight.index.ann import auto, saved, searcher
-from maxsight.index.ann.contract import Floats, Mask, Rows, VectorIndex
-from maxsight.index.derived import generations, token_folder, tuning, vector_folder
+from maxsight.index.ann.cards import Device
+from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.ann.footprint import innermost
+from maxsight.index.ann.gpu_index import GpuIndex
+from maxsight.index.array_types import Floats, Mask, Rows
+from maxsight.index.derived import generations, questions, token_folder, tuning, vector_folder
 from maxsight.index.derived.dimensionality import OrderEffect, order_effect
 from maxsight.index.derived.tuning import Asked, OperatingPoint
 from maxsight.index.derived.vector_folder import Built
@@ -38,10 +42,6 @@ _GROWTH = 2.0
 # Rows unknown to an index are searched exactly; beyond this share of all they are added to it.
 _TAIL_SHARE = 0.05
 _ORDER_SAMPLE = 10_000
-# Fewer are not divided into those learned from and those measured by.
-_FEW_TEXTS = 4 * tuning.QUERIES
-# How far a sampled query lies from the vector it was made of.
-_AWAY = 0.3
 
 Stage = Literal["tokens", "train", "fill", "truth", "measure"]
 # Called with what is being done, how far it is, and how far it goes; ``truth`` is searching
@@ -65,6 +65,7 @@ class IndexReport:
         point: the operating point it searches with; None without an index.
         points: every one that was tried.
         order: intrinsic dimensionality and its effect; None if it was not asked for.
+        device: that made the index just now: ``cpu``, or ``cuda:N`` for what a card can do of it.
     """
 
     index: str
@@ -76,10 +77,16 @@ class IndexReport:
     point: OperatingPoint | None = None
     points: list[OperatingPoint] = field(default_factory=list)
     order: OrderEffect | None = None
+    device: str = "cpu"
 
 
 def bring_up_to_date(
-    store: Store, spec: str | None = None, *, texts: Texts | None = None, step: Step | None = None
+    store: Store,
+    spec: str | None = None,
+    *,
+    texts: Texts | None = None,
+    step: Step | None = None,
+    device: Device = "auto",
 ) -> IndexReport:
     """What ``maxsight index`` does at its end: make, extend or leave the indexes.
 
@@ -87,6 +94,7 @@ def bring_up_to_date(
         spec: of the index from now on; None: as it was asked for before, or chosen by size.
         texts: to learn from and to be measured by; without, pictures are the only queries.
         step: progress.
+        device: where an index is made: ``auto`` is a GPU, if FAISS can compute on one.
     """
     token_folder.bring_up_to_date(
         store, recall=RECALL, step=lambda done, total: _tell(step, "tokens", done, total)
@@ -106,7 +114,7 @@ def bring_up_to_date(
                 return _kept(built, "kept")
             return _kept(_extended(store, snapshot, built, step), "extended")
     try:
-        report = build(store, asked, texts=texts, step=step)
+        report = build(store, asked, texts=texts, step=step, device=device)
     except UsageError as error:
         if spec is not None:
             raise
@@ -131,6 +139,8 @@ def build(
     recall: float = RECALL,
     texts: Texts | None = None,
     step: Step | None = None,
+    device: Device = "auto",
+    thorough: bool = False,
 ) -> IndexReport:
     """Make the index anew, choose its operating point and put it in the old one's place.
 
@@ -138,7 +148,10 @@ def build(
         spec: ``auto``, ``exact``, or what ``maxsight.index.ann.auto.make`` takes.
         recall: to reach on every kind of query, if it can be.
         texts: to learn from and to be measured by; without, pictures are the only queries.
-        step: as in :func:`bring_up_to_date`.
+        step, device: as in :func:`bring_up_to_date`. What a GPU refuses, the processor makes; it
+            also does the measuring, as most searches are its.
+        thorough: try every setting, and report on the order of insertion, as :func:`tune` does; not
+            only until a setting finds enough.
 
     Raises:
         BudgetError: making it needs more memory than it may take.
@@ -147,40 +160,56 @@ def build(
     snapshot = store.snapshot()
     dim, rows = store.manifest.dim, snapshot.unit_count
     budget = settings.memory()
-    choice = auto.choose(rows, dim, spec=spec, budget=budget, texts=texts is not None)
+    choice = auto.choose(
+        rows, dim, spec=spec, budget=budget, texts=texts is not None, device=device
+    )
     if choice.spec == "exact" or not rows:
         generations.remove(store.path, vector_folder.NAME)
-        return IndexReport("exact", choice.why, "none", rows, 0, recall)
+        order = _order(_live(snapshot)[1]) if thorough else None
+        return IndexReport("exact", choice.why, "none", rows, 0, recall, order=order)
     if choice.build_bytes > budget:
         raise BudgetError(
             f"making the index {choice.spec} of {rows:,} vectors needs "
             f"{choice.build_bytes / 2**20:,.0f} MiB and MAXSIGHT_MEMORY allows "
             f"{budget / 2**20:,.0f} MiB: allow more, or name a smaller index (docs/indexes.md)"
         )
-    learned, asked = (None, None) if texts is None else _apart(texts())
+    learned, asked = (None, None) if texts is None else questions.apart(texts())
     unit_ids, stored = _live(snapshot)
-    index = auto.make(choice.spec, dim)
-    draw = np.random.default_rng(0)
-    sampled = np.sort(draw.choice(rows, min(rows, choice.footprint.sample_rows), replace=False))
-    _tell(step, "train", 0, 1)
-    index.train(stored.take(sampled).astype(np.float32), learned)
-    _tell(step, "train", 1, 1)
-    _add(index, stored, np.arange(rows), step)
+    card = auto.card_for(choice, rows, dim, device=device, budget=budget)
+    try:
+        index, efforts = _made(choice, stored, learned, step, card or "cpu")
+    except BackendError as error:
+        if card is None:
+            raise
+        _log.warning("%s is made on the processor: %s", choice.spec, error)
+        card = None
+        index, efforts = _made(choice, stored, learned, step, "cpu")
     points = tuning.sweep(
         lambda queries, effort: [
             found
             for found, _ in searcher.search(index, stored, queries, tuning.DEPTH, effort=effort)
         ],
-        index.efforts(tuning.DEPTH),
+        efforts,
         _asked(stored, stored, asked, step),
-        enough=recall,
+        enough=tuning.ENOUGH if thorough else recall,
         progress=lambda done, total: _tell(step, "measure", done, total),
     )
     point = tuning.choose(points, recall)
     index.effort = point.effort
     details = {"spec": choice.spec, "trained_rows": rows, **_measured(point, recall)}
     vector_folder.save(store.path, store.manifest, index, unit_ids, details)
-    return IndexReport(choice.spec, choice.why, "built", rows, index.bytes(), recall, point, points)
+    return IndexReport(
+        choice.spec,
+        choice.why,
+        "built",
+        rows,
+        index.bytes(),
+        recall,
+        point,
+        points,
+        _order(stored) if thorough else None,
+        device="cpu" if card is None else card.name,
+    )
 
 
 def tune(
@@ -192,19 +221,22 @@ def tune(
 ) -> IndexReport:
     """Try every setting of the library's index and keep the fastest that reaches ``recall``.
 
+    The processor does, as most searches are its.
+
     Args:
         texts: to be measured by; without, pictures are the only queries.
     """
     snapshot = store.snapshot()
     _, stored = _live(snapshot)
-    sample = stored.take(np.arange(min(_ORDER_SAMPLE, len(stored)))).astype(np.float32)
-    order = order_effect(sample) if len(sample) > 2 * tuning.DEPTH else None
+    order = _order(stored)
     built, vectors = snapshot.state.built, snapshot.state.vectors
     if built is None or not isinstance(vectors, IndexedVectors):
         why = "no index has been made: every search is exact"
         return IndexReport("exact", why, "none", len(stored), 0, recall, order=order)
+    if isinstance(innermost(built.index), GpuIndex):
+        vectors = vectors.searched_by(saved.load(built.folder, device="cpu")[0])
     live = snapshot.allowed()
-    asked = None if texts is None else _apart(texts())[1]
+    asked = None if texts is None else questions.apart(texts())[1]
     points = tuning.sweep(
         lambda queries, effort: [
             found for found, _ in vectors.search(queries, tuning.DEPTH, allowed=live, effort=effort)
@@ -216,13 +248,13 @@ def tune(
     point = tuning.choose(points, recall)
     built.index.effort = point.effort
     details = {**built.details, **_measured(point, recall)}
-    saved = vector_folder.save(store.path, store.manifest, built.index, built.unit_ids, details)
+    tuned = vector_folder.save(store.path, store.manifest, built.index, built.unit_ids, details)
     return IndexReport(
-        str(saved.details["spec"]),
+        str(tuned.details["spec"]),
         "it was made before; its settings are new",
         "tuned",
-        len(saved.unit_ids),
-        saved.index.bytes(),
+        len(tuned.unit_ids),
+        tuned.index.bytes(),
         recall,
         point,
         points,
@@ -230,15 +262,41 @@ def tune(
     )
 
 
+def _made(
+    choice: auto.Choice,
+    stored: DiskVectors,
+    learned: Floats | None,
+    step: Step | None,
+    device: Device,
+) -> tuple[VectorIndex, list[Effort]]:
+    """An index over all rows, and the settings it can be searched with."""
+    index = auto.make(choice.spec, stored.dim, device=device)
+    rows = len(stored)
+    draw = np.random.default_rng(0)
+    sampled = np.sort(draw.choice(rows, min(rows, choice.footprint.sample_rows), replace=False))
+    _tell(step, "train", 0, 1)
+    index.train(stored.take(sampled).astype(np.float32), learned)
+    _tell(step, "train", 1, 1)
+    _add(index, stored, np.arange(rows), step)
+    # To be asked for them, it comes back from the card that made it, which may refuse.
+    return index, index.efforts(tuning.DEPTH)
+
+
 def _extended(store: Store, snapshot: Snapshot, built: Built, step: Step | None) -> Built:
     """The index with the rows it lacks, saved in the old one's place."""
     unit_ids, stored = _live(snapshot)
     new = np.flatnonzero(unit_ids > built.newest)
     # A copy of its own: readers in this process go on searching the old one.
-    index, _ = saved.load(built.folder)
+    index, _ = saved.load(built.folder, device="cpu")
     _add(index, stored, new, step)
     known = np.concatenate([built.unit_ids, unit_ids[new]])
     return vector_folder.save(store.path, store.manifest, index, known, built.details)
+
+
+def _order(stored: DiskVectors) -> OrderEffect | None:
+    """Judged by the first rows; None where they are too few."""
+    sample = stored.take(np.arange(min(_ORDER_SAMPLE, len(stored)))).astype(np.float32)
+    return order_effect(sample) if len(sample) > 2 * tuning.DEPTH else None
 
 
 def _kept(built: Built, action: str) -> IndexReport:
@@ -272,17 +330,6 @@ def _add(index: VectorIndex, stored: DiskVectors, rows: Rows, step: Step | None)
     _tell(step, "fill", done, len(rows))
 
 
-def _apart(texts: Floats) -> tuple[Floats, Floats]:
-    """What to learn from and what to be measured by, which the index should not know by heart.
-
-    Few texts serve as both.
-    """
-    if len(texts) < _FEW_TEXTS:
-        return texts, texts
-    is_asked = np.arange(len(texts)) % (len(texts) // tuning.QUERIES) == 0
-    return texts[~is_asked], texts[is_asked]
-
-
 def _asked(
     searched: ExactIndex | DiskVectors,
     stored: DiskVectors,
@@ -290,29 +337,10 @@ def _asked(
     step: Step | None,
     allowed: Mask | None = None,
 ) -> dict[str, Asked]:
-    """Queries of each kind and their truth among the rows of ``searched``."""
-    draw = np.random.default_rng(1)
-    count = min(tuning.QUERIES, len(stored))
-    own = stored.take(np.sort(draw.choice(len(stored), count, replace=False))).astype(np.float32)
-    # Not the stored vectors themselves, which would be their own first answers: each a little way
-    # along the line between two others.
-    others = stored.take(draw.integers(0, len(stored), 2 * count)).astype(np.float32)
-    kinds = {"pictures": _unit(own + _AWAY * (others[:count] - others[count:]))}
-    if texts is not None and len(texts):
-        chosen = draw.choice(len(texts), min(tuning.QUERIES, len(texts)), replace=False)
-        kinds["texts"] = _unit(texts[np.sort(chosen)])
-    together = np.concatenate(list(kinds.values()))
     _tell(step, "truth", 0, 1)
-    found = searched.search(together, tuning.DEPTH, allowed=allowed)
+    asked = questions.sampled(searched, stored, texts, allowed=allowed)
     _tell(step, "truth", 1, 1)
-    truth = np.full((len(together), tuning.DEPTH), -1, dtype=np.int64)
-    for query, (rows, _) in enumerate(found):
-        truth[query, : len(rows)] = rows
-    answers = np.split(truth, np.cumsum([len(queries) for queries in kinds.values()])[:-1])
-    return {
-        kind: Asked(queries, answer)
-        for (kind, queries), answer in zip(kinds.items(), answers, strict=True)
-    }
+    return asked
 
 
 def _measured(point: OperatingPoint, target: float) -> dict[str, object]:
@@ -321,11 +349,6 @@ def _measured(point: OperatingPoint, target: float) -> dict[str, object]:
         "target": target,
         "queries_per_second": round(point.queries_per_second, 1),
     }
-
-
-def _unit(vectors: Floats) -> Floats:
-    lengths: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 def _tell(step: Step | None, what: Stage, done: int, total: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maxsight.index import faiss_build
-from maxsight.index.ann.contract import Floats, Rows
+from maxsight.index.array_types import Floats, Rows
 
 # Of a local estimate; fewer are noisy, more are not local.
 _NEIGHBOURS = 100

@@ -6,6 +6,7 @@ The highest is the one that counts. All can be deleted at any time.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import re
@@ -15,11 +16,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from maxsight.errors import LibraryError
+from maxsight.index import tables
+from maxsight.index.upkeep import sealed_json
 
 FOLDER = "indexes"
-_WANTED = ".wanted"
+_WANTED = "wanted.json"
+
+TOKENS, VECTORS = "tokens", "vectors"
 
 _T = TypeVar("_T")
+# The newest folder of a name, and when something in it was last made, deleted or replaced.
+Stamp = tuple[Path, int]
 _log = logging.getLogger("maxsight.index")
 
 
@@ -57,8 +64,8 @@ def load(library: Path, name: str, read: Callable[[Path], _T]) -> _T | None:
     return None
 
 
-def stamp(library: Path, name: str) -> tuple[Path, int] | None:
-    """Something that differs when another folder has become the newest."""
+def stamp(library: Path, name: str) -> Stamp | None:
+    """Something that differs when another folder has become the newest, or the same a new one."""
     folder = newest(library, name)
     try:
         return None if folder is None else (folder, folder.stat().st_mtime_ns)
@@ -91,19 +98,35 @@ def remove_drafts(library: Path) -> None:
 
 
 def wanted(library: Path) -> str | None:
-    """The index that was asked for by name, also where it is not there any more."""
+    """The index that was asked for by name, also where it is not there any more.
+
+    None if none was; also where that cannot be read, of which a warning tells.
+    """
+    file = library / FOLDER / _WANTED
     try:
-        return (library / FOLDER / _WANTED).read_text(encoding="utf-8").strip() or None
-    except OSError:
+        fields = json.loads(file.read_bytes())
+        if not sealed_json.is_sealed(fields):
+            raise ValueError("its checksum does not fit what it says")
+        return None if fields["index"] is None else str(fields["index"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        _warn(
+            f"{file}, which names the index that was asked for, cannot be read ({error}): the "
+            "index is chosen by size; `maxsight tune-index --index` asks for another"
+        )
         return None
 
 
 def want(library: Path, spec: str | None) -> None:
-    """Remember what was asked for by name; None: nothing, it is chosen by size."""
-    (library / FOLDER).mkdir(exist_ok=True)
-    partial = library / FOLDER / f"{_WANTED}.partial"
-    partial.write_text(f"{spec or ''}\n", encoding="utf-8")
-    partial.replace(library / FOLDER / _WANTED)
+    """Remember what was asked for by name; None: nothing, it is chosen by size.
+
+    Raises:
+        LibraryError: the disk refused.
+    """
+    with tables.storage_errors(library / FOLDER):
+        (library / FOLDER).mkdir(exist_ok=True)
+        sealed_json.write(library / FOLDER / _WANTED, {"index": spec})
 
 
 @functools.cache

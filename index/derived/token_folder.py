@@ -5,7 +5,6 @@ It is derived: ``indexes/tokens-N/`` can be deleted at any time.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,17 @@ import numpy as np
 
 from maxsight.errors import LibraryError
 from maxsight.index import tables
-from maxsight.index.array_files import read_arrays
+from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import TokenTable
-from maxsight.index.upkeep.checksums import force
-from maxsight.index.vectors import Rows
 
 if TYPE_CHECKING:
     from maxsight.index.snapshot import Snapshot
     from maxsight.index.store import Store
 
-NAME = "tokens"
+NAME = generations.TOKENS
 # An index that has grown by this much since it learned, or of whose units no more than one in so
 # many is left, is made anew.
 _GROWTH = 2.0
@@ -84,7 +81,7 @@ def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -
     if snapshot.holds_tokens:
         generations.remove(store.path, NAME)
         return "none"
-    rows = _live_rows(snapshot)
+    rows = snapshot.live_rows
     unit_ids = snapshot.state.unit_ids[rows]
     built = load(store.path, store.manifest)
     if built is not None:
@@ -94,37 +91,21 @@ def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -
         if not (is_grown or is_hollow):
             if len(new) <= _TAIL_SHARE * len(rows):
                 return "kept"
-            known = np.concatenate([built.unit_ids, unit_ids[new]])
             with tables.storage_errors(built.index.folder):
-                _write_units(built.index.folder, store.manifest, known, built.learned)
-                built.index.add(_tables(snapshot, rows[new], step))
+                built.index.add(_tables(snapshot, rows[new], step), labels=unit_ids[new])
             return "extended"
     with tables.storage_errors(store.path / generations.FOLDER):
-        _make(store, snapshot, rows, recall=recall, step=step)
+        folder = generations.following(store.path, NAME)
+        LateIndex.build(
+            folder,
+            _tables(snapshot, rows, step),
+            codes="4bit",
+            recall=recall,
+            labels=unit_ids,
+            details={"library_id": store.manifest.library_id, "learned": len(rows)},
+        )
+        generations.remove(store.path, NAME, but=folder)
     return "built"
-
-
-def _make(
-    store: Store, snapshot: Snapshot, rows: Rows, *, recall: float, step: Step | None
-) -> None:
-    """An index of the tokens of some rows, in the place of what there is."""
-    folder = generations.following(store.path, NAME)
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        LateIndex.build(draft, _tables(snapshot, rows, step), codes="4bit", recall=recall)
-        _write_units(draft, store.manifest, snapshot.state.unit_ids[rows], len(rows))
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    force(folder.parent)
-    generations.remove(store.path, NAME, but=folder)
-
-
-def _live_rows(snapshot: Snapshot) -> Rows:
-    live = snapshot.allowed()
-    return np.arange(snapshot.row_count) if live is None else np.flatnonzero(live)
 
 
 def _tables(snapshot: Snapshot, rows: Rows, step: Step | None) -> Iterator[TokenTable]:
@@ -136,22 +117,11 @@ def _tables(snapshot: Snapshot, rows: Rows, step: Step | None) -> Iterator[Token
         step(len(rows), len(rows))
 
 
-def _write_units(folder: Path, manifest: Manifest, unit_ids: Rows, learned: int) -> None:
-    """Before the index counts these units: a reader takes the file that fits its count."""
-    file = folder / f"units-{len(unit_ids)}.npz"
-    partial = file.with_name(f".{file.name}")
-    np.savez(partial, unit_ids=unit_ids, learned=learned, library_id=manifest.library_id)
-    force(partial)
-    partial.rename(file)
-    force(folder)
-
-
 def _read(folder: Path, manifest: Manifest) -> BuiltTokens:
     index = LateIndex.open(folder)
-    file = folder / f"units-{len(index)}.npz"
-    library_id, unit_ids, learned = read_arrays(file, "library_id", "unit_ids", "learned")
-    if str(library_id) != manifest.library_id:
+    details = index.record.details
+    if details.get("library_id") != manifest.library_id:
         raise LibraryError(f"{folder} was made for another library")
-    if unit_ids.shape != (len(index),):
-        raise LibraryError(f"{file} holds {unit_ids.shape} ids, not those of {len(index):,} units")
-    return BuiltTokens(index, unit_ids, int(learned))
+    if index.labels is None or "learned" not in details:
+        raise LibraryError(f"{folder} does not say which units it knows: make the index again")
+    return BuiltTokens(index, index.labels, int(details["learned"]))

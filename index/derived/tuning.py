@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from maxsight.index.ann.contract import Effort, Floats, Rows
+from maxsight.index.ann.contract import Effort
+from maxsight.index.array_types import Floats, Rows
 
 # What recall is measured on: enough that 95 % is known to about one point, two errors wide.
 QUERIES = 400
 DEPTH = 10
+# Recall at which nothing more is worth trying.
+ENOUGH = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,7 @@ def sweep(
     efforts: Sequence[Effort],
     asked: Mapping[str, Asked],
     *,
-    enough: float = 0.999,
+    enough: float = ENOUGH,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[OperatingPoint]:
     """Try efforts, cheapest first, until one finds enough.

@@ -18,11 +18,11 @@ from maxsight.index import tables
 from maxsight.index.ann import saved
 from maxsight.index.ann.contract import VectorIndex
 from maxsight.index.array_files import read_array
+from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations
 from maxsight.index.manifest import Manifest
-from maxsight.index.vectors import Rows
 
-NAME = "vectors"
+NAME = generations.VECTORS
 UNITS_FILE = "unit_ids.npy"
 
 

@@ -6,29 +6,25 @@ import logging
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
 from maxsight import machine
+from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.late.codec import Codebook
 from maxsight.kernels import native
 from maxsight.kernels.native import CodedTokens
-
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _log = logging.getLogger("maxsight.index")
 
 
 def interact(
     queries: Floats,
-    query_offsets: Numbers,
+    query_offsets: Rows,
     tokens: CodedTokens,
     keep: int,
     *,
-    rows: Numbers | None = None,
+    rows: Rows | None = None,
     allowed: Mask | None = None,
-) -> Numbers:
+) -> Rows:
     """As ``kernels.native.interact``: the best documents by their tokens' centroids, (B, keep)."""
     if _is_compiled():
         return native.interact(
@@ -59,9 +55,9 @@ def interact(
 
 def score_pairs(
     queries: Floats,
-    query_offsets: Numbers,
+    query_offsets: Rows,
     tokens: CodedTokens,
-    pairs: tuple[Numbers, Numbers],
+    pairs: tuple[Rows, Rows],
     *,
     fine: bool,
 ) -> Floats:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from maxsight.index.array_types import Doubles, Floats, Rows
 from maxsight.index.late import arithmetic
 from maxsight.index.late.token_files import units
 from maxsight.kernels.native import CodedTokens
@@ -20,10 +20,8 @@ _QUERY_TOKENS, _ANCHORS, _NOISE = 32, 2, 0.9
 # Scores of all documents that are held at once.
 _SCORES = 8_000_000
 
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 # (queries, their offsets, how many) -> (B, how many) rows, best first, -1 where there is none
-Proposer = Callable[[Floats, Numbers, int], Numbers]
+Proposer = Callable[[Floats, Rows, int], Rows]
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def calibrate(
     target: float,
     given: bool,
     propose: Proposer | None = None,
-) -> tuple[Calibration, Numbers]:
+) -> tuple[Calibration, Rows]:
     """The fewest candidates that reach a recall, by one standard error of the measurement.
 
     Where the stored codes themselves lose more than the target allows, so many are taken that
@@ -151,31 +149,31 @@ def _ladder(count: int) -> list[int]:
     return sorted({min(size, count) for size in [*sizes, size]}) or [1]
 
 
-def _lower(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _lower(shares: Doubles) -> Doubles:
     """Means over queries (rungs, B), each less its standard error."""
-    lower: npt.NDArray[np.float64] = shares.mean(1) - shares.std(1) / np.sqrt(shares.shape[1])
+    lower: Doubles = shares.mean(1) - shares.std(1) / np.sqrt(shares.shape[1])
     return lower
 
 
-def _first(values: npt.NDArray[np.float64], aim: float) -> int:
+def _first(values: Doubles, aim: float) -> int:
     reached = np.flatnonzero(values >= aim)
     return int(reached[0]) if len(reached) else len(values) - 1
 
 
-def _top(scores: Floats, kept: Numbers | None) -> Numbers:
+def _top(scores: Floats, kept: Rows | None) -> Rows:
     """The best of some rows (B, K); -1 where there are fewer."""
     if kept is None:
-        found: Numbers = np.argsort(-scores, axis=1, kind="stable")[:, :K]
+        found: Rows = np.argsort(-scores, axis=1, kind="stable")[:, :K]
         return found
     own = np.take_along_axis(scores, np.maximum(kept, 0), axis=1)
     own[kept < 0] = -np.inf
     order = np.argsort(-own, axis=1, kind="stable")[:, :K]
-    chosen: Numbers = np.take_along_axis(kept, order, axis=1)
+    chosen: Rows = np.take_along_axis(kept, order, axis=1)
     return chosen
 
 
-def overlap(found: Numbers, best: Numbers) -> npt.NDArray[np.float64]:
+def overlap(found: Rows, best: Rows) -> Doubles:
     """The share of each query's best that was found."""
     hit = (best[:, :, None] == found[:, None, :]).any(2)
-    shares: npt.NDArray[np.float64] = hit.mean(1)
+    shares: Doubles = hit.mean(1)
     return shares

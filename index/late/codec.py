@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.errors import UsageError
+from maxsight.index.array_types import Floats
 
 # What a store may be asked for, and its bits a number.
 CODES = {"int8": 8, "5bit": 5, "4bit": 4, "2bit": 2}
@@ -28,7 +29,6 @@ _LLOYD_NUMBERS = 1 << 19
 _FINE = 4
 _CHUNK = 8192
 
-Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 

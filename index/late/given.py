@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.errors import UsageError
-from maxsight.index.late.codec import Floats
+from maxsight.index.array_types import Floats
 from maxsight.index.late.token_files import (
     LENGTHS,
     SCALES,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
+from maxsight.index.array_types import Floats, Rows
 
 
 def carve(
-    tokens: Floats, offsets: Numbers, *, above: int, threshold: float = 0.7
-) -> tuple[Floats, Numbers]:
+    tokens: Floats, offsets: Rows, *, above: int, threshold: float = 0.7
+) -> tuple[Floats, Rows]:
     """Like tokens become their sum, in queries of more than ``above`` tokens.
 
     The first token without a group takes every later one without a group whose cosine with it is at

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from maxsight.errors import LibraryError, UsageError
+from maxsight.errors import UsageError
+from maxsight.index.array_types import Floats, Mask, Rows
+from maxsight.index.durable_files import new_folder
 from maxsight.index.late import arithmetic, calibration, grouping
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES, train
 from maxsight.index.late.given import GivenTokens, padded
 from maxsight.index.late.muvera import Muvera
-from maxsight.index.late.record import FILE, LateRecord
+from maxsight.index.late.record import FILE, LateRecord, newest
 from maxsight.index.late.token_files import (
     CODEBOOK,
     MappedTokens,
@@ -32,7 +33,6 @@ from maxsight.index.late.token_files import (
     write_codebook,
 )
 from maxsight.index.records import TokenTable
-from maxsight.index.upkeep.checksums import force
 
 _GIVEN = "given"
 # Tokens that centroids and levels are learned from.
@@ -42,10 +42,6 @@ _CARVE_ABOVE = 64
 # Of a shortlist, scored a second time with queries to 15 bits: so many for each of the k, and more.
 _FINE_EACH, _FINE_MORE = 2, 8
 _QUERIES = 64
-
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 class LateIndex:
@@ -60,6 +56,7 @@ class LateIndex:
 
     Attributes:
         folder, record: as given; ``record.calibration`` says how many candidates a search takes.
+        labels: (N,) int64, the owner's numbers of the documents; None if it gave none.
 
     Raises:
         LibraryError: a file is missing or damaged.
@@ -68,6 +65,7 @@ class LateIndex:
     def __init__(self, folder: Path, record: LateRecord) -> None:
         self.folder, self.record = folder, record
         self._tokens = MappedTokens(folder, record.extents, bits=record.bits, dim=record.width)
+        self.labels = self._tokens.labels
         if self._tokens.coded.documents != record.documents:
             raise damaged(folder, f"it counts {self._tokens.coded.documents:,} documents")
         self._muvera: Muvera | None = None
@@ -87,6 +85,8 @@ class LateIndex:
         centroids: int = 256,
         recall: float = 0.95,
         queries: Sequence[Floats] | None = None,
+        labels: Rows | None = None,
+        details: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> Self:
         """Make an index in a new folder, which appears complete or not at all.
@@ -101,28 +101,29 @@ class LateIndex:
             centroids: at most so many; above 256 they take one more byte a token.
             recall: of the ten best of exact MaxSim, that candidates are chosen for.
             queries: (L, d) each, to measure it with; None: made of the documents.
+            labels: (N,) int64, the owner's numbers of the documents.
+            details: what else is to be kept in ``late.json``; what JSON can hold.
             seed: of all that is drawn.
 
         Raises:
             UsageError: codes or encodings that there are not, tables of different width, or none.
+            ValueError: another number of labels than of documents.
             LibraryError: the folder is there.
+            OSError: the disk refused.
         """
         if codes not in CODES:
             raise UsageError(f"codes must be one of {', '.join(CODES)}, got {codes!r}")
         if not 0 < recall <= 1:
             raise UsageError(f"recall must be above 0 and at most 1, got {recall}")
-        if folder.exists():
-            raise LibraryError(f"{folder} is there already: an index is made under a new name")
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / _GIVEN).mkdir(parents=True)
-        try:
+        with new_folder(folder) as partial:
+            (partial / _GIVEN).mkdir()
             given = GivenTokens(partial / _GIVEN, documents)
             draw = np.random.default_rng(seed)
             book = train(given.sample(_SAMPLE, draw), codes, centroids=centroids, seed=seed)
-            with closing(TokenWriter(partial, book, {})) as writer:
+            with closing(TokenWriter(partial, book, {}, labelled=labels is not None)) as writer:
                 for table in given.tables():
                     writer.add(table)
+                _label(writer, labels)
                 extents = writer.finish() | {CODEBOOK: write_codebook(partial, book)}
             found = LateRecord(
                 codes=codes,
@@ -131,6 +132,7 @@ class LateIndex:
                 encodings=None if encodings is None else 0,
                 calibration=Calibration.of_all(given.coded.documents, recall),
                 extents=extents,
+                details=details or {},
             )
             if encodings is not None:
                 muvera = Muvera.build(encodings, given.tables(), dim=found.width, seed=seed)
@@ -138,11 +140,6 @@ class LateIndex:
             found = cls(partial, found)._calibrated(given, queries, draw)
             shutil.rmtree(partial / _GIVEN)
             found.write(partial)
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        force(folder.parent)
         return cls(folder, found)
 
     @classmethod
@@ -153,7 +150,7 @@ class LateIndex:
             LibraryError: something is missing or damaged.
             SchemaTooNew: a newer maxsight wrote it.
         """
-        return cls(folder, LateRecord.read(folder))
+        return newest(folder, lambda record: cls(folder, record))
 
     def __len__(self) -> int:
         """N."""
@@ -165,9 +162,9 @@ class LateIndex:
         k: int,
         *,
         allowed: Mask | None = None,
-        among: Numbers | None = None,
+        among: Rows | None = None,
         candidates: int | None = None,
-    ) -> list[tuple[Numbers, Floats]]:
+    ) -> list[tuple[Rows, Floats]]:
         """The ``k`` documents that answer each query best.
 
         Args:
@@ -199,19 +196,30 @@ class LateIndex:
         rows, scores = self._best(tokens, offsets, rows, k, fine=True)
         return [(own[own >= 0], found[own >= 0]) for own, found in zip(rows, scores)]
 
-    def add(self, documents: Iterable[TokenTable]) -> Self:
+    def add(self, documents: Iterable[TokenTable], *, labels: Rows | None = None) -> Self:
         """Append documents, coded by what was learned before; the calibration stays.
 
         A reader sees all of them or none, and a death on the way leaves the index as it was.
 
+        Args:
+            labels: (n,) int64, of an index with labels.
+
         Raises:
             UsageError: tokens of another width.
+            ValueError: another number of labels than of documents.
+            OSError: the disk refused.
         """
         before = self.record
         muvera = None
         if before.encodings is not None:
             muvera = Muvera.open(before.encodings_folder(self.folder))
-        with closing(TokenWriter(self.folder, self._tokens.book, before.extents)) as writer:
+        if (labels is None) != (self.labels is None):
+            has = "no labels" if self.labels is None else "labels"
+            raise ValueError(f"the documents of {self.folder} have {has}, and so must those added")
+        book, extents = self._tokens.book, before.extents
+        with closing(
+            TokenWriter(self.folder, book, extents, labelled=labels is not None)
+        ) as writer:
             for table in documents:
                 if table.tokens.shape[1] != before.dim:
                     raise UsageError(
@@ -220,19 +228,20 @@ class LateIndex:
                 writer.add(padded(table))
                 if muvera is not None:
                     muvera.add([padded(table)])
-            extents = writer.finish()
+            _label(writer, labels)
+            extents = {**extents, **writer.finish()}
         record = dataclasses.replace(
             before,
             documents=before.documents + writer.documents,
             encodings=None if before.encodings is None else before.encodings + 1,
-            extents={**before.extents, **extents},
+            extents=extents,
         )
         if muvera is not None:
-            shutil.rmtree(record.encodings_folder(self.folder), ignore_errors=True)
+            self._remove_encodings(but=before)
             muvera.save(record.encodings_folder(self.folder))
         record.write(self.folder)
         if muvera is not None:
-            shutil.rmtree(before.encodings_folder(self.folder))
+            self._remove_encodings(but=record)
         return type(self)(self.folder, record)
 
     def bytes(self) -> int:
@@ -247,7 +256,14 @@ class LateIndex:
             parts[encodings.name] = sum(path.stat().st_size for path in encodings.iterdir())
         return parts | {FILE: (self.folder / FILE).stat().st_size}
 
-    def _packed(self, queries: Sequence[Floats]) -> tuple[Floats, Numbers]:
+    def _remove_encodings(self, *, but: LateRecord) -> None:
+        """Delete those of other states, also half made ones of writers that died."""
+        kept = but.encodings_folder(self.folder)
+        for path in self.folder.glob("*encodings-*"):
+            if path != kept:
+                shutil.rmtree(path)
+
+    def _packed(self, queries: Sequence[Floats]) -> tuple[Floats, Rows]:
         """Queries one after the other, as wide as the tokens are stored."""
         dim, width = self.record.dim, self.record.width
         for own in queries:
@@ -264,12 +280,12 @@ class LateIndex:
     def _shortlist(
         self,
         tokens: Floats,
-        offsets: Numbers,
+        offsets: Rows,
         k: int,
         allowed: Mask | None,
-        among: Numbers | None,
+        among: Rows | None,
         candidates: int | None,
-    ) -> Numbers:
+    ) -> Rows:
         """(B, C) rows to be scored by their tokens, ascending, then -1."""
         count, measured = len(self), self.record.calibration
         times = max(1.0, k / calibration.K)
@@ -287,8 +303,8 @@ class LateIndex:
         )
 
     def _best(
-        self, tokens: Floats, offsets: Numbers, rows: Numbers, k: int, *, fine: bool
-    ) -> tuple[Numbers, Floats]:
+        self, tokens: Floats, offsets: Rows, rows: Rows, k: int, *, fine: bool
+    ) -> tuple[Rows, Floats]:
         """The ``k`` best of rows (B, C), best first: (B, k') each, -1 where there are fewer."""
         queries, places = np.nonzero(rows >= 0)
         listed = rows[queries, places]
@@ -341,3 +357,10 @@ class LateIndex:
         return dataclasses.replace(
             self.record, calibration=dataclasses.replace(made, recall=recall)
         )
+
+
+def _label(writer: TokenWriter, labels: Rows | None) -> None:
+    if labels is not None:
+        if labels.shape != (writer.documents,):
+            raise ValueError(f"labels must be ({writer.documents},), got {labels.shape}")
+        writer.label(labels)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from maxsight.errors import LibraryError, UsageError
 from maxsight.index.ann import auto, saved
-from maxsight.index.ann.contract import Effort, Floats, Halves, Mask, Rows, VectorIndex
+from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.late.token_files import widened
 from maxsight.index.records import TokenTable
 

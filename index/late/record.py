@@ -1,26 +1,29 @@
 """``late.json``: what an index of tokens is, and how much of its files counts.
 
 Replacing it is what makes an addition happen: files only ever grow, and what lies behind the sizes
-that stand here is not read.
+that stand here is not read. What it names is there as long as it does: :func:`newest` reads the one
+and then the other, beside a writer.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from maxsight.errors import LibraryError, SchemaTooNew
+from maxsight.index.ann import saved
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES
 from maxsight.index.late.token_files import Extent, damaged, extent_of
-from maxsight.index.upkeep.checksums import force
-from maxsight.index.upkeep.sealed_json import is_sealed, seal
+from maxsight.index.upkeep import sealed_json
 
 SCHEMA = 1
 FILE = "late.json"
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class LateRecord:
         encodings: number of the folder of MUVERA encodings, or None.
         calibration: how many candidates a search takes.
         extents: file -> how much of it counts.
+        details: what its owner wrote down about it.
     """
 
     codes: str
@@ -41,6 +45,7 @@ class LateRecord:
     encodings: int | None
     calibration: Calibration
     extents: Mapping[str, Extent]
+    details: Mapping[str, Any]
 
     @property
     def bits(self) -> int:
@@ -69,7 +74,7 @@ class LateRecord:
             fields = json.loads(file.read_text(encoding="utf-8"))
             schema = int(fields["schema"])
             if schema <= SCHEMA:
-                if not is_sealed(fields):
+                if not sealed_json.is_sealed(fields):
                     raise ValueError("its checksum does not fit what it says")
                 if fields["codes"] not in CODES:
                     raise ValueError(f"codes are {fields['codes']!r}")
@@ -80,6 +85,7 @@ class LateRecord:
                     encodings=None if fields["encodings"] is None else int(fields["encodings"]),
                     calibration=Calibration(**fields["calibration"]),
                     extents={name: Extent(**held) for name, held in fields["extents"].items()},
+                    details=dict(fields["details"]),
                 )
         except OSError as error:
             raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
@@ -91,27 +97,42 @@ class LateRecord:
         )
 
     def write(self, folder: Path) -> None:
-        """Replace the file, so that a reader sees the old one or this one."""
-        partial = folder / f".{FILE}.{os.getpid()}"
-        with partial.open("w", encoding="utf-8") as stream:
-            json.dump(seal({"schema": SCHEMA} | asdict(self)), stream, indent=2)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(folder / FILE)
-        force(folder)
+        """Replace the file, so that a reader sees the old one or this one.
+
+        Raises:
+            OSError: the disk refused; the old one stands.
+        """
+        sealed_json.write(folder / FILE, {"schema": SCHEMA} | asdict(self))
 
 
-def problems(folder: Path) -> list[str]:
-    """What is wrong with the files of an index of tokens, all read; nothing if nothing is.
+def newest(folder: Path, read: Callable[[LateRecord], _T]) -> _T:
+    """What ``read`` makes of the newest state of the index in ``folder``.
 
-    MUVERA encodings are looked at by ``index.ann.saved.problems``.
+    A writer takes away what the state before was made of: where ``read`` meets with a LibraryError
+    and there is another state by now, that is read.
 
     Raises:
-        LibraryError: there is no readable ``late.json``.
+        LibraryError: the index is damaged.
+        SchemaTooNew: a newer maxsight wrote it.
+    """
+    record = LateRecord.read(folder)
+    while True:
+        try:
+            return read(record)
+        except LibraryError:
+            before, record = record, LateRecord.read(folder)
+            if record == before:
+                raise
+
+
+def problems(folder: Path, record: LateRecord) -> list[str]:
+    """What is wrong with the files that a record names, all read; nothing if nothing is.
+
+    Raises:
+        LibraryError: the encodings have no readable ``index.json``.
     """
     found = []
-    for name, expected in LateRecord.read(folder).extents.items():
+    for name, expected in record.extents.items():
         try:
             actual = extent_of(folder / name, expected.bytes)
         except OSError as error:
@@ -121,4 +142,6 @@ def problems(folder: Path) -> list[str]:
             found.append(f"{folder / name} has {actual.bytes} bytes of {expected.bytes}")
         elif actual != expected:
             found.append(f"{folder / name} is not what was written")
+    if record.encodings is not None:
+        found += saved.problems(record.encodings_folder(folder))
     return found

@@ -4,6 +4,7 @@
     scales.bin    float32 a token, of int8 numbers alone
     ids.bin       the number of each token's centroid: uint8, or uint16 above 256 centroids
     lengths.bin   uint32 a document: its tokens
+    labels.bin    int64 a document: its owner's number for it, if it has one
     codebook.npz  centroids and levels, which never change
 
 What lies behind the sizes that ``late.json`` gives is of a writer that died, and is not read.
@@ -26,11 +27,13 @@ import numpy.typing as npt
 from maxsight import settings
 from maxsight.errors import LibraryError
 from maxsight.index.array_files import read_arrays
-from maxsight.index.late.codec import Codebook, Floats
+from maxsight.index.array_types import Floats, Rows
+from maxsight.index.late.codec import Codebook
 from maxsight.index.records import TokenTable
 from maxsight.kernels.native import CodedTokens
 
-TOKENS, SCALES, IDS, LENGTHS = "tokens.bin", "scales.bin", "ids.bin", "lengths.bin"
+TOKENS, SCALES, IDS = "tokens.bin", "scales.bin", "ids.bin"
+LENGTHS, LABELS = "lengths.bin", "labels.bin"
 CODEBOOK = "codebook.npz"
 # Tokens turned into float32 at a time.
 _CHUNK = 16_384
@@ -56,11 +59,20 @@ class TokenWriter:
         folder: with what ``extents`` describes in it.
         book: by which tokens are coded; None: int8 numbers, without ids.
         extents: of the files as they stand.
+        labelled: whether documents have numbers of their owner's.
     """
 
-    def __init__(self, folder: Path, book: Codebook | None, extents: Mapping[str, Extent]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        book: Codebook | None,
+        extents: Mapping[str, Extent],
+        *,
+        labelled: bool = False,
+    ) -> None:
         self.book = book
         names = [TOKENS, LENGTHS]
+        names += [LABELS] if labelled else []
         names += [SCALES] if book is None or book.bits == 8 else []
         names += [] if book is None else [IDS]
         self.documents = self.tokens = 0
@@ -82,6 +94,10 @@ class TokenWriter:
         for start in range(0, len(table.tokens), _CHUNK):
             part = slice(start, start + _CHUNK)
             self._write_tokens(table.tokens[part], table.scales[part])
+
+    def label(self, labels: Rows) -> None:
+        """Append the numbers of the documents that were added."""
+        self._write(LABELS, labels.astype("<i8"))
 
     def finish(self) -> dict[str, Extent]:
         """Force everything to the disk; what the files hold now."""
@@ -125,8 +141,13 @@ class MappedTokens:
         bits: of a token's numbers.
         dim: d.
 
+    Attributes:
+        book: by which tokens are coded.
+        coded: the tokens.
+        labels: (N,) int64, the owner's numbers of the documents; None if they have none.
+
     Raises:
-        LibraryError: a file is missing, too short, or holds what cannot be.
+        LibraryError: a file is missing, too short, or, of those that are read whole, damaged.
     """
 
     def __init__(self, folder: Path, extents: Mapping[str, Extent], *, bits: int, dim: int) -> None:
@@ -137,8 +158,16 @@ class MappedTokens:
             for name, extent in extents.items()
             if name not in (TOKENS, CODEBOOK)
         }
+        # They are read whole anyway, and the compiled code trusts them. A token that is damaged
+        # changes what its own document scores, and nothing else.
+        for name in (LENGTHS, LABELS, IDS):
+            if name in extents and self._others[name].checksum() != extents[name].crc32:
+                raise damaged(folder, f"{name} is not what was written")
         lengths = self._others[LENGTHS].array("<u4")
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+        self.labels = self._others[LABELS].array("<i8") if LABELS in extents else None
+        if self.labels is not None and len(self.labels) != len(lengths):
+            raise damaged(folder, f"{len(lengths):,} documents have {len(self.labels):,} labels")
         book = read_codebook(folder, bits=bits, dim=dim)
         ids = self._others[IDS].array(book.id_type)
         data = self._tokens.array(np.uint8)
@@ -148,9 +177,6 @@ class MappedTokens:
             raise damaged(folder, f"{total:,} tokens are counted, {len(ids):,} have a centroid")
         if scales is not None and len(scales) != total:
             raise damaged(folder, f"{total:,} tokens have {len(scales):,} scales")
-        # The compiled code trusts them.
-        if total and int(ids.max()) >= len(book.centroids):
-            raise damaged(folder, f"a token's centroid is number {int(ids.max())}")
         self._others[IDS].release()
         self.book = book
         self.coded = CodedTokens(
@@ -186,6 +212,10 @@ class _Map:
             raise damaged(path.parent, f"{path.name}: {error.strerror or error}") from None
         if self._map is not None and path.name == TOKENS:
             self._map.madvise(mmap.MADV_RANDOM)
+
+    def checksum(self) -> int:
+        """The CRC-32 of the bytes."""
+        return 0 if self._map is None else zlib.crc32(self._map)
 
     def array(self, kind: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.empty(0, kind) if self._map is None else np.frombuffer(self._map, kind)

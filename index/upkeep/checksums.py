@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maxsight.index import tables
+from maxsight.index.durable_files import force, replace
 
 FILE_NAME = "checksums.txt"
 _BLOCK = 1 << 20
@@ -98,15 +99,6 @@ def table_files(library: Path) -> set[str]:
     return found
 
 
-def force(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Recorder:
     """The writer's side: knows which files have a line, and gives the others one."""
 
@@ -175,17 +167,7 @@ class Recorder:
         self._sums |= self._pending
         self._pending = {}
         content = b"".join(_line(name, found) for name, found in sorted(self._sums.items()))
-        partial = self._library / f".{FILE_NAME}.partial"  # one writer: one name
-        try:
-            with partial.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(self._library / FILE_NAME)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-        force(self._library)
+        replace(self._library / FILE_NAME, content)
         self._whole_bytes = len(content)
 
     def _append(self, lines: bytes) -> None:

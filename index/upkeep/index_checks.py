@@ -8,11 +8,13 @@ import numpy as np
 
 from maxsight.errors import LibraryError
 from maxsight.index.ann import saved
-from maxsight.index.array_files import read_array, read_arrays
+from maxsight.index.array_files import read_array
+from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations, token_folder, vector_folder
 from maxsight.index.late import record as late
+from maxsight.index.late.record import LateRecord
+from maxsight.index.late.token_files import LABELS
 from maxsight.index.manifest import Manifest
-from maxsight.index.vectors import Rows
 
 
 def folders(library: Path) -> list[Path]:
@@ -45,16 +47,17 @@ def _of_vectors(folder: Path, manifest: Manifest, last_unit: int | None) -> str 
 
 
 def _of_tokens(folder: Path, manifest: Manifest, last_unit: int | None) -> str | None:
-    wrong = late.problems(folder)
-    for encodings in sorted(folder.glob("encodings-*")):
-        wrong += saved.problems(encodings)
-    if wrong:
-        return "; ".join(wrong)
-    documents = late.LateRecord.read(folder).documents
-    library_id, unit_ids = read_arrays(folder / f"units-{documents}.npz", "library_id", "unit_ids")
-    if str(library_id) != manifest.library_id:
-        return "was made for another library: its library_id differs"
-    return _units_problem(unit_ids, documents, last_unit)
+    def check(record: LateRecord) -> str | None:
+        if wrong := late.problems(folder, record):
+            raise LibraryError("; ".join(wrong))
+        if record.details.get("library_id") != manifest.library_id:
+            return "was made for another library: its library_id differs"
+        if LABELS not in record.extents:
+            return "does not say which units it knows"
+        unit_ids = np.fromfile(folder / LABELS, "<i8", count=record.documents)
+        return _units_problem(unit_ids, record.documents, last_unit)
+
+    return late.newest(folder, check)
 
 
 def _units_problem(unit_ids: Rows, rows: int, last_unit: int | None) -> str | None:

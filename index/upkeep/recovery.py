@@ -11,8 +11,8 @@ from pathlib import Path
 
 from maxsight.errors import LibraryError
 from maxsight.index import tables
+from maxsight.index.durable_files import force
 from maxsight.index.upkeep import versions
-from maxsight.index.upkeep.checksums import force
 
 _log = logging.getLogger("maxsight.index")
 

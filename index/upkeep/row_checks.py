@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError
 from maxsight.index import tables
+from maxsight.index.array_types import Rows
 from maxsight.index.unit_reader import owners
 from maxsight.index.upkeep.versions import TableState
 
-Rows = npt.NDArray[np.int64]
 _COLUMNS = ["item_id", "status", "path", "path_bytes", "first_unit", "unit_count"]
 _NAMED = 3
 

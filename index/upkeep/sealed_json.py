@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from maxsight.index.durable_files import replace
 
 _KEY = "checksum"
 
@@ -21,3 +24,12 @@ def seal(fields: Mapping[str, Any]) -> dict[str, Any]:
 def is_sealed(fields: Mapping[str, Any]) -> bool:
     """Whether ``checksum`` fits the others."""
     return bool(fields.get(_KEY) == seal(fields)[_KEY])
+
+
+def write(file: Path, fields: Mapping[str, Any]) -> None:
+    """Seal ``fields`` in a file, which is replaced whole.
+
+    Raises:
+        OSError: the disk refused; the old file stands.
+    """
+    replace(file, (json.dumps(seal(fields), indent=2) + "\n").encode())

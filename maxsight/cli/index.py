@@ -111,6 +111,12 @@ def _print_report(report: IngestReport, *, quiet: bool) -> None:
         words = [f"{getattr(report, name):,} {name}" for name in counts if getattr(report, name)]
         rate = f", {report.units_per_second:.1f} pictures and frames/s" if report.units else ""
         out.print(f"{', '.join(words) or 'nothing to do'}  ({report.seconds:.1f} s{rate})")
+        if report.index is not None and report.index.action in ("built", "extended"):
+            made = report.index
+            recall = "" if made.point is None else f", recall {made.point.worst:.3f}"
+            where = f" on {made.device}" if made.action == "built" else ""
+            told = f"index {made.index} {made.action}{where}: {made.rows:,} vectors{recall}"
+            out.print(told, markup=False)
     for path, reason in report.failures[:_LISTED_FAILURES]:
         remarks.print(f"failed: {printable(path)}: {printable(reason)}", markup=False)
     if (more := report.failed - _LISTED_FAILURES) > 0:

@@ -63,7 +63,8 @@ def tune_index(
 
 def _print(report: IndexReport, *, quiet: bool) -> None:
     out = console()
-    out.print(f"index {report.index}: {report.why}", markup=False)
+    made = f", made on {report.device}" if report.action == "built" else ""
+    out.print(f"index {report.index}{made}: {report.why}", markup=False)
     if report.point is not None:
         kinds = list(report.point.recall)
         if not quiet:

@@ -47,6 +47,13 @@ def test_an_index_is_made_measured_drawn_and_used(shell: Shell, own: Path, tmp_p
     assert "index    SQ8, recall@10" in shell("info", own).out
 
 
+def test_indexing_says_what_index_it_made(shell: Shell, own: Path) -> None:
+    source = shell("list", own, "--json").json["items"][0]["path"]
+    answer = shell("index", own, source, "--index", "SQ8", "--device", "cpu")
+    assert re.search(r"index SQ8 built on cpu: \d+ vectors, recall [01]\.\d{3}", answer.out)
+    assert shell("index", own, source, "--json").json["index"]["action"] == "kept"
+
+
 @pytest.fixture
 def practised(own: Path, tmp_path: Path) -> Shell:
     """Of somebody who has asked so much that no other texts are needed to learn from."""

@@ -265,6 +265,19 @@ def test_an_index_the_disk_refuses_leaves_nothing(
         assert verify(store.path).problems == ()
 
 
+def test_the_next_writer_clears_away_what_a_killed_one_left_half_made(create: Create) -> None:
+    """An index may take gigabytes, and the next one may have another name, or not be wanted."""
+    with create() as store:
+        library = store.path
+    for name in (".vectors-3.partial", ".tokens-1.partial", ".vectors-2.deleted"):
+        (library / "indexes" / name).mkdir(parents=True)
+        (library / "indexes" / name / "faiss.index").write_bytes(b"half")
+    Store.open(library).close()
+    assert len(list((library / "indexes").iterdir())) == 3, "a reader leaves them to the writer"
+    Store.open(library, write=True).close()
+    assert not list((library / "indexes").iterdir())
+
+
 @pytest.mark.parametrize("limit", [10, 1000])
 def test_a_library_is_created_whole_or_not_at_all(create: Create, limit: int) -> None:
     with create() as store:

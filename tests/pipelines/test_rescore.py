@@ -12,7 +12,7 @@ import pytest
 
 from maxsight.errors import UsageError
 from maxsight.index import snapshot
-from maxsight.index.derived import generations, token_folder
+from maxsight.index.derived import token_folder
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
 from maxsight.models import compose
@@ -24,8 +24,8 @@ from maxsight.pipelines.text_cache import TextCache
 
 DIM, TOKEN_DIM = 24, 16
 RNG = np.random.default_rng(5)
-# The pictures that the words below find have a mean unity between the two.
-MIX = Mix(alike=2.0, unlike=0.25, low=0.5, high=0.9)
+# Of the pictures that the words below find a share between the last two is below the third.
+MIX = Mix(alike=5.0, unlike=0.25, low=0.5, high=0.9, louder=4.0, several=0.7, few=0.1, many=0.9)
 
 
 def unit(*shape: int) -> np.ndarray:
@@ -150,22 +150,31 @@ def match(vector: np.ndarray, tokens: np.ndarray | None, item: EncodedItem, unit
     return Matched(cosine, float(late), float(unity))
 
 
-def unity_found(matched: Sequence[Matched]) -> float:
-    """Mean unity of the 30 units with the highest MaxSim."""
-    best = sorted((m for m in matched if m.late is not None), key=lambda m: -(m.late or 0))[:30]
-    return float(np.mean([m.unity for m in best]))
+def several_found(matched: Sequence[Matched], mix: Mix) -> float:
+    """Which share of the units with the highest MaxSim show several things."""
+    best = sorted((m for m in matched if m.late is not None), key=lambda m: -(m.late or 0))
+    return float(np.mean([m.unity < mix.several for m in best[: rescore.FOUND]]))
+
+
+def between(value: float, low: float, high: float) -> float:
+    return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 def part_scores(matched: Sequence[Matched], tokens: int, mix: Mix | None) -> list[float]:
     """One part of a query with all units, written out."""
-    share = 0.5
+    scores = []
+    opened = 0.0
     if mix is not None and any(m.late is not None for m in matched):
-        place = (unity_found(matched) - mix.low) / (mix.high - mix.low)
-        place = min(max(place, 0.0), 1.0)
-        share = (1 - place) * tokens / (tokens + mix.unlike) + place * tokens / (tokens + mix.alike)
-    return [
-        m.cosine if m.late is None else (1 - share) * m.cosine + share * m.late for m in matched
-    ]
+        opened = between(several_found(matched, mix), mix.few, mix.many)
+    for m in matched:
+        share = 0.5
+        if mix is not None:
+            place = between(m.unity, mix.low, mix.high)
+            own = (1 - place) * tokens / (tokens + mix.unlike)
+            own += place * tokens / (tokens + mix.unlike * mix.louder)
+            share = (1 - opened) * tokens / (tokens + mix.alike) + opened * own
+        scores.append(m.cosine if m.late is None else (1 - share) * m.cosine + share * m.late)
+    return scores
 
 
 def truth(
@@ -209,29 +218,39 @@ def test_a_text_is_scored_by_vector_and_tokens(
     assert k == 1 or [hit.path for hit in hits] != [hit.path for hit in pooled]
 
 
-def found(items: Sequence[EncodedItem], text: str) -> float:
+def found(items: Sequence[EncodedItem], text: str, mix: Mix) -> float:
     units = [(item, unit) for item in items for unit in range(len(item.vectors))]
-    return unity_found([match(*WORDS[text], *unit) for unit in units])
+    return several_found([match(*WORDS[text], *unit) for unit in units], mix)
 
 
 @pytest.mark.parametrize("text", WORDS)
-@pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (0.99, 1.0)])
+@pytest.mark.parametrize("several", [0.0, 1.0])
 def test_the_pictures_found_decide(
-    tmp_path: Path,
-    cache: TextCache,
-    items: list[EncodedItem],
-    text: str,
-    low: float,
-    high: float,
+    tmp_path: Path, cache: TextCache, items: list[EncodedItem], text: str, several: float
 ) -> None:
-    """All units have one weight, whatever their own unity."""
-    assert MIX.low + 0.05 < found(items, text) < MIX.high - 0.05
-    mix = Mix(alike=ALONE, unlike=0.25, low=low, high=high)
+    assert MIX.few < found(items, text, MIX) < MIX.many
+    mix = Mix(alike=ALONE, unlike=0.1, low=0.5, high=0.9, louder=5.0, several=several)
     with make(tmp_path / "s", items, mix) as store:
         hits = ask(store, cache, Term(text=text), k=100)
         check(hits, truth(items, [(1.0, *WORDS[text])], mix))
         pooled = ask(store, cache, Term(text=text), k=100, rerank="off")
-        assert (hits == pooled) == (high < 0.5)
+        # Where all show one thing nothing changes, whatever the tokens say.
+        assert (hits == pooled) == (several == 0)
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_only_the_best_by_tokens_decide(
+    store: Store,
+    cache: TextCache,
+    items: list[EncodedItem],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    all_of_them = found(items, text, MIX)
+    monkeypatch.setattr(rescore, "FOUND", 10)
+    assert found(items, text, MIX) != all_of_them
+    hits = ask(store, cache, Term(text=text), k=100)
+    check(hits, truth(items, [(1.0, *WORDS[text])]))
 
 
 @pytest.mark.parametrize("mix", [None, TOKENS_ALONE])
@@ -276,23 +295,26 @@ def test_a_filter_restricts(store: Store, cache: TextCache, items: list[EncodedI
 
 
 def test_too_large_for_memory_the_best_by_vector_are_scored(
-    store: Store, cache: TextCache, items: list[EncodedItem], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: TextCache, items: list[EncodedItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything = ask(store, cache, Term(text="dog and cat"), k=3)
-    monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
-    assert ask(store, cache, Term(text="dog and cat"), k=3) == everything  # 1,000 are all
-    monkeypatch.setattr(rescore, "CANDIDATES", 1)
-    hits = ask(store, cache, Term(text="dog and cat"), k=1)
-    rows = store.snapshot().nearest(WORDS["dog and cat"][0], 10)
-    assert len(rows) == 10
-    near = {hit.path for hit in store.snapshot().best_of_each(rows, np.zeros(10, np.float32), 10)}
-    best = [path for _, path in truth(items, [(1.0, *WORDS["dog and cat"])]) if path in near]
-    assert [hit.path for hit in hits] == best[:1]
-    # An index of tokens brings those that the pooled vector does not.
-    assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
-    with Store.open(store.path) as reader:
-        assert ask(reader, cache, Term(text="dog and cat"), k=3) == everything
-    generations.remove(store.path, token_folder.NAME)
+    text = "dog and cat"
+    same = Mix(alike=0.5, unlike=0.5)  # whatever is found, so that candidates score what all do
+    with make(tmp_path / "s", items, same) as store:
+        everything = ask(store, cache, Term(text=text), k=3)
+        monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
+        assert ask(store, cache, Term(text=text), k=3) == everything  # 1,000 are all
+        monkeypatch.setattr(rescore, "CANDIDATES", 1)
+        hits = ask(store, cache, Term(text=text), k=1)
+        now = store.snapshot()
+        rows = now.nearest(WORDS[text][0], 10)
+        assert len(rows) == 10
+        near = {hit.path for hit in now.best_of_each(rows, np.zeros(10, np.float32), 10)}
+        best = [path for _, path in truth(items, [(1.0, *WORDS[text])], same) if path in near]
+        assert [hit.path for hit in hits] == best[:1]
+        # An index of tokens brings those that the pooled vector does not.
+        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+    with Store.open(tmp_path / "s") as reader:
+        assert ask(reader, cache, Term(text=text), k=3) == everything
 
 
 def test_pictures_alone_are_searched_by_vector(store: Store, cache: TextCache) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from card_checks import Elsewhere
 from clustered import clustered
 
 from maxsight.errors import BudgetError, UsageError
@@ -113,6 +114,28 @@ def test_texts_are_learned_from(dim: int, budget: int, spec: str) -> None:
     assert auto.make(spec, dim).dim == dim
 
 
+@pytest.mark.parametrize(
+    ("rows", "budget", "room", "spec"),
+    [
+        (100_000, GIB, GIB, "exact"),
+        (1_000_000, 2 * GIB, 80 * GIB, "exact"),
+        (10_000_000, 16 * GIB, 80 * GIB, "exact"),
+        # Not in the machine's memory, not in the card's, too many for 10 ms.
+        (1_000_000, 900 * 2**20, 80 * GIB, "leanvec:192/IVF4096,PQ96x4fsr"),
+        (1_000_000, 2 * GIB, GIB, "leanvec:192/IVF4096,PQ96x4fsr+int8"),
+        (20_000_000, 64 * GIB, 80 * GIB, "leanvec:192/IVF16384,PQ96x4fsr+int8"),
+    ],
+)
+def test_the_table_with_a_card(rows: int, budget: int, room: int, spec: str) -> None:
+    card = Elsewhere(room=room)
+    choice = auto.choose(rows, 512, budget=budget, texts=True, device=card)
+    assert choice.spec == spec
+    if spec == "exact":
+        assert "a GPU scores all" in choice.why
+    else:
+        assert auto.card_for(choice, rows, 512, device=card, budget=2**40) is card
+
+
 def test_no_index_is_small_enough() -> None:
     with pytest.raises(BudgetError, match=r"needs [\d,]+ MiB to make and search, and 100 MiB"):
         auto.choose(10_000_000, 512, budget=100 * 2**20)
@@ -150,11 +173,24 @@ def test_specs_make_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["auto", "", "leanvec:65/Flat", "leanvec:0/Flat", "leanvec/Flat", "+int8", "IVF16"]
+    ("spec", "told"),
+    [
+        ("auto", "write it alone"),
+        ("leanvec:8/auto+int8", "write it alone"),
+        ("", "could not parse"),
+        ("+int8", "could not parse"),
+        ("IVF16", "could not parse"),
+        ("leanvec:65/Flat", "from 1 to 64"),
+        ("leanvec:0/Flat", "from 1 to 64"),
+        ("leanvec/Flat", "from 1 to 64"),
+        ("leanvec:16/leanvec:8/Flat", "once"),
+        ("SQ8+int8+int8", "once"),
+    ],
 )
-def test_specs_that_are_none(spec: str) -> None:
-    with pytest.raises(UsageError):
+def test_specs_that_are_none(spec: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as refused:
         auto.make(spec, 64)
+    assert ".cpp" not in str(refused.value)
 
 
 def test_a_sample_is_enough_for_every_centroid() -> None:

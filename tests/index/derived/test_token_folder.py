@@ -14,6 +14,7 @@ from maxsight.index.derived import generations, token_folder
 from maxsight.index.records import Changes, EncodedItem
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
+from maxsight.index.upkeep.verify import verify
 
 Create = Callable[..., Store]
 WIDTH = 32
@@ -84,6 +85,43 @@ def test_it_is_made_extended_and_found_by(create: Create, samples: Any) -> None:
             check(reader.snapshot())
 
 
+def test_a_reader_notices_it_without_a_commit(create: Create, samples: Any) -> None:
+    """The index is made, and grows, after the commit that a reader has seen."""
+    query = [np.ones((1, WIDTH), np.float32)]
+    with create(token_dim=WIDTH) as store, Store.open(store.path) as reader:
+        store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(60)]))
+        assert reader.snapshot().best_by_tokens(query, 1) is None
+        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        rows = reader.snapshot().best_by_tokens(query, 1)
+        assert rows is not None
+        assert len(rows) == 1
+        store.apply(Changes(added=[item(samples, f"/n{n}", f"n{n}") for n in range(20)]))
+        rows = reader.snapshot().best_by_tokens(query, 1)
+        assert rows is not None
+        assert len(rows) >= 20, "of units that the index does not know all"
+        assert token_folder.bring_up_to_date(store, recall=0.95) == "extended"
+        rows = reader.snapshot().best_by_tokens(query, 1)
+        assert rows is not None
+        assert len(rows) == 1
+
+
+def test_growing_leaves_no_files_behind(create: Create, samples: Any) -> None:
+    with create(token_dim=WIDTH) as store:
+        store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(200)]))
+        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        folder = store.path / "indexes" / "tokens-1"
+        names = sorted(path.name for path in folder.iterdir())
+        for step in range(3):
+            new = [item(samples, f"/{step}.{n}", f"{step}.{n}") for n in range(20)]
+            store.apply(Changes(added=new))
+            assert token_folder.bring_up_to_date(store, recall=0.95) == "extended"
+        assert sorted(path.name for path in folder.iterdir()) == names
+        built = token_folder.load(store.path, store.manifest)
+        assert built is not None
+        assert built.unit_ids.tolist() == list(range(260))
+        assert verify(store.path).problems == ()
+
+
 def test_few_tokens_need_none(
     create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,10 +157,9 @@ def test_one_that_is_damaged_or_anothers_is_not_used(
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(40)]))
         assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
         store.close()
-    for name, told in (("units-40.npz", "another library"), ("late.json", "damaged")):
-        source = stores[0].path / "indexes" / "tokens-1" / name
-        target = stores[1].path / "indexes" / "tokens-1" / name
-        target.write_bytes(source.read_bytes() if name.endswith("npz") else b"{}")
+    late = [store.path / "indexes" / "tokens-1" / "late.json" for store in stores]
+    for content, told in ((late[0].read_bytes(), "another library"), (b"{}", "damaged")):
+        late[1].write_bytes(content)
         with Store.open(stores[1].path) as reader:
             query = [np.ones((1, WIDTH), np.float32)]
             assert reader.snapshot().best_by_tokens(query, 1) is None

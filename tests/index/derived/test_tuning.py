@@ -149,6 +149,29 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
         building.build(store, "nonsense")
 
 
+def test_a_thorough_build_needs_no_tuning(create: Create, samples: Any) -> None:
+    """It tries every setting and tells all that tuning does, by one exact search."""
+    store = create()
+    store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(400)]))
+    seen = []
+    report = building.build(
+        store,
+        "IVF4,Flat",
+        recall=0.3,
+        step=lambda stage, done, total: seen.append((stage, done)),
+        thorough=True,
+    )
+    assert seen.count(("truth", 0)) == 1
+    tuned = building.tune(store, recall=0.3)
+    assert [point.effort for point in report.points] == [point.effort for point in tuned.points]
+    assert report.order == tuned.order
+    assert report.order is not None
+    few = building.build(store, "IVF4,Flat", recall=0.3)
+    assert len(few.points) < len(report.points)
+    assert few.order is None
+    assert building.build(store, "exact", thorough=True).order is not None
+
+
 def test_what_was_asked_for_is_kept_to(create: Create, samples: Any) -> None:
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(300)]))
@@ -164,6 +187,24 @@ def test_what_was_asked_for_is_kept_to(create: Create, samples: Any) -> None:
     assert building.bring_up_to_date(store, "SQ8").action == "built"
     assert building.bring_up_to_date(store, "auto").index == "exact"
     assert building.bring_up_to_date(store).index == "exact"
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped"])
+def test_what_was_asked_for_is_not_taken_for_something_else(
+    create: Create, samples: Any, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Half of a spec may be one, too, or none: the index stays as it is."""
+    store = create()
+    store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(300)]))
+    assert building.bring_up_to_date(store, "IVF4,SQ8").action == "built"
+    file = store.path / "indexes" / "wanted.json"
+    content = file.read_bytes()
+    place = content.index(b"IVF4") + 3
+    flipped = content[:place] + b"5" + content[place + 1 :]
+    file.write_bytes(content[:-9] if how == "cut" else flipped)
+    assert building.bring_up_to_date(store).action == "kept"
+    assert "cannot be read" in caplog.text
+    assert "--index" in caplog.text
 
 
 def test_small_libraries_stay_exact(create: Create, samples: Any) -> None:
@@ -249,6 +290,10 @@ def damage(folder: Path, how: str) -> None:
         (folder / "index.json").write_text(json.dumps({"schema": 99}))
     elif how == "a missing file":
         (folder / "faiss.index").unlink()
+    elif how == "a flipped byte":  # of a code: FAISS reads it without complaint
+        content = bytearray((folder / "faiss.index").read_bytes())
+        content[len(content) // 2] ^= 0x01
+        (folder / "faiss.index").write_bytes(content)
     else:
         (folder / "faiss.index").write_bytes(bytes((folder / "faiss.index").stat().st_size))
 
@@ -257,10 +302,11 @@ def damage(folder: Path, how: str) -> None:
     ("how", "told"),
     [
         ("another library", "made for another library"),
-        ("unit ids", "unit_ids.npy cannot be read"),
+        ("unit ids", "unit_ids.npy is not what was written"),
         ("a newer layout", "update maxsight"),
         ("a missing file", "faiss.index cannot be read"),
-        ("zeros", "faiss.index cannot be read"),
+        ("a flipped byte", "faiss.index is not what was written"),
+        ("zeros", "faiss.index is not what was written"),
     ],
 )
 def test_a_library_does_without_an_index_that_is_damaged(

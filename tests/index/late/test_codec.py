@@ -3,18 +3,17 @@ import pytest
 import torch
 
 from maxsight.errors import UsageError
+from maxsight.index.array_types import Floats
 from maxsight.index.late import codec, grouping
 from maxsight.kernels import fde
 from maxsight.kernels.maxsim import ResidualCodes
 
 
-def unit_tokens(count: int, dim: int, seed: int = 0) -> codec.Floats:
+def unit_tokens(count: int, dim: int, seed: int = 0) -> Floats:
     draw = np.random.default_rng(seed)
     centres = draw.standard_normal((20, dim))
     tokens = centres[draw.integers(0, 20, count)] + 0.9 * draw.standard_normal((count, dim))
-    found: codec.Floats = (tokens / np.linalg.norm(tokens, axis=1, keepdims=True)).astype(
-        np.float32
-    )
+    found: Floats = (tokens / np.linalg.norm(tokens, axis=1, keepdims=True)).astype(np.float32)
     return found
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from token_tables import token_table
 from maxsight.errors import LibraryError, SchemaTooNew, UsageError
 from maxsight.index.late import arithmetic, record
 from maxsight.index.late.late_index import LateIndex
+from maxsight.index.late.record import LateRecord
 
 TOPICS = token_table(documents=600, queries=40, dim=64)
 
@@ -151,7 +153,7 @@ def test_added_documents_are_found_and_readers_keep_theirs(tmp_path: Path) -> No
     found = opened.search(TOPICS.queries, 10, candidates=600)
     assert recall(found) > 0.9
     assert max(rows.max() for rows, _ in found) >= 400
-    assert record.problems(tmp_path / "whole") == []
+    assert record.problems(opened.folder, opened.record) == []
 
 
 def test_what_a_dead_writer_left_behind_does_not_count(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_what_a_dead_writer_left_behind_does_not_count(tmp_path: Path) -> None:
             stream.write(b"unfinished")
     opened = LateIndex.open(tmp_path / "late")
     assert len(opened) == 100
-    assert record.problems(tmp_path / "late") == []
+    assert record.problems(opened.folder, opened.record) == []
     grown = opened.add([TOPICS.part(100, 120)])
     truth = TOPICS.scores()[:, :120]
     for own, (_, scores) in zip(truth, grown.search(TOPICS.queries, 10, candidates=120)):
@@ -181,14 +183,64 @@ def test_muvera_proposes(tmp_path: Path) -> None:
     index = LateIndex.build(tmp_path / "late", [TOPICS.part(0, 500)], encodings="Flat")
     measured = index.record.calibration
     assert 0 < measured.shortlist <= measured.proposed <= 500
+    for left in (".encodings-1.partial", "encodings-1", "encodings-7"):  # by writers that died
+        (tmp_path / "late" / left).mkdir()
     grown = index.add([TOPICS.part(500, 600)])
-    assert sorted(path.name for path in (tmp_path / "late").glob("encodings*")) == ["encodings-1"]
+    assert [path.name for path in (tmp_path / "late").glob("*encodings*")] == ["encodings-1"]
     found = LateIndex.open(tmp_path / "late").search(TOPICS.queries, 10)
     assert recall(found) > 0.85
     allowed = np.random.default_rng(1).random((40, 600)) < 0.1
     for own, (rows, _) in zip(allowed, grown.search(TOPICS.queries, 10, allowed=allowed)):
         assert own[rows].all()
         assert len(rows) == 10
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_reader_between_two_states_takes_the_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read ``late.json``, and then a writer takes away the encodings that this names."""
+    folder = tmp_path / "late"
+    index = LateIndex.build(folder, [TOPICS.part(0, 80)], encodings="Flat")
+    old = index.record
+    index.add([TOPICS.part(80, 120)])
+    with pytest.raises(LibraryError):
+        LateIndex(folder, old)
+    records = iter([old])
+    read = LateRecord.read
+    monkeypatch.setattr(
+        LateRecord, "read", staticmethod(lambda folder: next(records, None) or read(folder))
+    )
+    assert len(LateIndex.open(folder)) == 120
+    assert record.problems(folder, LateRecord.read(folder)) == []
+    shutil.rmtree(folder / "encodings-1")
+    with pytest.raises(LibraryError, match="encodings-1"):
+        LateIndex.open(folder)
+    with pytest.raises(LibraryError, match="encodings-1"):
+        record.problems(folder, LateRecord.read(folder))
+
+
+def test_documents_keep_their_owners_numbers(tmp_path: Path) -> None:
+    labels = np.arange(120) * 7
+    index = LateIndex.build(
+        tmp_path / "late", [TOPICS.part(0, 80)], labels=labels[:80], details={"owner": "me"}
+    )
+    reader = LateIndex.open(tmp_path / "late")
+    with pytest.raises(ValueError, match=r"labels must be \(40,\), got \(3,\)"):
+        index.add([TOPICS.part(80, 120)], labels=labels[:3])
+    with pytest.raises(ValueError, match="have labels"):
+        index.add([TOPICS.part(80, 120)])
+    index.add([TOPICS.part(80, 120)], labels=labels[80:])
+    opened = LateIndex.open(tmp_path / "late")
+    assert opened.labels is not None
+    assert reader.labels is not None
+    np.testing.assert_array_equal(opened.labels, labels)
+    np.testing.assert_array_equal(reader.labels, labels[:80])
+    assert opened.record.details == {"owner": "me"}
+    unlabelled = LateIndex.build(tmp_path / "none", [TOPICS.part(0, 80)])
+    assert unlabelled.labels is None
+    with pytest.raises(ValueError, match="have no labels"):
+        unlabelled.add([TOPICS.part(80, 120)], labels=labels[80:])
 
 
 def test_no_documents_at_all(tmp_path: Path) -> None:
@@ -212,8 +264,9 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
         LateIndex.build(tmp_path / "late", [TOPICS.part(0, 10)])
     with pytest.raises(UsageError, match="must have 64 dimensions, got 32"):
         index.add([other])
-    assert len(LateIndex.open(tmp_path / "late")) == 10
-    assert record.problems(tmp_path / "late") == []
+    opened = LateIndex.open(tmp_path / "late")
+    assert len(opened) == 10
+    assert record.problems(opened.folder, opened.record) == []
 
 
 @pytest.mark.parametrize(
@@ -231,18 +284,30 @@ def test_a_file_that_is_cut_or_gone_is_named(tmp_path: Path, name: str) -> None:
         LateIndex.open(tmp_path / "late")
 
 
-def test_a_flipped_byte_is_found_and_a_wrong_centroid_refused(tmp_path: Path) -> None:
-    LateIndex.build(tmp_path / "late", [TOPICS.part(0, 50)], codes="4bit", centroids=20)
+def flip(file: Path, place: int = 17) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 0x01
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "lengths.bin", "labels.bin", "codebook.npz"])
+def test_opening_finds_a_flipped_byte_in_what_it_reads(tmp_path: Path, name: str) -> None:
+    labels = np.arange(50) * 3
+    LateIndex.build(tmp_path / "late", [TOPICS.part(0, 50)], codes="4bit", labels=labels)
+    flip(tmp_path / "late" / name, -1000 if name == "codebook.npz" else 17)
+    with pytest.raises(LibraryError, match=name.replace(".", r"\.")):
+        LateIndex.open(tmp_path / "late")
+
+
+def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+    index = LateIndex.build(tmp_path / "late", [TOPICS.part(0, 50)], codes="4bit", centroids=20)
     for name in ("tokens.bin", "ids.bin"):
-        content = bytearray((tmp_path / "late" / name).read_bytes())
-        content[17] ^= 0xFF
-        (tmp_path / "late" / name).write_bytes(content)
-    assert {problem.split("/")[-1] for problem in record.problems(tmp_path / "late")} == {
+        flip(tmp_path / "late" / name)
+    found = record.problems(index.folder, index.record)
+    assert {problem.split("/")[-1] for problem in found} == {
         "ids.bin is not what was written",
         "tokens.bin is not what was written",
     }
-    with pytest.raises(LibraryError, match="a token's centroid is number"):
-        LateIndex.open(tmp_path / "late")
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

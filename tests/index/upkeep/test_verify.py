@@ -348,16 +348,18 @@ def test_an_index_of_tokens(create: Create, samples: Any) -> None:
 
     def build(owner: str, first: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        index = LateIndex.build(folder, [snapshot.all_tokens])
-        unit_ids = np.arange(first, first + len(index))
-        np.savez(folder / f"units-{len(index)}.npz", unit_ids=unit_ids, library_id=owner)
+        unit_ids = np.arange(first, first + 180)
+        details = {"library_id": owner}
+        LateIndex.build(folder, [snapshot.all_tokens], labels=unit_ids, details=details)
 
     def texts() -> list[str]:
         return [problem.text for problem in verify(library).problems]
 
     build(library_id, 0)
     assert texts() == []
-    for file in [file for file in every_file(folder) if file.suffix in (".json", ".bin", ".npz")]:
+    files = list(every_file(folder))
+    assert len(files) == 7
+    for file in files:
         content = file.read_bytes()
         flip(file)
         assert texts(), file
@@ -366,7 +368,7 @@ def test_an_index_of_tokens(create: Create, samples: Any) -> None:
     assert "another library" in texts()[0]
     build(library_id, 500)
     assert "never held" in texts()[0]
-    (folder.parent / ".tokens-2.draft").mkdir()
+    (folder.parent / ".tokens-2.partial").mkdir()
     assert verify(library, repair=True).problems == ()
     assert list(folder.parent.iterdir()) == []
 
