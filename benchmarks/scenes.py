@@ -3,9 +3,9 @@
 Scenes are 2 x 2 collages of real pictures whose concepts were held out from the built-in encoder's
 training: Tux Paint's stamps and Noto's animals, food, objects, places and activities. A scene is
 asked for by one of its four names, or by two ("x and y"). Beside them stand the held-out sets of
-``builtin-recall``, one thing a picture, and scenes among the pictures of one of these sets. Each is
-ranked by the pooled vector, by MaxSim alone and by the mix that search uses, over all patches and
-over 16 merged ones, stored as int8.
+``builtin-recall``, one thing a picture, and one of these sets with scenes among its pictures, where
+either are asked for. Each is ranked by the pooled vector, by MaxSim alone and by the mix that
+search uses, over all patches and over 16 merged ones, stored as int8.
 """
 
 from __future__ import annotations
@@ -114,6 +114,9 @@ def run(data: Path, *, encoder_uri: str = "builtin") -> list[Row]:
             rows += _rows(model, f"one object, {among}", [(g, one) for g, one, _ in crowded])
         captions = sorted({caption for (caption,) in gallery.names})
         questions = [Question(caption, frozenset([caption])) for caption in captions]
+        if name.startswith(_CROWD):
+            beside = f"single pictures ({len(gallery.names)}) beside scenes ({where})"
+            rows += _rows(model, beside, [(g, questions) for g, _, _ in crowded])
         rows += _rows(model, f"{name} (gallery {len(gallery.names)})", [(gallery, questions)])
     return rows
 
@@ -240,11 +243,11 @@ def _scores(model: Encoder, gallery: Gallery, texts: Sequence[str]) -> dict[str,
     for kept, table in gallery.tables.items():
         late = rescore.mean_maxsim(tokens, table, everything)
         shares = [
-            rescore.late_share(model.mix, len(own), found, table.unity)
+            rescore.late_shares(model.mix, len(own), found, table.unity)
             for own, found in zip(tokens, late, strict=True)
         ]
         scores[f"MaxSim, {kept}"] = late
-        scores[f"mix, {kept}"] = pooled + np.array(shares, np.float32)[:, None] * (late - pooled)
+        scores[f"mix, {kept}"] = pooled + np.stack(shares) * (late - pooled)
     return scores
 
 

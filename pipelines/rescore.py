@@ -6,8 +6,8 @@ A text of n phrases or words scores a picture
 
 so the pooled vector is one voice more among the query's tokens, as loud as w of them, and the score
 stays on the scale of a cosine. The weight w is the encoder's (``maxsight.models.mix``) and depends
-on whether the pictures that the tokens find show one thing or several. docs/late-interaction.md
-says why, and what it brings.
+on whether the pictures that the tokens find show one thing or several, and on whether the picture
+itself does. docs/late-interaction.md says why, and what it brings.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 # Where not every unit is scored, so many by pooled vector: reading a thousand takes some 15 ms.
 CANDIDATES = 1_000
 
-# So many of the best by MaxSim tell what kind of pictures a text finds. Of 30 the mean unity varies
-# by a hundredth, while pictures of one thing and of several lie a tenth apart.
-FOUND = 30
+# And so many, if not k are more, by the index of tokens, whose time grows with them.
+BY_TOKENS = 30
+
+# So many of the best by MaxSim tell what kind of pictures a text finds. Among fewer, pictures of
+# several things are often too few to be told from the odd one in a library of single things.
+FOUND = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ def candidates(
     nearest = snapshot.nearest(vector, max(CANDIDATES, 10 * k), allowed=allowed)
     # What there should be less of brings no candidates.
     wanted = [own for own, share in zip(query.tokens, query.shares) if share > 0]
-    found = snapshot.best_by_tokens(wanted, max(k, FOUND), allowed=allowed) if wanted else None
+    found = snapshot.best_by_tokens(wanted, max(k, BY_TOKENS), allowed=allowed) if wanted else None
     return nearest if found is None else np.union1d(nearest, found)
 
 
@@ -126,15 +129,15 @@ def combine(
     answering = np.flatnonzero(np.diff(table.offsets)[places] > 0)
     unity = table.unity[places[answering]]
     for part, late in enumerate(mean_maxsim(query.tokens, table, places[answering])):
-        share = late_share(query.mix, len(query.tokens[part]), late, unity)
+        share = late_shares(query.mix, len(query.tokens[part]), late, unity)
         mixed = pooled[part].copy()
         mixed[answering] += share * (late - mixed[answering])
         scores += query.shares[part] * mixed
     return scores
 
 
-def late_share(mix: Mix | None, count: int, late: np.ndarray, unity: np.ndarray) -> float:
-    """How much of a text's scores is MaxSim, from 0 to 1.
+def late_shares(mix: Mix | None, count: int, late: np.ndarray, unity: np.ndarray) -> np.ndarray:
+    """How much of each unit's score for a text is MaxSim, from 0 to 1: (n,) float32.
 
     Args:
         mix: the encoder's. None, where nobody has measured it, is one half.
@@ -143,9 +146,9 @@ def late_share(mix: Mix | None, count: int, late: np.ndarray, unity: np.ndarray)
         unity: (n,) of these units (``TokenTable.unity``).
     """
     if mix is None or not len(late):
-        return 0.5
-    best = np.argpartition(-late, FOUND)[:FOUND] if len(late) > FOUND else np.arange(len(late))
-    return mix.share(count, float(unity[best].mean()))
+        return np.full(len(late), 0.5, np.float32)
+    best = np.argpartition(-late, FOUND)[:FOUND] if len(late) > FOUND else slice(None)
+    return mix.shares(count, unity, found=unity[best])
 
 
 def mean_maxsim(tokens: Sequence[np.ndarray], table: TokenTable, places: np.ndarray) -> np.ndarray:
