@@ -79,13 +79,18 @@ def run(
     """
     loaded = load(encoder)
     side = loaded.preprocess.size
-    small = pictures.drawings(data, count, side=side)
-    rows = _measure(f"{count:,} drawings of {side} pixels", small, loaded, rounds)
-    rows += _measure(f"{count:,} drawings", pictures.drawings(data, count), loaded, rounds)
+    sets = {
+        f"{count:,} drawings of {side} pixels": pictures.drawings(data, count, side=side),
+        f"{count:,} drawings": pictures.drawings(data, count),
+    }
     if photographs:
-        folder = pictures.photographs(data, photographs)
-        rows += _measure(f"{photographs} photographs of 12 MP", folder, loaded, rounds)
-    return rows
+        sets[f"{photographs} photographs of 12 MP"] = pictures.photographs(data, photographs)
+    by = "" if encoder == "builtin" else f"{encoder}, "
+    return [
+        row
+        for case, folder in sets.items()
+        for row in _measure(f"{by}{case}", folder, loaded, rounds)
+    ]
 
 
 def _measure(case: str, folder: Path, encoder: Encoder, rounds: int) -> list[Row]:
