@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 _LOG = logging.getLogger(__name__)
 _CAPACITY = 100_000  # texts; 300 MB at 768 dimensions
+_PATIENCE_S = 2.0  # that another process is waited for
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (
     fingerprint TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL,
@@ -39,8 +41,8 @@ class TextCache:
         self._connection: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+            _write_ahead(self._connection)
             self._connection.execute(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
@@ -120,6 +122,23 @@ class TextCache:
     def _give_up(self, error: Exception) -> None:
         _LOG.warning("the cache of encoded texts at %s is not used: %s", self._path, error)
         self.close()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have readers and a writer not wait for each other.
+
+    Of several processes that open a new file at once SQLite tells all but one that it is locked,
+    without the patience it has elsewhere.
+    """
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _of_tokens(fingerprint: str) -> str:

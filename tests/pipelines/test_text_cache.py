@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ cache = TextCache(Path(sys.argv[1]))
 for number in range(int(sys.argv[2]), int(sys.argv[2]) + 50):
     cache.put("f", {f"text {number}": np.full(4, number)})
 """
+
+
+def test_a_new_file_that_another_process_is_setting_up_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.2, other.execute, ["COMMIT"]).start()
+    cache = TextCache(path)
+    cache.put("f", {"a": np.ones(4)})
+    assert list(cache.get("f", ["a"])) == ["a"]
 
 
 def test_processes_share_it(tmp_path: Path) -> None:
