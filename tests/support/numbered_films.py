@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -108,7 +110,21 @@ def write_film(
 def coded(folder: Path, name: str) -> Path:
     """The film of ``FRAMES`` frames in one of ``CODINGS``, written once a folder."""
     path = folder / name
-    return path if path.exists() else write_film(path, range(FRAMES), **CODINGS[name])
+    if not path.exists():
+        with _own_priority():
+            write_film(path, range(FRAMES), **CODINGS[name])
+    return path
+
+
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Run by root, SVT-AV1 gives the thread that calls it real-time priority, and leaves it so:
+    every thread made later has it, too, and other processes hardly run any more."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def plain_film(folder: Path) -> Path:
