@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from maxsight.index.ann import searcher
 from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.disk_vectors import DiskVectors, chunks, merge_best
-from maxsight.index.vectors import ExactIndex, Floats, Mask, Rows
+from maxsight.index.vectors import ExactIndex
 
 if TYPE_CHECKING:
     from maxsight.index.derived.vector_folder import Built

@@ -20,10 +20,7 @@ import numpy.typing as npt
 
 from maxsight import machine
 from maxsight.index import faiss_build
-from maxsight.index.array_types import Floats as Floats
-from maxsight.index.array_types import Halves
-from maxsight.index.array_types import Mask as Mask
-from maxsight.index.array_types import Rows as Rows
+from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.gpu import MAX_FETCH, GpuFlat
 from maxsight.kernels import native
 

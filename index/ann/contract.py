@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from maxsight.index.array_types import Floats as Floats
-from maxsight.index.array_types import Halves as Halves
-from maxsight.index.array_types import Mask as Mask
-from maxsight.index.array_types import Rows as Rows
+from maxsight.index.array_types import Floats, Halves, Mask, Rows
 
 
 @dataclass(frozen=True, order=True)

@@ -104,7 +104,7 @@ def bring_up_to_date(
     before = generations.wanted(store.path) or auto.AUTO
     asked = spec or before
     if built is not None and asked == before and asked in (auto.AUTO, built.details["spec"]):
-        live = _live_ids(snapshot)
+        live = snapshot.state.unit_ids[snapshot.live_rows]
         missing = int(np.count_nonzero(live > built.newest))
         known = len(live) - missing
         is_grown = len(live) >= _GROWTH * int(built.details["trained_rows"])
@@ -312,13 +312,8 @@ def _kept(built: Built, action: str) -> IndexReport:
 
 def _live(snapshot: Snapshot) -> tuple[Rows, DiskVectors]:
     """Ids and vectors of the units that can be found."""
-    state, unit_ids = snapshot.state, _live_ids(snapshot)
+    state, unit_ids = snapshot.state, snapshot.state.unit_ids[snapshot.live_rows]
     return unit_ids, DiskVectors.of(state.units, unit_ids, snapshot.dim, state.library / UNITS)
-
-
-def _live_ids(snapshot: Snapshot) -> Rows:
-    live = snapshot.allowed()
-    return snapshot.state.unit_ids if live is None else snapshot.state.unit_ids[live]
 
 
 def _add(index: VectorIndex, stored: DiskVectors, rows: Rows, step: Step | None) -> None:

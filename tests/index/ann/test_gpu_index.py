@@ -87,15 +87,21 @@ def test_what_a_card_can_take_over(spec: str, form: Form | None) -> None:
         assert index.form is form
 
 
-@pytest.mark.parametrize("spec", ["Flat", "IVF16,SQ8", "CAGRA16"])
-def test_a_loaded_index_goes_to_the_card_when_it_was_asked_often(spec: str, tmp_path: Path) -> None:
+def loaded(spec: str, folder: Path) -> tuple[FaissIndex, Elsewhere, GpuIndex]:
+    """An index of 1,000 rows that was saved here, a card, and what was loaded beside that."""
     here = FaissIndex(spec, DIM)
     here.train(STORED[:1000].astype(np.float32))
     here.add(STORED[:1000])
-    here.save(tmp_path)
+    here.save(folder)
     card = Elsewhere()
     index = on(card, spec)
-    index.load(tmp_path)
+    index.load(folder)
+    return here, card, index
+
+
+@pytest.mark.parametrize("spec", ["Flat", "IVF16,SQ8", "CAGRA16"])
+def test_a_loaded_index_goes_to_the_card_when_it_was_asked_often(spec: str, tmp_path: Path) -> None:
+    here, card, index = loaded(spec, tmp_path)
     few = QUERIES[: WARM_UP_QUERIES // 16]
     half = np.arange(1000) % 2 == 0
     for _ in range(15):
@@ -119,13 +125,7 @@ def test_a_loaded_index_goes_to_the_card_when_it_was_asked_often(spec: str, tmp_
 
 @pytest.mark.parametrize("spec", ["Flat", "IVF16,SQ8", "CAGRA16"])
 def test_where_some_rows_are_gone_the_card_goes_on(spec: str, tmp_path: Path) -> None:
-    here = FaissIndex(spec, DIM)
-    here.train(STORED[:1000].astype(np.float32))
-    here.add(STORED[:1000])
-    here.save(tmp_path)
-    card = Elsewhere()
-    index = on(card, spec)
-    index.load(tmp_path)
+    _, card, index = loaded(spec, tmp_path)
     index.search(np.repeat(QUERIES, WARM_UP_QUERIES, axis=0), 5)
     hard = Effort(256, 10)
     there = np.random.default_rng(0).random(1000) > 0.05
