@@ -21,6 +21,7 @@ import numpy as np
 
 from maxsight.errors import BackendError
 from maxsight.index.records import TokenTable
+from maxsight.pipelines.interrupts import held_back
 
 if TYPE_CHECKING:
     import torch
@@ -165,7 +166,12 @@ class BatchEncoder(Generic[Owner]):
 
     def _start(self) -> None:
         batch, self._filling = self._filling, _Batch()
-        self._under_way.append((batch, self._threads.submit(self._encode, batch)))
+        self._under_way.append((batch, self._submit(batch)))
+
+    def _submit(self, batch: _Batch[Owner]) -> Future[_Computed]:
+        # Interrupted within, the executor may keep a lock that its threads wait for at the end.
+        with held_back():
+            return self._threads.submit(self._encode, batch)
 
     def _fetch(self, *, leave: int) -> Iterator[EncodedUnits[Owner]]:
         while len(self._under_way) > leave:
@@ -206,7 +212,7 @@ class BatchEncoder(Generic[Owner]):
         if self._is_cuda:
             torch.cuda.empty_cache()
         for half in halves:
-            yield from self._units(half, self._threads.submit(self._encode, half))
+            yield from self._units(half, self._submit(half))
 
     def _encode(self, batch: _Batch[Owner]) -> _Computed:
         """The work of a lane."""

@@ -559,7 +559,7 @@ def test_kill_at_any_moment_and_go_on(world: World, many_pictures: list[Image.Im
         contents = world.contents()
         assert len(contents) >= committed[-1]
         committed.append(len(contents))
-        if len(contents) == 101:
+        if len(contents) > 50:  # the next run may be over before it tells that it reads
             break
     assert committed[1] > 0
     world.ingest()
