@@ -207,6 +207,16 @@ def test_the_report_says_what_became_of_the_index(folder: Path, tmp_path: Path) 
         assert (again.index, again.action) == ("SQ8", "kept")
 
 
+def test_the_device_is_handed_to_what_makes_the_index(folder: Path, tmp_path: Path) -> None:
+    """Nothing is encoded here, so it is not the encoder that refuses."""
+    own = shutil.copytree(folder / "l.maxsight", tmp_path / "own.maxsight")
+    with maxsight.open(own, device="tpu") as library:
+        with pytest.raises(UsageError, match="device='tpu' must be"):
+            library.tune_index(index="auto")
+        with pytest.raises(UsageError, match="device='tpu' must be"):
+            library.add([folder / "pictures"], index="auto")
+
+
 def test_no_memory_for_an_index_is_a_warning_unless_it_was_asked_for(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,7 +168,7 @@ class MappedTokens:
         self.labels = self._others[LABELS].array("<i8") if LABELS in extents else None
         if self.labels is not None and len(self.labels) != len(lengths):
             raise damaged(folder, f"{len(lengths):,} documents have {len(self.labels):,} labels")
-        book = read_codebook(folder, bits=bits, dim=dim)
+        book = read_codebook(folder, extents[CODEBOOK], bits=bits, dim=dim)
         ids = self._others[IDS].array(book.id_type)
         data = self._tokens.array(np.uint8)
         scales = self._others[SCALES].array("<f4") if bits == 8 else None
@@ -242,11 +242,11 @@ def write_codebook(folder: Path, book: Codebook) -> Extent:
     return extent_of(folder / CODEBOOK)
 
 
-def read_codebook(folder: Path, *, bits: int, dim: int) -> Codebook:
+def read_codebook(folder: Path, extent: Extent, *, bits: int, dim: int) -> Codebook:
     """Read ``codebook.npz``.
 
     Raises:
-        LibraryError: it is missing, or not of such tokens.
+        LibraryError: it is missing, not what was written, or not of such tokens.
     """
     scale, centroids, levels = read_arrays(folder / CODEBOOK, "scale", "centroids", "levels")
     book = Codebook(bits, float(scale), centroids, levels)
@@ -258,6 +258,9 @@ def read_codebook(folder: Path, *, bits: int, dim: int) -> Codebook:
         or book.levels.shape != (0 if bits == 8 else 2**bits,)
     ):
         raise damaged(folder, f"{CODEBOOK} is not of {bits}-bit tokens of {dim} dimensions")
+    # The compiled code trusts tokens to name centroids of this one.
+    if extent_of(folder / CODEBOOK, extent.bytes) != extent:
+        raise damaged(folder, f"{CODEBOOK} is not what was written")
     return book
 
 

@@ -12,7 +12,7 @@ from clustered import Held, asked, clustered, recall
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxsight.errors import UsageError
+from maxsight.errors import LibraryError, UsageError
 from maxsight.index import faiss_build
 from maxsight.index.ann import auto, cagra, searcher
 from maxsight.index.ann.contract import Effort, VectorIndex
@@ -141,5 +141,5 @@ def test_what_is_no_cagra(spec: str) -> None:
 def test_an_older_graph_file_is_another_kind(tmp_path: Path) -> None:
     other = faiss.IndexHNSWFlat(DIM, 8, faiss.METRIC_INNER_PRODUCT)
     faiss.write_index(other, str(tmp_path / "faiss.index"))
-    with pytest.raises(Exception, match="holds a IndexHNSWFlat"):
+    with pytest.raises(LibraryError, match="holds a IndexHNSWFlat"):
         auto.make("CAGRA16", DIM).load(tmp_path)

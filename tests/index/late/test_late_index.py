@@ -299,6 +299,15 @@ def test_opening_finds_a_flipped_byte_in_what_it_reads(tmp_path: Path, name: str
         LateIndex.open(tmp_path / "late")
 
 
+def test_the_codebook_of_another_index_is_refused(tmp_path: Path) -> None:
+    """It has fewer centroids than the tokens name."""
+    for name, centroids in (("late", 20), ("other", 2)):
+        LateIndex.build(tmp_path / name, [TOPICS.part(0, 50)], codes="4bit", centroids=centroids)
+    shutil.copy(tmp_path / "other" / "codebook.npz", tmp_path / "late" / "codebook.npz")
+    with pytest.raises(LibraryError, match=r"codebook\.npz is not what was written"):
+        LateIndex.open(tmp_path / "late")
+
+
 def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     index = LateIndex.build(tmp_path / "late", [TOPICS.part(0, 50)], codes="4bit", centroids=20)
     for name in ("tokens.bin", "ids.bin"):
