@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from maxsight import strict_json
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
 from maxsight.index.upkeep import sealed_json
 
@@ -87,7 +87,7 @@ class Manifest:
         """
         file = library / FILE_NAME
         try:
-            fields = json.loads(file.read_bytes())
+            fields = strict_json.read(file)
             version = fields["schema"]
             if not isinstance(version, int) or version < 1:
                 raise ValueError(f"schema is {version!r}")

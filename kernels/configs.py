@@ -8,14 +8,13 @@ the same form into the cache folder, whose entries go first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from maxsight import settings
+from maxsight import settings, strict_json
 from maxsight.errors import BackendError
 
 ARCHITECTURES = (80, 90, 100)
@@ -106,7 +105,7 @@ def _stamp(path: Path) -> int:
 @cache
 def _table(path: Path, stamp: int) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
     """A file of tiles; read again when its ``stamp`` changes."""
-    return json.loads(path.read_text()) if stamp else {}
+    return strict_json.read(path) if stamp else {}
 
 
 def _tile(row: Mapping[str, object]) -> Tile:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import open_clip
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
+from maxsight import strict_json
 from maxsight.errors import BackendError, EncoderError, UnknownEncoder, WeightsMissing
 from maxsight.models import hub
 
@@ -128,10 +128,10 @@ def _local(name: str) -> Source:
 def _read(path: Path, *, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model and the preprocessing of an open_clip configuration."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = strict_json.read(path)
         model, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
         model["vision_cfg"], model["text_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise EncoderError(
             f"{uri}: {path} is not an open_clip configuration ({type(error).__name__}: {error}); "
             "it must be JSON with model_cfg.vision_cfg and model_cfg.text_cfg"

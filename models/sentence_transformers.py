@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from maxsight import strict_json
 from maxsight.errors import BackendError, EncoderError, UnknownEncoder, WeightsMissing
 from maxsight.models import aim, hub, precision, vision_hf
 from maxsight.models.device import resolve
@@ -294,10 +295,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return strict_json.read(path)
+    except (OSError, ValueError) as error:
         raise EncoderError(f"{path} is not JSON ({error}); fetch it again") from error
-    return content
 
 
 @contextmanager

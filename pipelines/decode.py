@@ -279,10 +279,10 @@ class _Process:
                 buffer = buffer[count:]
             return True
 
-        received = messages.read(read_exactly)
-        if received is None:
-            raise self._obituary()
         try:
+            received = messages.read(read_exactly)
+            if received is None:
+                raise self._obituary()
             return messages.unpack(*received, self._preprocess)
         except (ValueError, KeyError, TypeError):
             raise DecoderGone("damaged: it drove its decoder mad", again=False) from None

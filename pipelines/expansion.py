@@ -6,11 +6,11 @@ than the bare name does, because what is peculiar to one phrase averages out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from maxsight import strict_json
 from maxsight.errors import UsageError
 from maxsight.pipelines.search import Term
 
@@ -39,7 +39,7 @@ class Expansion:
             UsageError: no such file, or it holds something else.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = strict_json.read(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot read phrases from {path}: {error}") from error
         if not isinstance(content, dict) or not all(map(_is_list, content.values())):

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from maxsight import strict_json
 from maxsight.index.records import FileState, Kind
 from maxsight.models.preprocess import Preprocess
 
@@ -148,18 +149,23 @@ def read(read_exactly: Callable[[memoryview], bool]) -> tuple[dict[str, Any], np
 
     Returns:
         Header and pixels (flat uint8), or None at the end of the stream.
+
+    Raises:
+        ValueError: the header is not JSON, or too long; its sender is not to be trusted.
     """
     prefix = bytearray(_LENGTHS.size)
     if not read_exactly(memoryview(prefix)):
         return None
     header_bytes, pixel_bytes = _LENGTHS.unpack(prefix)
+    if header_bytes > strict_json.MOST_BYTES:
+        raise ValueError(f"a header of {header_bytes} bytes")
     header = bytearray(header_bytes)
     pixels = np.empty(pixel_bytes, np.uint8)
     if not read_exactly(memoryview(header)):
         return None
     if pixel_bytes and not read_exactly(pixels.data):
         return None
-    return json.loads(header), pixels
+    return strict_json.parse(header), pixels
 
 
 def pack_order(order: Order) -> dict[str, Any]:

@@ -21,7 +21,9 @@ WORKING_FOLDERS = ("kernels", "models", "index", "pipelines", "serve", "benchmar
 FLOORS = {
     "maxsight.errors": 0,
     "maxsight.machine": 0,
+    "maxsight.plain_files": 0,
     "maxsight.settings": 1,
+    "maxsight.strict_json": 1,
     "maxsight.kernels": 2,
     "maxsight.models": 3,
     "maxsight.index": 3,

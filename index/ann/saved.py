@@ -6,7 +6,6 @@ right. It appears whole: files are written beside it, forced to the disk, and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from maxsight import strict_json
 from maxsight.errors import LibraryError, SchemaTooNew, UsageError
 from maxsight.index.ann import auto
 from maxsight.index.ann.cards import Device
@@ -88,11 +88,7 @@ def read(folder: Path) -> IndexRecord:
     """
     file = folder / FILE
     try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
-    try:
-        fields = json.loads(text)
+        fields = strict_json.read(file)
         schema = int(fields["schema"])
         if schema <= SCHEMA:
             if not sealed_json.is_sealed(fields):
@@ -105,6 +101,8 @@ def read(folder: Path) -> IndexRecord:
                 files={str(name): Checksum(**sums) for name, sums in fields["files"].items()},
                 details=dict(fields["details"]),
             )
+    except OSError as error:
+        raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LibraryError(f"{file} is damaged ({error!r}): make the index again") from None
     raise SchemaTooNew(

@@ -6,7 +6,6 @@ The highest is the one that counts. All can be deleted at any time.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from maxsight import strict_json
 from maxsight.errors import LibraryError
 from maxsight.index import tables
 from maxsight.index.upkeep import sealed_json
@@ -104,7 +104,7 @@ def wanted(library: Path) -> str | None:
     """
     file = library / FOLDER / _WANTED
     try:
-        fields = json.loads(file.read_bytes())
+        fields = strict_json.read(file)
         if not sealed_json.is_sealed(fields):
             raise ValueError("its checksum does not fit what it says")
         return None if fields["index"] is None else str(fields["index"])

@@ -7,12 +7,12 @@ and then the other, beside a writer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maxsight import strict_json
 from maxsight.errors import LibraryError, SchemaTooNew
 from maxsight.index.ann import saved
 from maxsight.index.late.calibration import Calibration
@@ -71,7 +71,7 @@ class LateRecord:
         """
         file = folder / FILE
         try:
-            fields = json.loads(file.read_text(encoding="utf-8"))
+            fields = strict_json.read(file)
             schema = int(fields["schema"])
             if schema <= SCHEMA:
                 if not sealed_json.is_sealed(fields):

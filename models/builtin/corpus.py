@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import html
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -22,12 +21,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from maxsight import strict_json
 from maxsight.models.builtin import packages
 from maxsight.models.preprocess import Preprocess, resize
 
 SPLIT_SALT = "v1"
 TEST_PERCENT, VALIDATION_PERCENT = 20, 8
 # Colours are counted at one size, so that the count does not grow with the picture.
+_MOST_JSON = 256 << 20  # bytes; the largest file of pictures in text has 40 MB
 _PHOTOGRAPH_TEST = Preprocess(size=224, resize_mode="longest")
 
 
@@ -190,7 +191,7 @@ def _slug(label: str) -> str:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return strict_json.parse(path.read_bytes(), most_bytes=_MOST_JSON)
 
 
 _NOT_PICTURES = re.compile(

@@ -1,0 +1,99 @@
+"""Files opened for what they ought to be: a name from a stranger may be a pipe, a device, a link.
+
+Opening a pipe waits for its other end, a device may act on being opened, and writing through a
+link changes a file that stands elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link",
+}
+
+
+def open_to_read(file: Path) -> BinaryIO:
+    """The file, opened for reading. Links are followed.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file. It does not wait.
+    """
+    _require_regular(file, os.stat(file))  # before: a device may act on being opened
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _require_regular(file, os.fstat(descriptor))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(file: Path, *, most: int) -> bytes:
+    """All of a file that holds at most ``most`` bytes. Links are followed.
+
+    Raises:
+        OSError: it cannot be opened or read, is not a regular file, or is larger.
+    """
+    with open_to_read(file) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(file))
+    return content
+
+
+def open_to_write(file: Path, flags: int = os.O_WRONLY | os.O_CREAT) -> int:
+    """A descriptor of the file itself, opened for writing in its place.
+
+    Args:
+        flags: of ``os.open``. What the file holds is left as it is: truncate it after this call.
+
+    Raises:
+        OSError: it cannot be opened; or it is a link, has a second name (a hard link), or is not a
+            regular file. Nothing was changed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _require_regular(file, os.lstat(file))
+    safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(file, flags & ~os.O_TRUNC | safe, 0o666)
+    try:
+        status = os.fstat(descriptor)
+        _require_regular(file, status)
+        if status.st_nlink > 1:
+            raise OSError(errno.EMLINK, "it has a second name (a hard link)", str(file))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def require_folder(folder: Path) -> None:
+    """Raises OSError if something stands at ``folder`` that is not a folder itself.
+
+    A link to a folder is refused: what is written or deleted in it would be so elsewhere.
+    """
+    try:
+        status = os.lstat(folder)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.ENOTDIR, f"it is {_kind(status)}, not a folder", str(folder))
+
+
+def _require_regular(file: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"it is {_kind(status)}, not a file", str(file))
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "a file")
