@@ -22,11 +22,16 @@ Every message says what was given, what is allowed and what to do next.
 
 from __future__ import annotations
 
+from maxsight.shown import shown
+
 
 class MaxsightError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose. Names in their messages are as ``shown`` gives them."""
 
     exit_code = 3
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class UsageError(MaxsightError, ValueError):

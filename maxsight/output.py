@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from maxsight.shown import in_json, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,14 +30,25 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
 
 
-def printable(text: str) -> str:
-    r"""File names may hold bytes that are no text: those show as ``\udcNN``."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def say(text: str = "", *, stderr: bool = False, style: str = "") -> None:
+    """Print one line, in which no name can give orders to the terminal (``maxsight.shown``)."""
+    from rich.text import Text
+
+    console(stderr=stderr).print(Text(shown(text), style))
 
 
 def print_json(value: Any) -> None:
-    """Print one object. Names that are no UTF-8 come out as valid JSON escapes."""
-    print(printable(json.dumps(value, ensure_ascii=False, default=_plain)))
+    """Print one object. Numbers that JSON lacks (NaN, infinities) are null; names as shown."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    text = in_json(text)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:  # whatever stands for a letter there is not what JSON would have
+        text = json.dumps(json.loads(text))
+    print(text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -44,11 +58,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    cells = [[shown(str(cell)) for cell in row] for row in rows]
     for number, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[number]) for row in cells)
         table.add_column(
-            column,
+            Text(shown(column)),
             justify="right" if numeric else "left",
             no_wrap=numeric,
             overflow="fold",
@@ -65,7 +79,7 @@ def print_error(error: Exception) -> None:
     from rich.text import Text
 
     message = Text("error: ", style="bold red")
-    message.append(printable(str(error)), style="not bold default")
+    message.append(shown(str(error)), style="not bold default")
     console(stderr=True).print(message)
 
 
@@ -90,6 +104,17 @@ def size(count: int) -> str:
 
 def _is_number(text: str) -> bool:
     return not text or text[0].isdigit() or text[0] in "-+."
+
+
+def _finite(value: Any) -> Any:
+    """Plain data, in which null stands for NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value if value is None or isinstance(value, str | int) else _finite(_plain(value))
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from maxsight import settings
 from maxsight.errors import MediaError, UsageError
-from maxsight.output import printable
+from maxsight.shown import shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +58,7 @@ def write_sheet(path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Ter
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(printable(heading))} – maxsight</title><style>{_STYLE}</style>"
+        f"<title>{escape(shown(heading))} – maxsight</title><style>{_STYLE}</style>"
         f"<header>{''.join(_term_card(term) for term in terms)}</header>"
         f"<main>{''.join(_card(hit) for hit in hits) or '<p>Nothing found.</p>'}</main></html>\n"
     )
@@ -84,21 +84,21 @@ def _term_words(term: Term) -> str:
 def _term_card(term: Term) -> str:
     sign = "−" if term.weight < 0 else "+"
     weight = "" if abs(term.weight) == 1 else f" ×{abs(term.weight):g}"
-    words = escape(printable(_term_words(term)), quote=True)
+    words = escape(shown(_term_words(term)), quote=True)
     if term.image is None:
         return f'<span class="term">{sign} {words}{weight}</span>'
     return f'<figure class="term">{_thumbnail(str(term.image), None, words)}</figure>{weight}'
 
 
 def _card(hit: Hit | Moment) -> str:
-    name = escape(printable(Path(hit.path).name), quote=True)
+    name = escape(shown(Path(hit.path).name), quote=True)
     when = ""
     if hit.start is not None and hit.end is not None:
         when = f"<span>{clock(hit.start)}–{clock(hit.end)}</span>"
     target = "file://" + quote(hit.path.encode("utf-8", "surrogateescape"))
     if when:
         target += f"#t={hit.start:g},{hit.end:g}"
-    full = escape(printable(hit.path), quote=True)
+    full = escape(shown(hit.path), quote=True)
     # A moment is shown at its best frame, a film among pictures at the frame that was found.
     time = getattr(hit, "peak", hit.start)
     return (
@@ -114,7 +114,7 @@ def _thumbnail(path: str, time: float | None, name: str) -> str:
     try:
         picture = _picture(path, time)
     except MediaError as error:
-        return f'<span class="missing">{escape(printable(str(error)))}</span>'
+        return f'<span class="missing">{escape(shown(str(error)))}</span>'
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=82, optimize=True)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKING_FOLDERS = ("kernels", "models", "index", "pipelines", "serve", "benchmarks")
 # A floor may import what stands below it; models and index stand side by side.
 FLOORS = {
+    "maxsight.shown": -1,
     "maxsight.errors": 0,
     "maxsight.machine": 0,
     "maxsight.plain_files": 0,

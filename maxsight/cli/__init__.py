@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 import maxsight
 from maxsight.cli import (
@@ -22,8 +24,9 @@ from maxsight.cli import (
     tuning,
     verify,
 )
-from maxsight.errors import MaxsightError
+from maxsight.errors import MaxsightError, UsageError
 from maxsight.output import print_error
+from maxsight.shown import log_as_shown
 
 app = typer.Typer(
     name="maxsight",
@@ -72,8 +75,26 @@ def _options(
 
 def main() -> None:
     """Run the command line and leave with an exit code that means something."""
+    log_as_shown()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that takes ASCII only, say
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            code = app(standalone_mode=False)
+        except TyperException as error:
+            if error.format_message():  # else help was asked for by giving no arguments
+                raise _usage_error(error) from None
+            code = 2
     except MaxsightError as error:
         print_error(error)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _usage_error(error: TyperException) -> UsageError:
+    """What Typer says of wrong options, in our words and with our exit code."""
+    context = getattr(error, "ctx", None)
+    command = "maxsight" if context is None else context.command_path
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return UsageError(f"{message}; see {command} --help")

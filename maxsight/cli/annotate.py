@@ -9,7 +9,7 @@ import typer
 
 from maxsight.cli.search import LibraryArgument
 from maxsight.errors import UsageError
-from maxsight.output import JsonOption, QuietOption, console, print_json, printable
+from maxsight.output import JsonOption, QuietOption, print_json, say
 
 if TYPE_CHECKING:
     from maxsight.index.annotations import Annotation
@@ -50,7 +50,7 @@ def annotate(
             if json:
                 print_json({"dropped": names})
             elif not quiet:
-                console().print(f"dropped: {', '.join(names)}", markup=False)
+                say(f"dropped: {', '.join(names)}")
             return
         done = opened.annotate(file)
     if json:
@@ -64,9 +64,8 @@ def annotate(
 def _print(done: Annotation, *, quiet: bool) -> None:
     if not quiet:
         columns = ", ".join(f"{name} ({kind})" for name, kind in done.columns.items())
-        console().print(f"{done.files:,} files: {columns}", markup=False)
-    remarks = console(stderr=True)
+        say(f"{done.files:,} files: {columns}")
     for path in done.unknown[:_LISTED]:
-        remarks.print(f"not in the library: {printable(path)}", markup=False)
+        say(f"not in the library: {path}", stderr=True)
     if (more := len(done.unknown) - _LISTED) > 0:
-        remarks.print(f"not in the library: {more:,} more")
+        say(f"not in the library: {more:,} more", stderr=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table
+from maxsight.output import JsonOption, QuietOption, print_json, print_table, say
 
 
 def bench(
@@ -41,7 +41,7 @@ def bench(
         return
     benchmark = registry.load(name)
     if not quiet:
-        console(stderr=True).print(benchmark.question, style="dim")
+        say(benchmark.question, stderr=True, style="dim")
     measured = benchmark.run(data or settings.cache_directory() / "bench")
     if save is not None:
         rows.save(measured, save)

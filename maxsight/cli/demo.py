@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maxsight.cli.progress import ingest_progress
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, seconds
+from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, seconds
 
 if TYPE_CHECKING:
     from maxsight.demo import Answer
@@ -45,22 +45,25 @@ def demo(
             }
         )
         return
-    out = console()
     for kind, title in _TITLES.items():
-        out.print(f"\n[bold]{title}[/bold]")
+        say()
+        say(title, style="bold")
         for answer in done.answers:
             if answer.kind == kind:
-                out.print(f"\n$ maxsight {answer.command}", style="cyan", markup=False)
+                say()
+                say(f"$ maxsight {answer.command}", style="cyan")
                 _print_answer(answer)
-    out.print(f"\nContact sheet: {done.sheet}  (open it in a browser)")
-    out.print("\n[bold]Try next[/bold]")
+    say()
+    say(f"Contact sheet: {done.sheet}  (open it in a browser)")
+    say()
+    say("Try next", style="bold")
     for line in (
         f'search {done.library} "something to eat" --sheet food.html',
         f'search {done.library} "a musical instrument" --minus "a guitar"',
         f'moments {done.library} "a castle"',
         "index photos.maxsight ~/Pictures",
     ):
-        out.print(f"  maxsight {line}", style="cyan", markup=False)
+        say(f"  maxsight {line}", style="cyan")
 
 
 def _print_answer(answer: Answer) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from maxsight.output import JsonOption, QuietOption, console, print_json
+from maxsight.output import JsonOption, QuietOption, console, print_json, say
+from maxsight.shown import shown
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 
@@ -30,9 +31,9 @@ def doctor(json: JsonOption = False, quiet: QuietOption = False) -> None:
             if quiet and finding.status == "ok":
                 continue
             mark, colour = _MARKS[finding.status]
-            line = Text.assemble((mark, colour), f" {finding.area:<12} {finding.what}")
-            out.print(line)
+            told = shown(f" {finding.area:<12} {finding.what}")
+            out.print(Text.assemble((mark, colour), told))
             if finding.remedy:
-                out.print(Text(f"{'':15}→ {finding.remedy}", style="dim"))
+                say(f"{'':15}→ {finding.remedy}", style="dim")
     if any(finding.status == "problem" for finding in findings):
         raise typer.Exit(1)

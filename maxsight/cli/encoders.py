@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, size
+from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, size
 
 
 def encoders(json: JsonOption = False, quiet: QuietOption = False) -> None:
@@ -39,7 +39,8 @@ def encoders(json: JsonOption = False, quiet: QuietOption = False) -> None:
         ],
     )
     if not quiet:
-        console(stderr=True).print(
+        say(
             "Use one: maxsight index LIBRARY PATH --encoder URI. What is fetched goes to "
-            f"{catalogue.cache()}"
+            f"{catalogue.cache()}",
+            stderr=True,
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from maxsight.cli.search import DeviceOption, LibraryArgument, PhrasesOption
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table
+from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, say
 
 
 def evaluate(
@@ -61,7 +61,7 @@ def evaluate(
     rows.append(("median rank", f"{found.median_rank:g}"))
     if found.mrv is not None:
         rows.append((f"mean rank variance of {found.groups} groups", f"{found.mrv:.2f}"))
-    console().print(f"{found.queries} queries")
+    say(f"{found.queries} queries")
     print_table(("figure", "value"), rows)
     if quiet:
         return

@@ -10,7 +10,7 @@ import typer
 
 from maxsight.cli.progress import ingest_progress
 from maxsight.cli.search import DeviceOption, LibraryArgument
-from maxsight.output import JsonOption, QuietOption, console, print_json, printable
+from maxsight.output import JsonOption, QuietOption, print_json, say
 
 if TYPE_CHECKING:
     from maxsight.pipelines.report import IngestReport
@@ -103,23 +103,22 @@ def index(
 
 
 def _print_report(report: IngestReport, *, quiet: bool) -> None:
-    out, remarks = console(), console(stderr=True)
     for warning in report.warnings:
-        remarks.print(f"warning: {printable(warning)}", style="yellow", markup=False)
+        say(f"warning: {warning}", stderr=True, style="yellow")
     if not quiet:
         counts = ("added", "updated", "moved", "removed", "unchanged", "touched", "failed")
         words = [f"{getattr(report, name):,} {name}" for name in counts if getattr(report, name)]
         rate = f", {report.units_per_second:.1f} pictures and frames/s" if report.units else ""
-        out.print(f"{', '.join(words) or 'nothing to do'}  ({report.seconds:.1f} s{rate})")
+        say(f"{', '.join(words) or 'nothing to do'}  ({report.seconds:.1f} s{rate})")
         if report.index is not None and report.index.action in ("built", "extended"):
             made = report.index
             recall = "" if made.point is None else f", recall {made.point.worst:.3f}"
             where = f" on {made.device}" if made.action == "built" else ""
             told = f"index {made.index} {made.action}{where}: {made.rows:,} vectors{recall}"
-            out.print(told, markup=False)
+            say(told)
     for path, reason in report.failures[:_LISTED_FAILURES]:
-        remarks.print(f"failed: {printable(path)}: {printable(reason)}", markup=False)
+        say(f"failed: {path}: {reason}", stderr=True)
     if (more := report.failed - _LISTED_FAILURES) > 0:
-        remarks.print(f"failed: {more:,} more; maxsight info lists them all")
+        say(f"failed: {more:,} more; maxsight info lists them all", stderr=True)
     if report.interrupted:
-        remarks.print("interrupted: what was encoded is kept; run it again to go on")
+        say("interrupted: what was encoded is kept; run it again to go on", stderr=True)

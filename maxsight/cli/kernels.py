@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, size
+from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, say, size
 
 if TYPE_CHECKING:
     from maxsight.kernels.report import Report
@@ -86,7 +86,7 @@ def kernels(
         _show(reports)
         for each, said in zip(reports, remarks):
             for line in said:
-                console().print(f"! {baseline.key(each)}: {line}", markup=False)
+                say(f"! {baseline.key(each)}: {line}")
     if any(remarks):
         raise typer.Exit(1)
 
@@ -107,7 +107,7 @@ def tune(
     from maxsight.kernels import configs, tuning
 
     def show(kernel: str, bucket: str) -> None:
-        console(stderr=True).print(f"{kernel} {bucket}", style="dim", markup=False)
+        say(f"{kernel} {bucket}", stderr=True, style="dim")
 
     chosen = tuning.tune(
         device=device,
@@ -130,7 +130,7 @@ def tune(
             for each in chosen
         ],
     )
-    console().print(f"saved in {configs.tuned_path()}", markup=False)
+    say(f"saved in {configs.tuned_path()}")
 
 
 def _show(reports: Sequence[Report]) -> None:

@@ -11,10 +11,9 @@ from maxsight.cli.search import LibraryArgument
 from maxsight.output import (
     JsonOption,
     QuietOption,
-    console,
     print_json,
     print_table,
-    printable,
+    say,
     seconds,
     size,
 )
@@ -33,26 +32,25 @@ def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption 
         listed = [{"path": path, "reason": reason} for path, reason in failures.items()]
         print_json({"info": held, "failures": listed})
         return
-    out = console()
     parts = ", ".join(f"{name} {size(n)}" for name, n in held.bytes_by_part.items() if n)
-    out.print(f"{printable(held.path)}  ({size(held.bytes_on_disk)}, made {held.created:%Y-%m-%d})")
-    out.print(f"  pictures {held.images:,}   films {held.videos:,}   units {held.units:,}")
-    out.print(f"  encoder  {held.encoder}, {held.dim} dimensions")
+    say(f"{held.path}  ({size(held.bytes_on_disk)}, made {held.created:%Y-%m-%d})")
+    say(f"  pictures {held.images:,}   films {held.videos:,}   units {held.units:,}")
+    say(f"  encoder  {held.encoder}, {held.dim} dimensions")
     if held.token_dim is not None:
         kept = f"at most {held.token_limit}" if held.token_limit else "all"
-        out.print(f"  tokens   {kept} of a unit, {held.token_dim} dimensions")
+        say(f"  tokens   {kept} of a unit, {held.token_dim} dimensions")
     found = ", ".join(f"{kind} {share:.3f}" for kind, share in (held.recall or {}).items())
-    out.print(f"  index    {held.index}" + (f", recall@10: {found}" if found else ""), markup=False)
+    say(f"  index    {held.index}" + (f", recall@10: {found}" if found else ""))
     place = "in memory" if held.vectors_in_memory else "read from disk"
-    out.print(
+    say(
         f"  memory   {size(held.memory_estimate)} expected, {size(held.memory_measured)} taken to "
         f"open it now; vectors {place}"
     )
-    out.print(f"  disk     {parts}")
+    say(f"  disk     {parts}")
     if failures:
-        out.print(f"  {len(failures)} files could not be read:")
+        say(f"  {len(failures)} files could not be read:")
         for path, reason in failures.items():
-            out.print(f"    {printable(path)}: {printable(reason)}", markup=False)
+            say(f"    {path}: {reason}")
 
 
 def list_items(
@@ -106,7 +104,7 @@ def remove(
     if json:
         print_json({"removed": removed})
     elif not quiet:
-        console().print(f"removed from the library: {removed:,}")
+        say(f"removed from the library: {removed:,}")
 
 
 def compact(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption = False) -> None:
@@ -124,4 +122,4 @@ def compact(library: LibraryArgument, json: JsonOption = False, quiet: QuietOpti
     if json:
         print_json({"bytes_before": before, "bytes_after": after})
     elif not quiet:
-        console().print(f"{size(before)} before, {size(after)} now")
+        say(f"{size(before)} before, {size(after)} now")

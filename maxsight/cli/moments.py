@@ -19,7 +19,7 @@ from maxsight.cli.search import (
     describe,
     parse_terms,
 )
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, seconds
+from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, seconds
 
 
 def moments(
@@ -57,11 +57,11 @@ def moments(
         print_json({"query": query, "moments": found, "timing_ms": {"total": elapsed}})
         return
     if not found:
-        console().print("nothing found: there are no films in the library")
+        say("nothing found: there are no films in the library")
         return
     print_table(
         ["#", "score", "from", "to", "film"],
         ([m.rank, f"{m.score:.3f}", seconds(m.start), seconds(m.end), m.path] for m in found),
     )
     if sheet is not None and not quiet:
-        console(stderr=True).print(f"contact sheet: {sheet}")
+        say(f"contact sheet: {sheet}", stderr=True)

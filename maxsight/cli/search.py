@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maxsight.errors import UsageError
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, seconds
+from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +110,7 @@ def search(
         return
     _print_hits(result)
     if sheet is not None and not quiet:
-        console(stderr=True).print(f"contact sheet: {sheet}")
+        say(f"contact sheet: {sheet}", stderr=True)
 
 
 def parse_terms(
@@ -190,7 +190,7 @@ def _kinds(given: list[str] | None) -> frozenset[Kind] | None:
 
 def _print_hits(result: SearchResult) -> None:
     if not result.hits:
-        console().print("nothing found: the library is empty, or --where leaves nothing")
+        say("nothing found: the library is empty, or --where leaves nothing")
         return
     has_times = any(hit.start is not None for hit in result.hits)
     columns = ["#", "score", *(["at"] if has_times else []), "file"]

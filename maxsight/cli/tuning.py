@@ -9,7 +9,7 @@ import typer
 
 from maxsight.cli.progress import ingest_progress
 from maxsight.cli.search import DeviceOption, LibraryArgument
-from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, size
+from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, size
 
 if TYPE_CHECKING:
     from maxsight.index.derived.building import IndexReport
@@ -62,9 +62,8 @@ def tune_index(
 
 
 def _print(report: IndexReport, *, quiet: bool) -> None:
-    out = console()
     made = f", made on {report.device}" if report.action == "built" else ""
-    out.print(f"index {report.index}{made}: {report.why}", markup=False)
+    say(f"index {report.index}{made}: {report.why}")
     if report.point is not None:
         kinds = list(report.point.recall)
         if not quiet:
@@ -81,7 +80,7 @@ def _print(report: IndexReport, *, quiet: bool) -> None:
                 ],
             )
         reached = report.point.worst >= report.target
-        out.print(
+        say(
             f"{report.rows:,} vectors, {size(report.bytes)} in memory; recall "
             f"{report.point.worst:.3f} of {report.target} asked for"
             + ("" if reached else ": not reached, try another --index")
@@ -89,9 +88,9 @@ def _print(report: IndexReport, *, quiet: bool) -> None:
     if report.order is not None and not quiet:
         order = report.order
         low, high = order.quartiles
-        out.print(
+        say(
             f"intrinsic dimensionality {order.dimensionality:.1f}, for half of the vectors "
             f"{low:.1f} to {high:.1f}, judged by {order.rows:,}"
         )
         told = ", ".join(f"{name} {share:.3f}" for name, share in order.recall.items())
-        out.print(f"recall of a small graph by the order of insertion: {told}")
+        say(f"recall of a small graph by the order of insertion: {told}")

@@ -8,7 +8,7 @@ import typer
 
 from maxsight.cli.progress import step_progress
 from maxsight.cli.search import LibraryArgument
-from maxsight.output import JsonOption, QuietOption, console, print_json, printable, size
+from maxsight.output import JsonOption, QuietOption, print_json, say, size
 
 if TYPE_CHECKING:
     from maxsight.index.upkeep.verify import Verification
@@ -46,21 +46,20 @@ def verify(
 
 
 def _print(found: Verification, *, repair: bool, quiet: bool) -> None:
-    out = console()
     for done in found.repaired:
-        out.print(f"repaired: {printable(done)}", markup=False)
+        say(f"repaired: {done}")
     for problem in found.problems:
-        out.print(f"{problem.kind}: {printable(f'{problem.place}: {problem.text}')}", markup=False)
+        say(f"{problem.kind}: {problem.place}: {problem.text}")
     if found.problems and not repair:
-        out.print("maxsight verify --repair takes out what is damaged")
+        say("maxsight verify --repair takes out what is damaged")
     if quiet:
         return
     if not found.problems:
-        out.print(
+        say(
             f"all is well: {found.items:,} files, {found.units:,} units; {found.files:,} files of "
             f"the library ({size(found.bytes)}) are what was written"
         )
     if found.unrecorded:
-        out.print(f"{found.unrecorded:,} files await their checksum: run maxsight index or compact")
+        say(f"{found.unrecorded:,} files await their checksum: run maxsight index or compact")
     if found.orphans:
-        out.print(f"{found.orphans:,} units of no file await maxsight compact")
+        say(f"{found.orphans:,} units of no file await maxsight compact")

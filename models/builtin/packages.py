@@ -93,4 +93,4 @@ def _run(command: list[str], folder: str) -> None:
             f"{command[0]} is not installed; it is needed for: {' '.join(command)}"
         ) from error
     except subprocess.CalledProcessError as error:
-        raise DatasetError(f"{' '.join(command)} failed:\n{error.stderr.strip()}") from error
+        raise DatasetError(f"{' '.join(command)} failed: {error.stderr.strip()}") from error
