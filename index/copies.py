@@ -13,7 +13,16 @@ from maxsight.index import tables
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import EncodedItem, FileState
 
-_CONTENT = ["kind", "content_hash", "width", "height", "duration_s", "captured_at"]
+_CONTENT = [
+    "kind",
+    "content_hash",
+    "width",
+    "height",
+    "duration_s",
+    "captured_at",
+    "settings",
+    "remark",
+]
 
 
 def copies(

@@ -48,7 +48,8 @@ def matching_items(items: Any, where: str, columns: list[str], library: Path) ->
 
 def columns_of(items: Any) -> list[str]:
     """Names a ``where`` may use: the library's public columns, and the user's own."""
-    return [*tables.PUBLIC_COLUMNS, *own_columns_of(items)]
+    there = items.schema.names  # an older library has fewer of them
+    return [*(name for name in tables.PUBLIC_COLUMNS if name in there), *own_columns_of(items)]
 
 
 def own_columns_of(items: Any) -> list[str]:

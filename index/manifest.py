@@ -12,7 +12,7 @@ from maxsight import strict_json
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
 from maxsight.index.upkeep import sealed_json
 
-SCHEMA = 2
+SCHEMA = 3
 FILE_NAME = "library.json"
 
 

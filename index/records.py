@@ -30,12 +30,17 @@ class FileState:
 
 @dataclass(frozen=True)
 class KnownItem:
-    """What the library holds about a file: enough to tell whether it changed."""
+    """What the library holds about a file: enough to tell whether it changed.
+
+    Attributes:
+        settings: those of ``EncodedItem``; None where an older maxsight read the file.
+    """
 
     item_id: int
     state: FileState
     kind: Kind
     content_hash: str
+    settings: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class EncodedItem:
         duration_s: of a video.
         captured_at: when the camera says it was taken, without a time zone.
         tokens: of the same U units, if they are to be stored.
+        settings: that decide what is stored of the file, say ``fps=1``; None: not known.
+        remark: what a person should know of the file, say that it breaks off; mostly None.
     """
 
     state: FileState
@@ -95,14 +102,22 @@ class EncodedItem:
     duration_s: float | None = None
     captured_at: datetime | None = None
     tokens: TokenTable | None = None
+    settings: str | None = None
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be read. It is tried again only when its state changes."""
+    """A file that could not be read. It is tried again when its state changes.
+
+    Attributes:
+        settings: limits and versions under which it failed: with others it is tried again. None:
+            not known.
+    """
 
     state: FileState
     reason: str
+    settings: str | None = None
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,9 @@ class Store:
         try:
             with tables.storage_errors(path):
                 if write:
+                    if manifest.schema > 1:  # which had no checksums to tell by
+                        recovery.drop_torn_steps(path, checksums.Recorder(path).missing())
                     manifest = migrate.upgrade(path, manifest)
-                    recovery.drop_torn_steps(path, checksums.Recorder(path).missing())
                 for name in (tables.ITEMS, tables.UNITS):
                     tables.open_table(path, name)
                 store = cls(path, manifest, lock)
@@ -181,10 +182,19 @@ class Store:
 
     def failures(self) -> dict[str, Failure]:
         """The files that could not be read, by path."""
-        rows = self._rows(tables.FAILED, ["path", "path_bytes", "bytes", "mtime_ns", "error"])
+        columns = ["path", "path_bytes", "bytes", "mtime_ns", "error"]
+        rows = self._rows(tables.FAILED, [*columns, *self._settings])
         reasons = rows["error"].to_pylist()
-        pairs = zip(_states(rows), reasons, strict=True)
-        return {state.path: Failure(state, reason) for state, reason in pairs}
+        found = zip(_states(rows), reasons, self._settings_of(rows), strict=True)
+        return {state.path: Failure(state, *rest) for state, *rest in found}
+
+    def remarks(self) -> dict[str, str]:
+        """What a person should know about files the library holds, by path."""
+        if not self._settings:
+            return {}
+        columns = ["path", "path_bytes", "remark"]
+        rows = self._rows(tables.LIVE, columns, where="remark IS NOT NULL")
+        return dict(zip(tables.decode_paths(rows), rows["remark"].to_pylist(), strict=True))
 
     def items(self, *, where: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The files the library holds, as a table.
@@ -311,18 +321,30 @@ class Store:
 
     def _known(self, status: str) -> list[KnownItem]:
         columns = ["item_id", "path", "path_bytes", "bytes", "mtime_ns", "kind", "content_hash"]
-        rows = self._rows(status, columns)
+        rows = self._rows(status, [*columns, *self._settings])
         lists = [rows[name].to_pylist() for name in ("item_id", "kind", "content_hash")]
+        lists.append(self._settings_of(rows))
         return [
-            KnownItem(item_id, state, kind, content_hash)
-            for state, item_id, kind, content_hash in zip(_states(rows), *lists, strict=True)
+            KnownItem(item_id, state, kind, content_hash, settings)
+            for state, item_id, kind, content_hash, settings in zip(
+                _states(rows), *lists, strict=True
+            )
             if content_hash is not None  # as in the row of a failure that was settled
         ]
 
-    def _rows(self, status: str, columns: list[str]) -> pa.Table:
+    @property
+    def _settings(self) -> list[str]:
+        """The column of that name, which libraries before schema 3 have not."""
+        return ["settings"] if self.manifest.schema > 2 else []
+
+    def _settings_of(self, rows: pa.Table) -> list[str | None]:
+        return rows["settings"].to_pylist() if self._settings else [None] * len(rows)
+
+    def _rows(self, status: str, columns: list[str], *, where: str | None = None) -> pa.Table:
         items = tables.open_table(self.path, tables.ITEMS)
+        condition = f"status = '{status}'" + (f" AND {where}" if where else "")
         with tables.storage_errors(self.path):
-            return items.to_table(columns=columns, filter=f"status = '{status}'")
+            return items.to_table(columns=columns, filter=condition)
 
     def _append(self, name: str, rows: pa.Table) -> None:
         table = tables.open_table(self.path, name)

@@ -40,6 +40,8 @@ PUBLIC_COLUMNS = (
     "height",
     "duration_s",
     "captured_at",
+    "settings",
+    "remark",
 )
 
 ITEM_SCHEMA = pa.schema(
@@ -60,6 +62,9 @@ ITEM_SCHEMA = pa.schema(
         pa.field("error", pa.string()),
         pa.field("first_unit", pa.int64(), nullable=False),
         pa.field("unit_count", pa.int64(), nullable=False),
+        # Schema 3; upkeep/migrate.py adds them to older libraries.
+        pa.field("settings", pa.string()),
+        pa.field("remark", pa.string()),
     ]
 )
 
@@ -205,6 +210,8 @@ def content_columns(items: Sequence[EncodedItem], first_units: np.ndarray) -> di
         name: pa.array([getattr(item, name) for item in items], ITEM_SCHEMA.field(name).type)
         for name in ("kind", "content_hash", "width", "height", "duration_s", "captured_at")
     }
+    columns["settings"] = pa.array([item.settings for item in items], pa.string())
+    columns["remark"] = pa.array([_utf8(item.remark) for item in items], pa.string())
     columns["first_unit"] = pa.array(first_units, pa.int64())
     columns["unit_count"] = pa.array([len(item.vectors) for item in items], pa.int64())
     return columns
@@ -213,9 +220,14 @@ def content_columns(items: Sequence[EncodedItem], first_units: np.ndarray) -> di
 def failure_columns(failures: Sequence[Failure]) -> dict[str, pa.Array]:
     """The columns of item rows that record a file nobody could read."""
     columns = state_columns([failure.state for failure in failures])
-    # A reason quotes whatever a decoder said, which need not be text that UTF-8 can hold.
-    reasons = [f.reason.encode("utf-8", "backslashreplace").decode("utf-8") for f in failures]
-    return columns | {"error": pa.array(reasons, pa.string())}
+    columns["error"] = pa.array([_utf8(failure.reason) for failure in failures], pa.string())
+    columns["settings"] = pa.array([failure.settings for failure in failures], pa.string())
+    return columns
+
+
+def _utf8(text: str | None) -> str | None:
+    """What quotes whatever a decoder said, which need not be text that UTF-8 can hold."""
+    return text and text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def item_rows(ids: Sequence[int], status: str, columns: dict[str, pa.Array]) -> pa.Table:

@@ -177,6 +177,10 @@ class ReadableLibrary(LibraryHandle):
         """Path -> reason of each file that could not be read."""
         return {path: failure.reason for path, failure in self._store().failures().items()}
 
+    def remarks(self) -> dict[str, str]:
+        """Path -> what a person should know about a file that was read, say that it breaks off."""
+        return self._store().remarks()
+
 
 def _terms(
     *,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from maxsight.index.records import EncodedItem, FileState, TokenTable
+from maxsight.pipelines.choices import Choices
 from maxsight.pipelines.encode import EncodedUnits
 from maxsight.pipelines.messages import Finished, Frames, Job
 
@@ -17,11 +18,13 @@ class Assembly:
 
     Attributes:
         job: the file.
+        choices: how the run reads files.
         is_void: it has failed; what is still under way of it counts for nothing.
         end: the decoder's last message; None while there is more to come.
     """
 
     job: Job
+    choices: Choices
     is_void: bool = False
     end: Finished | None = None
     _decoded: int = 0
@@ -55,6 +58,8 @@ class Assembly:
             duration_s=self._spans[-1][1] if self._spans else None,
             captured_at=self.end.captured_at,
             tokens=_joined(self._tokens) if self._tokens else None,
+            settings=self.choices.of(self.end.kind),
+            remark=self.end.remark,
         )
 
 

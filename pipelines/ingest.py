@@ -20,6 +20,7 @@ from maxsight import settings
 from maxsight.errors import UsageError
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind
 from maxsight.pipelines.assembly import Assembly
+from maxsight.pipelines.choices import Choices
 from maxsight.pipelines.commit import COMMIT_SECONDS, COMMIT_UNITS, Committer, Outbox
 from maxsight.pipelines.confirm import confirm
 from maxsight.pipelines.decode import Decoded, DecodePool
@@ -86,12 +87,13 @@ def ingest(
         raise UsageError(f"fps={fps} must be above 0 frames a second")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size={batch_size} must be 1 or more")
+    choices = Choices(fps)
     with Committer(store) as committer:
-        run = _Run(committer, Pace(progress or (lambda _: None)))
+        run = _Run(committer, Pace(progress or (lambda _: None)), choices)
         try:
             run.compare(roots, store)
             while run.to_read:
-                run.read(load_encoder, store.manifest, fps=fps, batch_size=batch_size)
+                run.read(load_encoder, store.manifest, batch_size=batch_size)
             committer.finish()
             run.tell_end()
         except KeyboardInterrupt:
@@ -104,10 +106,11 @@ def ingest(
 class _Run:
     """One run of ingestion: the files under way, and what became of the others."""
 
-    def __init__(self, committer: Committer, pace: Pace) -> None:
+    def __init__(self, committer: Committer, pace: Pace, choices: Choices) -> None:
         self.to_read: tuple[Job, ...] = ()
         self._committer = committer
         self._pace = pace
+        self._choices = choices
         self._encoder: Encoder | None = None
         self._live: dict[str, int] = {}
         self._alike: defaultdict[tuple[str, Kind | None], list[Job]] = defaultdict(list)
@@ -116,6 +119,7 @@ class _Run:
         self._committed_at = time.monotonic()
         self._failed_before: Mapping[str, Failure] = {}
         self._failures: dict[str, str] = {}
+        self._remarks: dict[str, str] = {}
         self._warnings: tuple[str, ...] = ()
         self._counts: Counter[str] = Counter()
         self._began = time.perf_counter()
@@ -177,7 +181,6 @@ class _Run:
         load_encoder: Callable[[], Encoder],
         manifest: Manifest,
         *,
-        fps: float,
         batch_size: int | None,
     ) -> None:
         """Decode, encode and store what has to be read; ``to_read`` is then what is left of it."""
@@ -193,13 +196,13 @@ class _Run:
         )
         pool = DecodePool(
             encoder.preprocess,
-            fps=fps,
+            fps=self._choices.fps,
             workers=min(settings.decode_workers(), len(jobs)),
             timeout_s=settings.decode_timeout(),
             max_pixels=settings.max_pixels(),
             queue_size=max(_FEWEST_WAITING, batches.batch_size),
         )
-        self._pace.begin(jobs, fps=fps)
+        self._pace.begin(jobs, fps=self._choices.fps)
         began = time.perf_counter()
         busy_before = self._seconds["encode"]
         try:
@@ -247,6 +250,7 @@ class _Run:
             removed=self._counts["removed"],
             failed=len(self._failures),
             failures=tuple(sorted(self._failures.items())),
+            remarks=tuple(sorted(self._remarks.items())),
             warnings=self._warnings,
             units=self._counts["units"],
             units_per_second=self._counts["units"] / seconds["read"] if seconds["read"] else 0.0,
@@ -285,7 +289,7 @@ class _Run:
         """Send a decoder's message on to the encoder; yields what is encoded by now."""
         job, message = decoded.job, decoded.message
         self._seconds["decode"] += message.seconds
-        assembly = self._under_way.setdefault(job.path, Assembly(job))
+        assembly = self._under_way.setdefault(job.path, Assembly(job, self._choices))
         if isinstance(message, Frames | Finished) and not assembly.is_void:
             assembly.take_decoded(message)
             yield from batches.add(assembly, message.pixels)
@@ -319,6 +323,8 @@ class _Run:
     def _add(self, item: EncodedItem) -> None:
         """A file is done."""
         path = item.state.path
+        if item.remark is not None:
+            self._remarks[path] = item.remark
         if (old := self._live.get(path)) is not None:
             self._outbox.replaced.append((old, item))
             self._counts["updated"] += 1

@@ -89,6 +89,7 @@ class Finished:
         width, height: in pixels, upright.
         captured_at: when the camera says it was taken.
         spans: of the film's last n frames; empty for a picture.
+        remark: what a person should know, say that the file breaks off; mostly None.
         pixels: (n, height, width, 3) uint8, the film's last frames; n = 1 for a picture.
     """
 
@@ -100,6 +101,7 @@ class Finished:
     width: int
     height: int
     captured_at: datetime | None = None
+    remark: str | None = None
     spans: tuple[tuple[float, float], ...] = ()
     pixels: np.ndarray = field(default_factory=_none)
 
@@ -214,6 +216,8 @@ def unpack(header: dict[str, Any], pixels: np.ndarray, preprocess: Preprocess) -
         if len(pixels) and not preprocess.gives(width, height):
             raise ValueError(f"pixels of {width} x {height}, which nobody asked for")
         header["pixels"] = pixels.reshape(-1, height, width, 3) if len(pixels) else _none()
+    if not isinstance(header.get("remark"), str | None):
+        raise ValueError(f"a remark that is no text: {header['remark']!r}")
     if header.get("captured_at"):
         header["captured_at"] = datetime.fromisoformat(header["captured_at"])
     return make(**header)

@@ -69,6 +69,7 @@ class IngestReport:
         removed: items taken out because their file is gone.
         failed: files that cannot be read, now or, unchanged since, in an earlier run.
         failures: (path, reason) of each, by path.
+        remarks: (path, remark) of files that were read now, in part or in an unusual way.
         warnings: what the person should know.
         units: pictures and frames encoded.
         units_per_second: of the time from the first to the last of them.
@@ -88,6 +89,7 @@ class IngestReport:
     removed: int
     failed: int
     failures: tuple[tuple[str, str], ...]
+    remarks: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
     units: int
     units_per_second: float

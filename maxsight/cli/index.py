@@ -15,7 +15,8 @@ from maxsight.output import JsonOption, QuietOption, print_json, say
 if TYPE_CHECKING:
     from maxsight.pipelines.report import IngestReport
 
-_LISTED_FAILURES = 20
+# Of failures and of remarks.
+_LISTED = 20
 
 
 def index(
@@ -93,7 +94,8 @@ def index(
             report = interrupted.report
     if json:
         failures = [{"path": path, "reason": reason} for path, reason in report.failures]
-        print_json(asdict(report) | {"failures": failures})
+        remarks = [{"path": path, "remark": remark} for path, remark in report.remarks]
+        print_json(asdict(report) | {"failures": failures, "remarks": remarks})
     else:
         _print_report(report, quiet=quiet)
     if report.interrupted:
@@ -116,9 +118,10 @@ def _print_report(report: IngestReport, *, quiet: bool) -> None:
             where = f" on {made.device}" if made.action == "built" else ""
             told = f"index {made.index} {made.action}{where}: {made.rows:,} vectors{recall}"
             say(told)
-    for path, reason in report.failures[:_LISTED_FAILURES]:
-        say(f"failed: {path}: {reason}", stderr=True)
-    if (more := report.failed - _LISTED_FAILURES) > 0:
-        say(f"failed: {more:,} more; maxsight info lists them all", stderr=True)
+    for word, listed in (("read", report.remarks), ("failed", report.failures)):
+        for path, text in listed[:_LISTED]:
+            say(f"{word}: {path}: {text}", stderr=True)
+        if (more := len(listed) - _LISTED) > 0:
+            say(f"{word}: {more:,} more; maxsight info lists them all", stderr=True)
     if report.interrupted:
         say("interrupted: what was encoded is kept; run it again to go on", stderr=True)

@@ -20,17 +20,18 @@ from maxsight.output import (
 
 
 def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Show what a library holds, and which files could not be read.
+    """Show what a library holds, and which files could not be read, or only with a remark.
 
     Example: `maxsight info photos.maxsight`
     """
     import maxsight
 
     with maxsight.open(library) as opened:
-        held, failures = opened.info(), opened.failures()
+        held, failures, remarks = opened.info(), opened.failures(), opened.remarks()
     if json:
         listed = [{"path": path, "reason": reason} for path, reason in failures.items()]
-        print_json({"info": held, "failures": listed})
+        noted = [{"path": path, "remark": remark} for path, remark in remarks.items()]
+        print_json({"info": held, "failures": listed, "remarks": noted})
         return
     parts = ", ".join(f"{name} {size(n)}" for name, n in held.bytes_by_part.items() if n)
     say(f"{held.path}  ({size(held.bytes_on_disk)}, made {held.created:%Y-%m-%d})")
@@ -51,6 +52,10 @@ def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption 
         say(f"  {len(failures)} files could not be read:")
         for path, reason in failures.items():
             say(f"    {path}: {reason}")
+    if remarks:
+        say(f"  {len(remarks)} files were read with a remark:")
+        for path, remark in remarks.items():
+            say(f"    {path}: {remark}")
 
 
 def list_items(

@@ -67,7 +67,9 @@ def test_columns_become_part_of_where(store: Store) -> None:
     assert found(store, "day > '2024-04-30' AND day < '2024-05-02'") == ["/a"]
     assert found(store, "good") == ["/a"]
     assert store.items().column_names[-5:] == ["place", "stars", "weight", "day", "good"]
-    with pytest.raises(FilterError, match=r"no column plaice.*captured_at, place, stars"):
+    with pytest.raises(
+        FilterError, match=r"no column plaice.*captured_at, settings, remark, place, stars"
+    ):
         store.items(where="plaice = 'Rome'")
 
 
@@ -112,7 +114,7 @@ def test_columns_are_dropped(store: Store, samples: Any) -> None:
                 store.drop_columns(names)
         assert reader.snapshot() is before
         store.drop_columns(["place", "stars", "place"])
-        assert store.items().column_names[-2:] == ["captured_at", "x"]
+        assert store.items().column_names[-2:] == ["remark", "x"]
         with pytest.raises(FilterError, match="no column place"):
             found(store, "place = 'Rome'")
         assert found(store, "x > 1") == ["/a"]

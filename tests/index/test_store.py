@@ -22,7 +22,7 @@ from maxsight.errors import (
     SchemaTooNew,
     UsageError,
 )
-from maxsight.index.records import Changes, Failure, FileState
+from maxsight.index.records import Changes, EncodedItem, Failure, FileState
 from maxsight.index.store import Store
 from maxsight.index.vectors import ExactIndex
 
@@ -51,6 +51,32 @@ def test_a_library_comes_back_as_it_was(create: Create, samples: Any, tmp_path: 
         hit = store.snapshot().search(picture.vectors, 1)[0][0]
         assert (hit.start, hit.end) == (None, None)
         assert hit.score == pytest.approx(1, abs=1e-3)
+
+
+def test_settings_and_remarks_stay_with_the_file(create: Create, samples: Any) -> None:
+    def item(path: str, content: str, **how: str) -> EncodedItem:
+        made: EncodedItem = dataclasses.replace(samples.item(path, content), **how)
+        return made
+
+    with create() as store:
+        cut = item("/cut", "cut*2", settings="fps=2", remark="breaks off\udce9")
+        whole = samples.item("/whole", "whole")
+        bad = Failure(FileState("/bad", 1, 1), "too slow", "timeout=60")
+        store.apply(Changes(added=[cut, whole], failed=[bad]))
+        store.apply(Changes(restated=[(0, FileState("/moved", 1, 1))]))
+        [copied] = store.copies([(0, FileState("/copy", 1, 1))])
+        assert copied is not None
+        store.apply(Changes(added=[copied], replaced=[(1, item("/whole", "w", settings=""))]))
+        store.compact(grace_seconds=0)
+        told = {path: item.settings for path, item in store.known().items()}
+        assert told == {"/moved": "fps=2", "/copy": "fps=2", "/whole": ""}
+        assert store.remarks() == dict.fromkeys(["/moved", "/copy"], r"breaks off\udce9")
+        assert store.failures()["/bad"] == bad
+        again = dataclasses.replace(bad, settings="timeout=90")
+        store.apply(Changes(failed=[again], replaced=[(0, samples.item("/moved", "mended*3"))]))
+        assert store.failures()["/bad"] == again
+        assert store.remarks().keys() == {"/copy"}
+        assert store.known()["/moved"].settings is None
 
 
 def test_one_step_may_do_everything(create: Create, samples: Any) -> None:

@@ -149,6 +149,15 @@ def test_first_run_and_second(world: World) -> None:
     assert {n: i for n, (i, _) in before.items()} == {n: i for n, (i, _) in after.items()}
 
 
+def test_how_a_file_was_read_is_kept(world: World) -> None:
+    fill(world, 1)
+    write_film(world.photos / "film.mp4", seconds=2)
+    world.ingest()
+    with Store.open(world.library) as store:
+        told = {Path(path).name: item.settings for path, item in store.known().items()}
+    assert told == {"0.png": "", "film.mp4": "fps=2"}
+
+
 def test_exact_counts_of_every_change(world: World) -> None:
     fill(world, 7)
     world.ingest()
