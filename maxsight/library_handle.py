@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,6 +14,7 @@ from maxsight.errors import EncoderMismatch, LibraryNotFound
 if TYPE_CHECKING:
     from maxsight.index.store import Store
     from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.lone_decoder import LoneDecoder
     from maxsight.pipelines.text_cache import TextCache
 
 _DEFAULT_ENCODER = "builtin"
@@ -37,6 +39,8 @@ class LibraryHandle:
         self._encoder: Encoder | None = None
         self._reader: Store | None = None
         self._cache: TextCache | None = None
+        self._decoder: LoneDecoder | None = None
+        self._decoder_lock = threading.Lock()
         if self.exists():
             self._check_request()
 
@@ -73,6 +77,8 @@ class LibraryHandle:
         if self._cache is not None:
             self._cache.close()
             self._cache = None
+        if self._decoder is not None:
+            self._decoder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -114,3 +120,11 @@ class LibraryHandle:
 
             self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
         return self._cache
+
+    def _lone_decoder(self) -> LoneDecoder:
+        with self._decoder_lock:
+            if self._decoder is None:
+                from maxsight.pipelines.lone_decoder import LoneDecoder
+
+                self._decoder = LoneDecoder()
+            return self._decoder

@@ -83,6 +83,7 @@ class ReadableLibrary(LibraryHandle):
             fingerprint=self._store().manifest.fingerprint,
             encoder=lambda: self.encoder,
             cache=self._text_cache(),
+            decoder=self._lone_decoder(),
         )
 
     def moments(
@@ -122,6 +123,7 @@ class ReadableLibrary(LibraryHandle):
             fingerprint=self._store().manifest.fingerprint,
             encoder=lambda: self.encoder,
             cache=self._text_cache(),
+            decoder=self._lone_decoder(),
         )
         film = None if within is None else absolute(within)
         return search_moments(snapshot, query.vector, k=k, path=film)

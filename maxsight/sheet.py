@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from maxsight import settings
 from maxsight.errors import MediaError, UsageError
 from maxsight.shown import shown
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from maxsight.pipelines.lone_decoder import LoneDecoder
     from maxsight.pipelines.moments import Moment
     from maxsight.pipelines.search import Hit, Term
 
@@ -40,27 +39,38 @@ figcaption small { display: flex; justify-content: space-between; opacity: .7;
 """
 
 
-def write_sheet(path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Term]) -> None:
+def write_sheet(
+    path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Term]
+) -> dict[str, str]:
     """Write one HTML file that needs no other: what was asked, and a thumbnail a hit.
 
-    A film shows the frame at its moment. A file that is gone or cannot be read says so in its
-    place.
+    A film shows the frame at its moment. Pictures and films are decoded in a process of their own,
+    within the limits of ingestion. A file that is gone or cannot be read says so in its place.
 
     Args:
         path: of the page; its folder must exist.
         hits: in the order they are shown.
         terms: of the query.
 
+    Returns:
+        Path -> reason of each file that is not shown.
+
     Raises:
         UsageError: the page cannot be written there.
+        BackendError: no decoder process can be started.
     """
+    from maxsight.pipelines.lone_decoder import LoneDecoder
+
     heading = ", ".join(("−" if t.weight < 0 else "") + _term_words(t) for t in terms)
+    with LoneDecoder() as decoder:
+        thumbnails = _Thumbnails(decoder)
+        asked = "".join(_term_card(term, thumbnails) for term in terms)
+        found = "".join(_card(hit, thumbnails) for hit in hits)
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(shown(heading))} – maxsight</title><style>{_STYLE}</style>"
-        f"<header>{''.join(_term_card(term) for term in terms)}</header>"
-        f"<main>{''.join(_card(hit) for hit in hits) or '<p>Nothing found.</p>'}</main></html>\n"
+        f"<header>{asked}</header><main>{found or '<p>Nothing found.</p>'}</main></html>\n"
     )
     try:
         path.write_text(page, encoding="utf-8")
@@ -68,6 +78,7 @@ def write_sheet(path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Ter
         raise UsageError(
             f"the contact sheet cannot be written to {path}: {error.strerror}"
         ) from error
+    return thumbnails.missing
 
 
 def clock(seconds: float) -> str:
@@ -81,16 +92,16 @@ def _term_words(term: Term) -> str:
     return term.image.name if term.image is not None else "a vector"
 
 
-def _term_card(term: Term) -> str:
+def _term_card(term: Term, thumbnails: _Thumbnails) -> str:
     sign = "−" if term.weight < 0 else "+"
     weight = "" if abs(term.weight) == 1 else f" ×{abs(term.weight):g}"
     words = escape(shown(_term_words(term)), quote=True)
     if term.image is None:
         return f'<span class="term">{sign} {words}{weight}</span>'
-    return f'<figure class="term">{_thumbnail(str(term.image), None, words)}</figure>{weight}'
+    return f'<figure class="term">{thumbnails.tag(str(term.image), None, words)}</figure>{weight}'
 
 
-def _card(hit: Hit | Moment) -> str:
+def _card(hit: Hit | Moment, thumbnails: _Thumbnails) -> str:
     name = escape(shown(Path(hit.path).name), quote=True)
     when = ""
     if hit.start is not None and hit.end is not None:
@@ -102,33 +113,31 @@ def _card(hit: Hit | Moment) -> str:
     # A moment is shown at its best frame, a film among pictures at the frame that was found.
     time = getattr(hit, "peak", hit.start)
     return (
-        f'<figure><a href="{target}" title="{full}">{_thumbnail(hit.path, time, name)}</a>'
+        f'<figure><a href="{target}" title="{full}">{thumbnails.tag(hit.path, time, name)}</a>'
         f"<figcaption>{name}<small><span>{hit.rank} · {hit.score:.3f}</span>{when}</small>"
         "</figcaption></figure>"
     )
 
 
-def _thumbnail(path: str, time: float | None, name: str) -> str:
-    from PIL import Image
+class _Thumbnails:
+    """Pictures for one page, and those that could not be had."""
 
-    try:
-        picture = _picture(path, time)
-    except MediaError as error:
-        return f'<span class="missing">{escape(shown(str(error)))}</span>'
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=82, optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" loading="lazy">'
+    def __init__(self, decoder: LoneDecoder) -> None:
+        self.missing: dict[str, str] = {}
+        self._decoder = decoder
 
+    def tag(self, path: str, time: float | None, name: str) -> str:
+        """Markup of a picture, or of the reason why there is none."""
+        from PIL import Image
 
-def _picture(path: str, time: float | None) -> Image.Image:
-    if time is not None:
-        from maxsight.pipelines.video import frame_at
-
-        return frame_at(path, time, size=_SIDE)
-    from maxsight.pipelines import content, pictures
-
-    limit = settings.max_pixels()
-    data, _ = content.read_whole(path, max_bytes=content.most_bytes(limit))
-    return pictures.read_picture(data, side=_SIDE, max_pixels=limit).image
+        try:
+            if not os.path.exists(path):
+                raise MediaError("vanished since it was indexed")
+            pixels = self._decoder.view(path, side=_SIDE, time=time)
+        except MediaError as error:
+            self.missing[path] = str(error)
+            return f'<span class="missing">{escape(shown(str(error)))}</span>'
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=82, optimize=True)
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" loading="lazy">'

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from maxsight.errors import BackendError, MediaError
-from maxsight.models.preprocess import resize
+from maxsight.models.preprocess import Preprocess, resize
 from maxsight.pipelines import messages
 from maxsight.pipelines.content import (
     CHANGED_MEANWHILE,
@@ -29,8 +29,18 @@ from maxsight.pipelines.content import (
     read_whole,
 )
 from maxsight.pipelines.formats import picture_format
-from maxsight.pipelines.messages import Alive, Finished, Frames, Job, Message, Order, Refused
-from maxsight.pipelines.pictures import decode_picture
+from maxsight.pipelines.messages import (
+    Alive,
+    Finished,
+    Frames,
+    Job,
+    Message,
+    Order,
+    Refused,
+    View,
+    Viewed,
+)
+from maxsight.pipelines.pictures import decode_picture, read_picture
 
 # Frames of a film go out in groups this large, or when the last message is this long ago.
 _FRAMES = 8
@@ -47,11 +57,13 @@ class Decoder:
         self._out = out
         self._since = time.monotonic()
 
-    def run(self, job: Job) -> None:
-        """Decode one file; the last message about it is ``Finished`` or ``Refused``."""
+    def run(self, job: Job | View) -> None:
+        """Decode one file; the last message is ``Finished``, ``Viewed`` or ``Refused``."""
         self._since = time.monotonic()
         try:
-            if self._is_film(job):
+            if isinstance(job, View):
+                self._view(job)
+            elif self._is_film(job):
                 self._film(job)
             else:
                 self._picture(job)
@@ -59,6 +71,18 @@ class Decoder:
             self._send(Refused(self._lap(), str(error), again=True))
         except MediaError as error:
             self._send(Refused(self._lap(), str(error), again=isinstance(error, NotNow)))
+
+    def _view(self, job: View) -> None:
+        if job.time is None:
+            limit = self._order.max_pixels
+            data, _ = read_whole(job.path, max_bytes=most_bytes(limit))
+            image = read_picture(data, side=job.side, max_pixels=limit).image
+        else:
+            from maxsight.pipelines import video
+
+            image = video.frame_at(job.path, job.time, size=job.side)
+        image.thumbnail((job.side, job.side), Image.Resampling.LANCZOS)
+        self._send(Viewed(self._lap(), np.asarray(image)[None]))
 
     def _is_film(self, job: Job) -> bool:
         if job.kind is not None:
@@ -72,9 +96,7 @@ class Decoder:
     def _picture(self, job: Job) -> None:
         data, state = read_whole(job.path, max_bytes=most_bytes(self._order.max_pixels))
         content_hash = digest(data)
-        pixels, upright = decode_picture(
-            data, self._order.preprocess, max_pixels=self._order.max_pixels
-        )
+        pixels, upright = decode_picture(data, self._preprocess, max_pixels=self._order.max_pixels)
         self._send(
             Finished(
                 seconds=self._lap(),
@@ -95,7 +117,7 @@ class Decoder:
         content_hash, before = hash_file(job.path, self._show_life)
         if not before.bytes:
             raise MediaError("empty (0 bytes)")
-        preprocess = self._order.preprocess
+        preprocess = self._preprocess
         info = video.probe(job.path)
         ready: list[np.ndarray] = []
         spans: list[tuple[float, float]] = []
@@ -126,6 +148,12 @@ class Decoder:
                 pixels=np.stack(ready),
             )
         )
+
+    @property
+    def _preprocess(self) -> Preprocess:
+        if self._order.preprocess is None:
+            raise ValueError("there is no encoder to decode for")
+        return self._order.preprocess
 
     def _show_life(self) -> None:
         if self._lap() > _SIGN_OF_LIFE_S:

@@ -27,14 +27,14 @@ class Order:
     """How a decoder works; sent once.
 
     Attributes:
-        preprocess: the encoder's wishes.
+        preprocess: the encoder's wishes; None where pictures are only shown.
         fps: frames a second taken from films.
         max_pixels: refuse larger pictures.
         max_memory: bytes of data the process may allocate.
         parent: process id without which the decoder has no reason to live.
     """
 
-    preprocess: Preprocess
+    preprocess: Preprocess | None
     fps: float
     max_pixels: int
     max_memory: int
@@ -43,7 +43,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to decode.
+    """One file to decode for the encoder.
 
     Attributes:
         state: the file as the scan saw it.
@@ -56,6 +56,25 @@ class Job:
     @property
     def path(self) -> str:
         return self.state.path
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture to decode for a person's eyes.
+
+    Attributes:
+        path: of a picture, or of a film.
+        side: pixels that its longer side may have; it is made smaller, never larger.
+        time: of a film, seconds after its first frame; None for a picture.
+    """
+
+    path: str
+    side: int
+    time: float | None = None
+
+    def gives(self, width: int, height: int) -> bool:
+        """Whether that is a size it can have."""
+        return min(width, height) > 0 and max(width, height) <= self.side
 
 
 def _none() -> np.ndarray:
@@ -106,6 +125,19 @@ class Finished:
     pixels: np.ndarray = field(default_factory=_none)
 
 
+@dataclass(frozen=True, eq=False)
+class Viewed:
+    """The picture that was to be shown.
+
+    Attributes:
+        seconds: the decoder worked for it.
+        pixels: (1, height, width, 3) uint8.
+    """
+
+    seconds: float
+    pixels: np.ndarray
+
+
 @dataclass(frozen=True)
 class Refused:
     """The file cannot be decoded.
@@ -127,9 +159,9 @@ class Alive:
     seconds: float = 0.0
 
 
-Message = Frames | Finished | Refused | Alive
+Message = Frames | Finished | Viewed | Refused | Alive
 _MESSAGES: dict[str, Callable[..., Message]] = {
-    cls.__name__: cls for cls in (Frames, Finished, Refused, Alive)
+    cls.__name__: cls for cls in (Frames, Finished, Viewed, Refused, Alive)
 }
 
 
@@ -175,6 +207,8 @@ def pack_order(order: Order) -> dict[str, Any]:
 
 
 def unpack_order(header: dict[str, Any]) -> Order:
+    if header["preprocess"] is None:
+        return Order(**header)
     wishes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in header["preprocess"].items()
@@ -182,11 +216,13 @@ def unpack_order(header: dict[str, Any]) -> Order:
     return Order(**{**header, "preprocess": Preprocess(**wishes)})
 
 
-def pack_job(job: Job) -> dict[str, Any]:
+def pack_job(job: Job | View) -> dict[str, Any]:
     return asdict(job)
 
 
-def unpack_job(header: dict[str, Any]) -> Job:
+def unpack_job(header: dict[str, Any]) -> Job | View:
+    if "side" in header:
+        return View(**header)
     return Job(state=FileState(**header["state"]), kind=header["kind"])
 
 
@@ -196,15 +232,20 @@ def send(stream: BinaryIO, message: Message) -> None:
     if isinstance(message, Finished) and message.captured_at is not None:
         header["captured_at"] = message.captured_at.isoformat()
     header["type"] = type(message).__name__
-    if not isinstance(message, Frames | Finished):
+    if not isinstance(message, Frames | Finished | Viewed):
         write(stream, header)
         return
     header["shape"] = message.pixels.shape[1:3]
     write(stream, header, message.pixels)
 
 
-def unpack(header: dict[str, Any], pixels: np.ndarray, preprocess: Preprocess) -> Message:
+def unpack(
+    header: dict[str, Any], pixels: np.ndarray, gives: Callable[[int, int], bool]
+) -> Message:
     """The message that ``send`` wrote.
+
+    Args:
+        gives: whether pixels of that width and height were asked for.
 
     Raises:
         ValueError, KeyError, TypeError: it makes no sense; its sender is not to be trusted.
@@ -212,8 +253,9 @@ def unpack(header: dict[str, Any], pixels: np.ndarray, preprocess: Preprocess) -
     make = _MESSAGES[header.pop("type")]
     if "spans" in header:
         header["spans"] = tuple((float(start), float(end)) for start, end in header["spans"])
+    if "shape" in header:
         height, width = header.pop("shape")
-        if len(pixels) and not preprocess.gives(width, height):
+        if len(pixels) and not gives(width, height):
             raise ValueError(f"pixels of {width} x {height}, which nobody asked for")
         header["pixels"] = pixels.reshape(-1, height, width, 3) if len(pixels) else _none()
     if not isinstance(header.get("remark"), str | None):

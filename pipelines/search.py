@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from maxsight import settings
-from maxsight.errors import MediaError, UsageError
+from maxsight.errors import UsageError
 from maxsight.models import compose
 from maxsight.models.mix import Mix
 from maxsight.pipelines import rescore
+from maxsight.pipelines.reference import encode_reference
 
 if TYPE_CHECKING:
     from maxsight.index.records import Kind, UnitHit
     from maxsight.index.snapshot import Snapshot
     from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.lone_decoder import LoneDecoder
     from maxsight.pipelines.text_cache import TextCache
 
 Rerank = Literal["auto", "on", "off"]
@@ -132,6 +133,7 @@ def search(
     fingerprint: str,
     encoder: Callable[[], Encoder],
     cache: TextCache,
+    decoder: LoneDecoder | None = None,
 ) -> SearchResult:
     """Find the files nearest to a query.
 
@@ -141,11 +143,11 @@ def search(
         fingerprint: of the encoder that made the library's vectors.
         encoder: gives that encoder; called only if something must be encoded.
         cache: of texts encoded before.
+        decoder: of reference pictures, kept for other queries; None for one of its own.
 
     Raises:
         UsageError: a vector of the wrong width, a filter that is not SQL, ``rerank`` on in a
-            library without tokens.
-        MediaError: a reference picture cannot be read.
+            library without tokens, a reference picture that cannot be read.
     """
     clock = _Clock()
     encoded = encode_query(
@@ -154,6 +156,7 @@ def search(
         fingerprint=fingerprint,
         encoder=encoder,
         cache=cache,
+        decoder=decoder,
         late=_is_reranked(snapshot, query),
     )
     clock.lap("encode")
@@ -183,11 +186,13 @@ def encode_query(
     fingerprint: str,
     encoder: Callable[[], Encoder],
     cache: TextCache,
+    decoder: LoneDecoder | None = None,
     late: bool = False,
 ) -> EncodedQuery:
     """Encode the terms and mix them.
 
     Args:
+        decoder: as for :func:`search`.
         late: also prepare scoring by tokens. Texts are then scored by theirs; a picture and a
             vector are not, which have one vector in the query.
     """
@@ -208,7 +213,7 @@ def encode_query(
         if term.text is not None:
             parts.append(_mean([by_text[phrase] for phrase in term.phrases or (term.text,)]))
         elif term.image is not None:
-            vector, items = _encode_reference(snapshot, term.image, encoder)
+            vector, items = encode_reference(snapshot, term.image, encoder=encoder, decoder=decoder)
             parts.append(vector)
             references += items
         else:
@@ -271,29 +276,6 @@ def _is_reranked(snapshot: Snapshot, query: Query) -> bool:
         )
     measured = query.rerank == "on" or (query.rerank == "auto" and manifest.mix is not None)
     return measured and manifest.token_dim is not None
-
-
-def _encode_reference(
-    snapshot: Snapshot, path: Path, encoder: Callable[[], Encoder]
-) -> tuple[np.ndarray, list[int]]:
-    """A picture the library already holds needs no encoder: its vector is there."""
-    from maxsight.pipelines import content, pictures
-
-    try:
-        data, _ = content.read_whole(str(path), max_bytes=content.most_bytes(settings.max_pixels()))
-        items = snapshot.find_items(content_hash=content.digest(data))
-        if items:
-            return snapshot.item_vectors(items[0])[0], items
-        model = encoder()
-        pixels, _ = pictures.decode_picture(
-            data, model.preprocess, max_pixels=settings.max_pixels()
-        )
-    except MediaError as error:
-        raise MediaError(f"{path}: {error}") from None
-    import torch
-
-    vectors = model.encode_images(torch.tensor(pixels)[None]).vectors
-    return vectors[0].cpu().numpy(), items
 
 
 def _checked(vector: np.ndarray | None, dim: int) -> np.ndarray:

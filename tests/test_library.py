@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decoders import child_processes
 
 import maxsight
 from maxsight.errors import BudgetError, EncoderMismatch, LibraryNotFound, UsageError
@@ -67,9 +68,16 @@ def test_a_picture_outside_the_library(tmp_path: Path, library: maxsight.Library
     with Image.open(PICTURES / "coffee.jpg") as picture:
         picture.rotate(3, fillcolor="white").save(tmp_path / "turned.png")
     with library:
+        before = child_processes()
+        library.search(image=PICTURES / "coffee.jpg", k=1)
+        assert child_processes() == before  # its vector is there
         found = library.search(image=tmp_path / "turned.png", k=5)
+        (decoder,) = child_processes() - before
+        again = library.search("at night", image=tmp_path / "turned.png", k=5)
+        assert child_processes() - before == {decoder}
+    assert child_processes() == before
     assert names(found)[0] == "coffee.jpg"
-    assert len(found) == 5
+    assert len(found) == len(again) == 5
 
 
 def test_it_can_be_used_again_after_close(library: maxsight.Library) -> None:

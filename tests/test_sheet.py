@@ -6,17 +6,22 @@ import base64
 import io
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import maxsight
 from maxsight.demo.films import make_film
 from maxsight.errors import UsageError
+from maxsight.pipelines import pictures
 from maxsight.pipelines.moments import Moment
 from maxsight.pipelines.search import Hit, Term
 from maxsight.sheet import write_sheet
+
+PICTURE = Path(maxsight.__file__).parent / "demo" / "pictures" / "bus.webp"
 
 
 class Page(HTMLParser):
@@ -92,6 +97,30 @@ def test_a_file_that_is_gone_says_so_and_the_others_are_shown(tmp_path: Path) ->
     page = written(tmp_path / "s.html", [hit("/not/there.png"), hit(str(tmp_path / "here.png"), 2)])
     assert len(page.all("img")) == 1
     assert "vanished" in page.text
+
+
+def test_what_cannot_be_decoded_is_named_and_costs_its_place_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (300, 200)).save(tmp_path / "large.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
+    large, small = str(tmp_path / "large.png"), str(tmp_path / "small.png")
+    monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", "1000")
+    query = Term(image=tmp_path / "large.png")
+    missing = write_sheet(tmp_path / "s.html", [hit(large), hit(small, 2)], terms=(query,))
+    assert list(missing) == [large]
+    assert "300 x 200 pixels" in missing[large]
+    page = Page((tmp_path / "s.html").read_text(encoding="utf-8"))
+    assert len(page.all("img")) == 1
+    assert page.text.count("above the limit") == 2
+
+
+def test_no_picture_is_decoded_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "read_picture", lambda *_, **__: pytest.fail("decoded here"))
+    shutil.copy(PICTURE, tmp_path / "bus.webp")
+    assert len(written(tmp_path / "s.html", [hit(str(tmp_path / "bus.webp"))]).all("img")) == 1
 
 
 def test_a_moment_shows_its_best_frame(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from maxsight.cli.search import (
     SheetOption,
     TextArgument,
     describe,
+    make_sheet,
     parse_terms,
 )
 from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, seconds
@@ -49,9 +50,7 @@ def moments(
         found = opened.moments_of(terms, k=k, within=within)
         elapsed = round(1000 * (time.perf_counter() - started), 3)
     if sheet is not None:
-        from maxsight.sheet import write_sheet
-
-        write_sheet(sheet, found, terms=terms)
+        make_sheet(sheet, found, terms=terms)
     if json:
         query = describe(terms) | {"k": k, "in": str(within) if within else None}
         print_json({"query": query, "moments": found, "timing_ms": {"total": elapsed}})

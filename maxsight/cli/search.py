@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from maxsight.index.records import Kind
-    from maxsight.pipelines.search import SearchResult, Term
+    from maxsight.pipelines.moments import Moment
+    from maxsight.pipelines.search import Hit, SearchResult, Term
 
 LibraryArgument = Annotated[Path, typer.Argument(help="The library's folder.", show_default=False)]
 TextArgument = Annotated[str | None, typer.Argument(help="What to find.", show_default=False)]
@@ -96,9 +98,7 @@ def search(
     with maxsight.open(library, device=device) as opened:
         result = opened.query(query)
     if sheet is not None:
-        from maxsight.sheet import write_sheet
-
-        write_sheet(sheet, result.hits, terms=query.terms)
+        make_sheet(sheet, result.hits, terms=query.terms)
     if json:
         print_json(
             {
@@ -148,6 +148,15 @@ def parse_terms(
     from maxsight.pipelines.expansion import Expansion
 
     return Expansion.read(phrases).apply(terms)
+
+
+def make_sheet(path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Term]) -> None:
+    """Write a contact sheet, and warn of what it cannot show."""
+    from maxsight.sheet import write_sheet
+
+    missing = write_sheet(path, hits, terms=terms)
+    for name, reason in missing.items():
+        say(f"warning: not on the contact sheet: {name}: {reason}", stderr=True, style="yellow")
 
 
 def describe(terms: tuple[Term, ...]) -> dict[str, object]:

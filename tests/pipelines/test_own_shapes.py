@@ -51,7 +51,7 @@ def test_only_shapes_that_fit_are_taken_from_a_decoder() -> None:
         stream.seek(0)
         received = messages.read(lambda buffer: stream.readinto(buffer) == len(buffer))
         assert received is not None
-        message = messages.unpack(*received, preprocess)
+        message = messages.unpack(*received, preprocess.gives)
         assert isinstance(message, Frames)
         assert np.array_equal(message.pixels, pixels)
         return message

@@ -24,6 +24,12 @@ def pool(*, workers: int = 1, timeout_s: float = 30, max_pixels: int = LIMIT) ->
     )
 
 
+def child_processes() -> set[int]:
+    """Ids of the processes that this one has started and that have not ended."""
+    task = Path(f"/proc/{os.getpid()}/task")
+    return {int(pid) for one in task.iterdir() for pid in (one / "children").read_text().split()}
+
+
 def support_environment() -> dict[str, str]:
     """For a program that imports from this folder."""
     return os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
