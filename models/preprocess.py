@@ -8,7 +8,7 @@ module level. ``resize`` gives what Pillow's resampling gives, in a fraction of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -65,7 +65,11 @@ class Preprocess:
 
 
 def resize(
-    image: Image.Image, preprocess: Preprocess, *, full: tuple[int, int] | None = None
+    image: Image.Image,
+    preprocess: Preprocess,
+    *,
+    full: tuple[int, int] | None = None,
+    recolour: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Scale and crop or pad an RGB picture.
 
@@ -74,6 +78,7 @@ def resize(
         preprocess: the encoder's wishes.
         full: width and height of the picture that ``image`` was reduced from, which decide where
             its edges come to lie; None: its own.
+        recolour: what is done to the scaled pixels, (H, W, 3) uint8, before padding.
 
     Returns:
         (size, size, 3) uint8; in the mode ``fit`` (height, width, 3).
@@ -89,6 +94,8 @@ def resize(
             preprocess.interpolation,
             window=plan.window,
         )
+    if recolour is not None:
+        scaled = recolour(scaled)
     if preprocess.resize_mode != "longest":
         return scaled
     square = np.empty((preprocess.size, preprocess.size, 3), np.uint8)

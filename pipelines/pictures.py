@@ -10,20 +10,22 @@ import importlib
 import io
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops
+from PIL import Image, ImageChops, PngImagePlugin
 
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
+from maxsight.pipelines import colour, notes
 from maxsight.pipelines.content import NotNow
 from maxsight.pipelines.formats import (
     AVIF,
     HEIF,
     JPEG,
+    PNG,
     TIFF,
     WEBP,
     PictureFormat,
@@ -42,6 +44,10 @@ _DRAFT_GAP = 3
 # would become 13 million x 224.
 _LONGEST_STRIP = 8
 
+# A text or a colour profile in a PNG may take this much; Pillow's own limit, of 1 MiB, is below
+# that of some profiles and refuses the whole picture.
+_MOST_NOTE_BYTES = 1 << 24
+
 
 @dataclass(frozen=True, eq=False)
 class UprightImage:
@@ -51,12 +57,16 @@ class UprightImage:
         image: mode RGB, upright, transparency on white, possibly smaller than the file's picture.
         width, height: of the file's picture, upright, in pixels.
         captured_at: when the camera says it was taken.
+        remark: what a person should know of a picture that was not read as it stands.
+        to_srgb: makes the image's numbers sRGB's; None if they are.
     """
 
     image: Image.Image
     width: int
     height: int
     captured_at: datetime | None
+    remark: str | None = None
+    to_srgb: colour.Conversion | None = None
 
 
 def decode_picture(
@@ -70,20 +80,19 @@ def decode_picture(
         max_pixels: refuse what would have to be decoded at more pixels than this.
 
     Returns:
-        (size, size, 3) uint8 pixels, and the picture they were made from.
+        (size, size, 3) uint8 pixels, sRGB, and the picture they were made from.
 
     Raises:
         MediaError: not a picture, or damaged.
         NotNow: too large for the limits, or its codec is not installed.
     """
     longest = preprocess.resize_mode == "longest"
-    upright = read_picture(
-        data, side=preprocess.size, of="long" if longest else "short", max_pixels=max_pixels
-    )
+    upright = _read(data, preprocess.size, "long" if longest else "short", max_pixels)
     image, full = upright.image, (upright.width, upright.height)
     if preprocess.resize_mode == "shortest":
         image, full = _middle_of_strip(image), _strip(*full)
-    return resize(image, preprocess, full=full), upright
+    recolour = upright.to_srgb.pixels if upright.to_srgb else None
+    return resize(image, preprocess, full=full, recolour=recolour), upright
 
 
 def read_picture(
@@ -93,7 +102,7 @@ def read_picture(
     of: Literal["short", "long"] = "long",
     max_pixels: int,
 ) -> UprightImage:
-    """Decode a file to RGB.
+    """Decode a file to sRGB.
 
     Args:
         data: the whole file.
@@ -105,6 +114,15 @@ def read_picture(
         MediaError: not a picture, or damaged.
         NotNow: too large for the limits, or its codec is not installed.
     """
+    upright = _read(data, side, of, max_pixels)
+    if upright.to_srgb is None:
+        return upright
+    return replace(upright, image=upright.to_srgb.convert(upright.image), to_srgb=None)
+
+
+def _read(
+    data: bytes, side: int | None, of: Literal["short", "long"], max_pixels: int
+) -> UprightImage:
     form = picture_format(data)
     if form is None:
         raise MediaError(f"not a picture but {stranger(data)}")
@@ -118,7 +136,14 @@ def read_picture(
         _refuse_giant(full if "progressive" in image.info else image.size, full, form, max_pixels)
         try:
             image.load()
-            rgb = _on_white(_eight_bits(image))
+            _scale_key(image, data)
+            said = notes.read(image)
+            meaning = colour.meaning(image, data, adobe_rgb=said.adobe_rgb)
+            late = meaning.conversion
+            if late is not None and not late.late:
+                rgb, late = _on_white(_converted(image, late)), None
+            else:
+                rgb = _on_white(_eight_bits(image))
         except MediaError:
             raise
         except MemoryError:
@@ -127,12 +152,11 @@ def read_picture(
             if "decoder error -9" in str(error):  # Pillow's code for an allocation that failed
                 raise _too_hungry(full, form) from None
             raise _damage(error, form, data) from None
-        orientation, captured_at = _exif(image)
-    if orientation in _TURNS:
-        rgb = rgb.transpose(_TURNS[orientation])
+    if said.orientation in _TURNS:
+        rgb = rgb.transpose(_TURNS[said.orientation])
     # A TIFF is turned by Pillow itself, on loading; its size then already is the upright one.
-    width, height = full if orientation < 5 else (full[1], full[0])
-    return UprightImage(rgb, width, height, captured_at)
+    width, height = full if said.orientation < 5 else (full[1], full[0])
+    return UprightImage(rgb, width, height, said.captured_at, meaning.remark, late)
 
 
 def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
@@ -145,6 +169,8 @@ def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
         ) from None
     if form is HEIF:
         plugin.register_heif_opener(thumbnails=False)
+    if form is PNG:
+        PngImagePlugin.MAX_TEXT_CHUNK = _MOST_NOTE_BYTES
     if form is WEBP and data[12:16] == b"VP8X":
         # libwebp reserves the whole canvas on opening, before Pillow can tell its size.
         canvas = tuple(int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
@@ -211,28 +237,41 @@ _TURNS = {
 }
 
 
-def _exif(image: Image.Image) -> tuple[int, datetime | None]:
-    """Orientation (1 to 8; 1 is upright) and time of capture."""
-    try:
-        exif = image.getexif()
-        camera = exif.get_ifd(ExifTags.IFD.Exif)
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-        when = camera.get(ExifTags.Base.DateTimeOriginal) or camera.get(
-            ExifTags.Base.DateTimeDigitized
-        )
-    except Exception:  # a picture is not worse for damaged notes about it
-        return 1, None
-    return orientation if orientation in _TURNS else 1, _exif_time(when)
-
-
-def _exif_time(text: object) -> datetime | None:
-    try:
-        return datetime.strptime(str(text).strip("\x00 ")[:19], "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-
-
 _SIXTEEN_TO_EIGHT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _converted(image: Image.Image, conversion: colour.Conversion) -> Image.Image:
+    """Mode RGB or RGBA, in sRGB."""
+    if image.mode in ("CMYK", "LAB"):
+        return conversion.convert(_true_ink(image))
+    flat = _eight_bits(image)
+    if flat.mode != "RGBA":
+        return conversion.convert(flat)
+    shown = conversion.convert(flat.convert("RGB"))
+    shown.putalpha(flat.getchannel("A"))
+    return shown
+
+
+def _true_ink(image: Image.Image) -> Image.Image:
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG for one of Adobe's, which are stored inverted.
+        return ImageChops.invert(image)
+    return image
+
+
+def _scale_key(image: Image.Image, data: bytes) -> None:
+    """Bring the transparent colour of a PNG to the eight bits a channel that Pillow decodes to.
+
+    Pillow keeps the file's own number, of 2, 4 or 16 bits.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or not isinstance(key, int | tuple):
+        return
+    depth = data[24]
+    if image.mode == "L" and depth in (2, 4) and isinstance(key, int):
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+    if image.mode == "RGB" and depth == 16 and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -240,12 +279,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB", "RGBA"):
         return image if "transparency" not in image.info else image.convert("RGBA")
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_SIXTEEN_TO_EIGHT[np.asarray(image)])
+        wide = np.asarray(image)
+        grey = Image.fromarray(_SIXTEEN_TO_EIGHT[wide])
+        if "transparency" not in image.info:
+            return grey
+        grey = grey.convert("RGBA")
+        grey.putalpha(Image.fromarray((wide != image.info["transparency"]).astype(np.uint8) * 255))
+        return grey
     if image.mode in ("I", "F"):
         return Image.fromarray(_stretched(np.asarray(image)))
-    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Pillow takes every CMYK JPEG for one of Adobe's, which are stored inverted.
-        image = ImageChops.invert(image)
+    image = _true_ink(image)
     if image.has_transparency_data:
         return image.convert("RGBA")
     try:
