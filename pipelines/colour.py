@@ -298,9 +298,12 @@ def light_of(numbers: np.ndarray, transfer: int, primaries: icc.Primaries) -> np
     if transfer == _PQ:
         power = numbers ** (1 / 78.84375)
         ratio = np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)
-        return 10000 / _WHITE_NITS * ratio ** (1 / 0.1593017578125)
+        light: np.ndarray = 10000 / _WHITE_NITS * ratio ** (1 / 0.1593017578125)
+        return light
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = np.where(numbers <= 0.5, numbers**2 / 3, (np.exp((numbers - c) / a) + b) / 12)
+    scene: np.ndarray = np.where(
+        numbers <= 0.5, numbers**2 / 3, (np.exp((numbers - c) / a) + b) / 12
+    )
     luminance = scene @ icc.to_xyz(primaries)[1].astype(scene.dtype)
     return scene * luminance[..., None] ** 0.2 * (_HLG_NITS / _WHITE_NITS)
 
