@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# The key of no row: below every other.
+NONE = -(2**63)
+
 _LOW = 0xFFFFFFFF
 
 
 def keys(scores: Tensor, indices: Tensor) -> Tensor:
     """Keys (int64) of float32 scores and indices below 2^32; the larger key is the better.
-
-    A score of -inf loses its index.
 
     Example:
         >>> keys(torch.tensor([2.0, 2.0, 3.0]), torch.arange(3)).argsort(descending=True).tolist()
@@ -31,7 +32,8 @@ def best(found: Tensor, k: int) -> Tensor:
 
 
 def read(found: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores (float32) and indices (int64) of keys; index -1 where the score is -inf."""
+    """Scores (float32) and indices (int64) of keys; -inf and -1 of ``NONE``."""
     ordered = (found >> 32).to(torch.int32)
     scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
-    return scores, (_LOW - (found & _LOW)).masked_fill(scores == -torch.inf, -1)
+    none = found == NONE
+    return scores.masked_fill(none, -torch.inf), (_LOW - (found & _LOW)).masked_fill(none, -1)

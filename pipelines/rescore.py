@@ -160,7 +160,7 @@ def mean_maxsim(tokens: Sequence[np.ndarray], table: TokenTable, places: np.ndar
         places: (n,) int64, which of them.
 
     Returns:
-        (T, n) float32; 0 for a unit without tokens.
+        (T, n) float32; -inf for a unit without tokens.
     """
     import torch
 

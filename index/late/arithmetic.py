@@ -46,8 +46,8 @@ def interact(
         scores = np.zeros(len(listed), np.float32)
         for place, row in enumerate(listed):
             ids = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
-            if len(ids) and len(own):
-                scores[place] = table[:, ids].max(axis=1).sum()
+            if len(own):
+                scores[place] = table[:, ids].max(axis=1, initial=-np.inf).sum()
         best = np.sort(listed[np.argsort(-scores, kind="stable")[:keep]])
         kept[query, : len(best)] = best
     return kept
@@ -72,8 +72,8 @@ def score_pairs(
         if row != seen:
             seen, vectors = row, decoded(tokens, row)
         own = queries[query_offsets[query] : query_offsets[query + 1]]
-        if len(own) and len(vectors):
-            scores[place] = (own @ vectors.T).max(axis=1).sum()
+        if len(own):
+            scores[place] = (own @ vectors.T).max(axis=1, initial=-np.inf).sum()
     return scores
 
 

@@ -177,17 +177,20 @@ class MappedTokens:
             raise damaged(folder, f"{total:,} tokens are counted, {len(ids):,} have a centroid")
         if scales is not None and len(scales) != total:
             raise damaged(folder, f"{total:,} tokens have {len(scales):,} scales")
-        self._others[IDS].release()
         self.book = book
-        self.coded = CodedTokens(
-            ids=ids,
-            centroids=book.centroids,
-            data=data.reshape(total, dim * bits // 8),
-            bits=bits,
-            levels=book.levels if bits < 8 else None,
-            scale=scales,
-            offsets=offsets,
-        )
+        try:
+            self.coded = CodedTokens(
+                ids=ids,
+                centroids=book.centroids,
+                data=data.reshape(total, dim * bits // 8),
+                bits=bits,
+                levels=book.levels if bits < 8 else None,
+                scale=scales,
+                offsets=offsets,
+            )
+        except ValueError as error:
+            raise damaged(folder, str(error)) from None
+        self._others[IDS].release()
 
     def used(self, tokens: int, documents: int) -> None:
         """So many were read, here and there: past a share of memory their pages are given back."""

@@ -4,8 +4,12 @@
 
 with u and w the optional weights of query and document tokens. Tokens of all queries, and of all
 documents, are packed one after the other without padding: ``tokens (sum L, d)`` with ``offsets
-(B + 1,) int64``, of which sequence b has the rows ``offsets[b]:offsets[b + 1]``. An empty query,
-or an empty document, scores 0: the sum over nothing.
+(B + 1,) int64``, of which sequence b has the rows ``offsets[b]:offsets[b + 1]``. An empty query
+scores 0 with every document: the sum over nothing. With an empty document every other query scores
+-inf, whatever the weights: the maximum over nothing.
+
+Tokens and weights are finite. On a CPU this is asked of queries; of documents, and on a GPU, it
+would cost too much, and scores of tokens that are not finite mean nothing.
 
 Source: Khattab and Zaharia, "ColBERT", 2020.
 """
@@ -19,6 +23,7 @@ from torch import Tensor
 
 from maxsight.kernels import bitmap
 from maxsight.kernels.maxsim import ops
+from maxsight.kernels.maxsim.checks import check_side
 from maxsight.kernels.maxsim.codes import (
     Documents,
     Int8Tokens,
@@ -30,8 +35,6 @@ from maxsight.kernels.maxsim.codes import (
 from maxsight.kernels.maxsim.screen import Int8Screen
 
 __all__ = ["Int8Screen", "Int8Tokens", "ResidualCodes", "score", "score_pairs", "topk"]
-
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @overload
@@ -96,7 +99,7 @@ def score(
         Memory beyond these: at most 64 MiB.
 
     Raises:
-        ValueError: shapes, dtypes or offsets that do not fit.
+        ValueError: shapes, dtypes or offsets that do not fit; queries that are not finite.
         BackendError: tensors on several devices.
 
     Example:
@@ -105,8 +108,8 @@ def score(
         >>> score(queries, torch.tensor([0, 2]), documents, torch.tensor([0, 2, 3]))
         tensor([[2.0000, 1.4000]])
     """
-    _check(queries, query_offsets, query_weight, "query")
-    _check(documents, document_offsets, document_weight, "document")
+    check_side(queries, query_offsets, query_weight, "query")
+    check_side(documents, document_offsets, document_weight, "document")
     _check_together(queries, documents)
     needed = with_argmax or _differentiates(queries, documents, query_weight, document_weight)
     scores, argmax = ops.score(
@@ -185,8 +188,8 @@ def score_pairs(
         >>> score_pairs(tokens, offsets, tokens, offsets)
         tensor([1., 1.])
     """
-    _check(queries, query_offsets, query_weight, "query")
-    _check(documents, document_offsets, document_weight, "document")
+    check_side(queries, query_offsets, query_weight, "query")
+    check_side(documents, document_offsets, document_weight, "document")
     _check_together(queries, documents)
     if pairs is None and len(query_offsets) != len(document_offsets):
         raise ValueError(
@@ -226,8 +229,8 @@ def topk(
     """The ``k`` documents of highest score with each query.
 
     Equal to sorting :func:`score`, whose scores it returns, but never holds them all: memory beyond
-    the result is at most 64 MiB whatever B_q and B_d. An empty document scores 0, and may be among
-    them; forbid it with ``allowed``.
+    the result is at most 64 MiB whatever B_q and B_d. An empty document comes after all others, with
+    the score -inf; ``allowed`` can keep it out.
 
     Args:
         k: at least 1.
@@ -240,8 +243,8 @@ def topk(
 
     Returns:
         ``(scores, indices)``: (B_q, k') float32 and (B_q, k') int64 with ``k' = min(k, B_d)``, best
-        first, equal scores by lower index. A query with fewer allowed documents ends in score
-        ``-inf`` and index ``-1``. Not differentiable: give its indices to :func:`score_pairs`.
+        first, equal scores by lower index, -inf too. A query with fewer allowed documents ends in
+        score ``-inf`` and index ``-1``. Not differentiable: give its indices to :func:`score_pairs`.
 
     Raises:
         ValueError: as :func:`score`; ``k`` below 1; a screen of other documents.
@@ -252,8 +255,8 @@ def topk(
         >>> topk(tokens, offsets, tokens, offsets, 1)[1].tolist()
         [[0], [1]]
     """
-    _check(queries, query_offsets, query_weight, "query")
-    _check(documents, document_offsets, document_weight, "document")
+    check_side(queries, query_offsets, query_weight, "query")
+    check_side(documents, document_offsets, document_weight, "document")
     _check_together(queries, documents)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -279,57 +282,6 @@ def topk(
         [] if screen is None else ops.flat_screen(screen),
     )
     return best
-
-
-def _check(tokens: Documents, offsets: Tensor, weight: Tensor | None, side: str) -> None:
-    rows = storage(tokens)
-    if isinstance(tokens, Tensor) and (tokens.dtype not in _FLOATS or tokens.ndim != 2):
-        raise ValueError(
-            f"{side} tokens must be (sum L, d) float32, float16 or bfloat16, or coded, got "
-            f"{tokens.dtype} {tuple(tokens.shape)}"
-        )
-    if isinstance(tokens, Int8Tokens) and (
-        rows.dtype != torch.int8
-        or rows.ndim != 2
-        or tokens.scale.dtype != torch.float32
-        or tokens.scale.shape != rows.shape[:1]
-    ):
-        raise ValueError(
-            f"Int8Tokens must be (T, d) int8 with a (T,) float32 scale, got {rows.dtype} "
-            f"{tuple(rows.shape)} with {tokens.scale.dtype} {tuple(tokens.scale.shape)}"
-        )
-    if isinstance(tokens, ResidualCodes):
-        _check_codes(tokens)
-    if offsets.dtype != torch.int64 or offsets.ndim != 1 or len(offsets) == 0:
-        raise ValueError(
-            f"{side} offsets must be (B + 1,) int64, got {offsets.dtype} {tuple(offsets.shape)}"
-        )
-    if weight is not None and (
-        weight.shape != rows.shape[:1] or not weight.dtype.is_floating_point
-    ):
-        raise ValueError(
-            f"{side} weights must be ({len(rows)},) floating point, one a token, got "
-            f"{weight.dtype} {tuple(weight.shape)}"
-        )
-
-
-def _check_codes(tokens: ResidualCodes) -> None:
-    d = tokens.centroids.shape[-1]
-    shape = (len(tokens.centroid_ids), d * tokens.bits // 8)
-    if (
-        tokens.bits not in (2, 4)
-        or len(tokens.bucket_weights) != 2**tokens.bits
-        or tokens.centroid_ids.dtype != torch.int32
-        or tokens.codes.dtype != torch.uint8
-        or tuple(tokens.codes.shape) != shape
-        or d * tokens.bits % 8
-    ):
-        raise ValueError(
-            f"ResidualCodes must hold (T,) int32 ids, (T, d * bits / 8) uint8 codes and 4 or 16 "
-            f"bucket weights, got {tokens.centroid_ids.dtype} {tuple(tokens.centroid_ids.shape)}, "
-            f"{tokens.codes.dtype} {tuple(tokens.codes.shape)}, {len(tokens.bucket_weights)} "
-            f"weights and d = {d}"
-        )
 
 
 def _check_together(queries: Tokens, documents: Documents) -> None:

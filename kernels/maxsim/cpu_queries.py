@@ -10,6 +10,7 @@ from torch import Tensor
 from maxsight.kernels import native
 from maxsight.kernels.maxsim.archive import Read, as_product, factor, product_dtype
 from maxsight.kernels.maxsim.codes import Documents, Tokens
+from maxsight.kernels.maxsim.reference import unanswered
 
 # Tokens in a block of the product in torch: with 32 query tokens its scores stay in cache.
 _BLOCK = 8192
@@ -68,12 +69,14 @@ class Queries:
                 segments=read.segments,
                 places=places,
             ).T
-        best = self._maxima(read.packed(), places)
+        read = read.packed()
+        best = self._maxima(read, places)
         if self.weight is not None:
             best *= self.weight[:, None]
         if len(best) == 0:
             return best.new_zeros((self.count, best.shape[1]))
-        return torch.segment_reduce(best, "sum", offsets=self.offsets, axis=0, initial=0)
+        sums = torch.segment_reduce(best, "sum", offsets=self.offsets, axis=0, initial=0)
+        return sums.masked_fill_(unanswered(self.offsets, read.offsets), -torch.inf)
 
     def _maxima(self, read: Read, places: Tensor | None) -> Tensor:
         """Maxima (Q, S) of the products over each document, 0 in an empty one, in torch."""

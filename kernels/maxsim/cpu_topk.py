@@ -54,11 +54,30 @@ def topk(
         and screen_pays(given, archive, k)
         and (query_weight is None or not bool((query_weight < 0).any()))
     ):
-        return _screened(given, archive, k, screen, keep, sum_dtype(queries, documents))
-    best = _Best.empty(given.count, min(k, count), sum_dtype(queries, documents))
-    for part in archive.parts(max(1, BYTES // 32 // max(1, given.count))):
-        best.add(given.scores(archive.read(part)), part, keep)
-    return best.scores, best.indices
+        scores, indices = _screened(given, archive, k, screen, keep, sum_dtype(queries, documents))
+    else:
+        best = _Best.empty(given.count, min(k, count), sum_dtype(queries, documents))
+        for part in archive.parts(max(1, BYTES // 32 // max(1, given.count))):
+            best.add(given.scores(archive.read(part)), part, keep)
+        scores, indices = best.scores, best.indices
+    _fill(scores, indices, keep, count)
+    return scores, indices
+
+
+def _fill(scores: Tensor, indices: Tensor, keep: Tensor | None, count: int) -> None:
+    """Gives places left at -inf to documents, lowest first, that may be returned and are not: they
+    all score -inf, having no tokens.
+    """
+    left = scores == -torch.inf
+    for number in left.any(1).nonzero().flatten().tolist():
+        found = indices[number][~left[number]]
+        rest = torch.ones(count, dtype=torch.bool)
+        if keep is not None:
+            rest &= keep if keep.ndim == 1 else keep[number]
+        rest[found] = False
+        places = rest.nonzero().flatten()[: indices.shape[1] - len(found)]
+        indices[number, len(found) :] = -1
+        indices[number, len(found) : len(found) + len(places)] = places
 
 
 def screen_pays(queries: Queries, archive: Archive, k: int) -> bool:

@@ -135,7 +135,10 @@ def score_pairs(
                 **blocks,
                 **options,
             )
-    return scores, places
+    asked, answering = query_offsets.diff() > 0, document_offsets.diff() > 0
+    if pairs is not None:
+        asked, answering = asked[pairs[:, 0]], answering[pairs[:, 1]]
+    return scores.masked_fill_(asked & ~answering, -torch.inf), places
 
 
 def topk(
@@ -178,10 +181,11 @@ def topk(
         scores = torch.zeros((rows, part.stop - part.start), dtype=torch.float32, device=device)
         grid.fill(scores, None, part.start)
         indices = torch.arange(part.start, part.stop, device=device)
+        found = ordering.keys(scores, indices)
         if allowed is not None:
             bits = allowed[..., indices // 8] >> (indices % 8).to(torch.uint8)
-            scores.masked_fill_((bits & 1) == 0, -torch.inf)
-        kept = ordering.best(torch.cat([kept, ordering.keys(scores, indices)], 1), k)
+            found.masked_fill_((bits & 1) == 0, ordering.NONE)
+        kept = ordering.best(torch.cat([kept, found], 1), k)
     return ordering.read(kept)
 
 
@@ -271,6 +275,8 @@ class _Grid:
                     QUERIES=self.blocks["QUERIES"],
                     DOCUMENTS=_JOINED,
                 )
+        offsets = self.document_offsets[first : first + count + 1]
+        scores.masked_fill_(reference.unanswered(self.query_offsets, offsets), -torch.inf)
 
     @property
     def _allowed_stride(self) -> int:

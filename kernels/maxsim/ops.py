@@ -11,8 +11,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from maxsight.kernels import native
 from maxsight.kernels.dispatch import room_of
+from maxsight.kernels.maxsim.checks import check_finite, check_offsets
 from maxsight.kernels.maxsim.codes import Documents, Int8Tokens, ResidualCodes
 from maxsight.kernels.maxsim.screen import Int8Screen
 from maxsight.kernels.operator import operator
@@ -48,6 +48,7 @@ def score(
     """Scores (B_q, B_d) and arg-max (sum L_q, B_d) int32 or (0, 0)."""
     check_offsets(query_offsets, len(queries[0]), "query")
     check_offsets(document_offsets, len(documents[0]), "document")
+    check_finite(queries, query_weight)
     return _room(*queries, query_offsets, *documents, document_offsets).score(
         _whole(queries),
         query_offsets,
@@ -135,6 +136,7 @@ def score_pairs(
     """Scores (P,) and arg-max (sum of the pairs' L_q,) int32 or (0,)."""
     check_offsets(query_offsets, len(queries[0]), "query")
     check_offsets(document_offsets, len(documents[0]), "document")
+    check_finite(queries, query_weight)
     if pairs is not None:
         _check_pairs(pairs, len(query_offsets) - 1, len(document_offsets) - 1)
     return _room(*queries, query_offsets, *documents, document_offsets, pairs).score_pairs(
@@ -234,6 +236,7 @@ def topk(
     """Scores (B_q, min(k, B_d)) and indices int64; ``screen`` holds an ``Int8Screen``'s tensors."""
     check_offsets(query_offsets, len(queries[0]), "query")
     check_offsets(document_offsets, len(documents[0]), "document")
+    check_finite(queries, query_weight)
     return _room(*queries, query_offsets, *documents, document_offsets, allowed, *screen).topk(
         _whole(queries),
         query_offsets,
@@ -263,23 +266,6 @@ def _topk_shapes(
 ) -> tuple[Tensor, Tensor]:
     shape = (query_offsets.shape[0] - 1, min(k, document_offsets.shape[0] - 1))
     return _empty_scores(queries, documents, shape), query_offsets.new_empty(shape)
-
-
-def check_offsets(offsets: Tensor, rows: int, side: str) -> None:
-    """That offsets start at 0, never fall and end at the number of tokens.
-
-    On a CUDA device the check runs there without waiting for it: a wrong one fails a later call.
-
-    Raises:
-        ValueError: they do not.
-    """
-    message = f"{side} offsets must start at 0, never fall, and end at the {rows} tokens given"
-    if offsets.is_cuda:
-        ends = (offsets[:1] == 0).all() & (offsets[-1:] == rows).all()
-        torch._assert_async(ends & (offsets.diff() >= 0).all(), message)
-        return
-    if not native.fits(offsets, rows, whole=True):
-        raise ValueError(f"{message}; got {offsets[:4].tolist()} ... {offsets[-4:].tolist()}")
 
 
 def _check_pairs(pairs: Tensor, queries: int, documents: int) -> None:

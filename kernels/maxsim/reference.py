@@ -37,6 +37,7 @@ def score(
     argmax = torch.full(shape, -1, dtype=torch.int32, device=rows.device)
     for index, (start, end) in enumerate(_spans(document_offsets)):
         if start == end:
+            scores[query_offsets.diff() > 0, index] = -torch.inf
             continue
         tokens = token_rows(documents, slice(start, end), document_weight, normalize, dtype)
         best, place = (rows @ tokens.T).max(1)
@@ -75,6 +76,7 @@ def score_pairs(
         start, end = spans_d[document]
         if start == end:
             place = torch.full((last - first,), -1, device=rows.device)
+            scores[index] = -torch.inf if first < last else 0
         else:
             span = slice(start, end)
             tokens = token_rows(documents, span, document_weight, normalize, dtype)
@@ -126,12 +128,18 @@ def topk(
         if keep is not None:
             forbidden = ~keep[..., part].expand_as(scores)
             scores = scores.masked_fill(forbidden, -torch.inf)
-            indices = indices.masked_fill(forbidden, -1)
-        # A stable sort keeps equals in the order of their index.
-        best, order = torch.cat([best, scores], 1).sort(dim=1, descending=True, stable=True)
-        places = torch.cat([places, indices], 1).gather(1, order)
-        best, places = best[:, :k], places[:, :k]
-    return best, places
+            indices = indices.masked_fill(forbidden, count)
+        # By index, the forbidden last, then by score, which leaves equals in that order.
+        places, order = torch.cat([places, indices], 1).sort(dim=1)
+        best = torch.cat([best, scores], 1).gather(1, order)
+        best, order = best.sort(dim=1, descending=True, stable=True)
+        best, places = best[:, :k], places.gather(1, order)[:, :k]
+    return best, places.masked_fill(places == count, -1)
+
+
+def unanswered(query_offsets: Tensor, document_offsets: Tensor) -> Tensor:
+    """Which pairs are of a query with tokens and a document without: (B_q, B_d) bool."""
+    return (query_offsets.diff() > 0)[:, None] & (document_offsets.diff() == 0)
 
 
 def score_backward(

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from maxsight.kernels import native
 from maxsight.kernels.chunks import CACHE_BYTES, chunks
+from maxsight.kernels.maxsim.checks import check_offsets, check_side
 from maxsight.kernels.maxsim.codes import (
     Documents,
     Int8Tokens,
@@ -73,7 +74,13 @@ class Int8Screen:
         document_weight: Tensor | None = None,
         normalize: bool = False,
     ) -> Int8Screen:
-        """The screen of documents, with the arguments that :func:`topk` will be given."""
+        """The screen of documents, with the arguments that :func:`topk` will be given.
+
+        Raises:
+            ValueError: shapes, dtypes or offsets that do not fit.
+        """
+        check_side(documents, document_offsets, document_weight, "document")
+        check_offsets(document_offsets, len(storage(documents)), "document")
         count, d = len(storage(documents)), dimensions(documents)
         coded = documents if isinstance(documents, Int8Tokens) else None
         device = storage(documents).device

@@ -55,9 +55,10 @@ void reduce_rows(Segments& task) {
             continue;
         }
         for (int64_t group = 0; group < task.groups; ++group) {
-            float total = 0;
-            for (int64_t query = task.group_offsets[group];
-                 !empty && query < task.group_offsets[group + 1]; ++query)
+            const int64_t begin = task.group_offsets[group], end = task.group_offsets[group + 1];
+            // Not the sum of weights times -inf, which may be +inf or no number.
+            float total = empty && begin < end ? -INFINITY : 0.f;
+            for (int64_t query = begin; !empty && query < end; ++query)
                 total += task.weight ? task.weight[query] * best[query] : best[query];
             task.output[at * task.groups + group] = total;
         }

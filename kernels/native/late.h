@@ -300,7 +300,7 @@ struct Table {
     // What a document with these centroids scores.
     template <int N, class Id>
     float score(const Id* ids, int64_t count) const {
-        if (!count) return 0;
+        if (!count) return -INFINITY;
         Lanes best[N] = {};
         for (int64_t at = 0; at < count; ++at) {
             const uint8_t* row = bytes.data() + int64_t(ids[at]) * N * HALF_LANES;
@@ -334,13 +334,15 @@ struct Leaders {
     size_t keep;
     float least = -INFINITY;
 
-    explicit Leaders(int64_t keep) : keep(keep) { entries.reserve(2 * keep + 1024); }
+    Leaders(int64_t keep, int64_t listed) : keep(keep) {
+        entries.reserve(2 * std::min(keep, listed) + 1024);
+    }
     static bool before(const Entry& a, const Entry& b) {
         return a.score != b.score ? a.score > b.score : a.document < b.document;
     }
     void add(float score, int64_t document) {
         // Documents come in order: of equals the earlier ones stay.
-        if (!(score > least)) return;
+        if (entries.size() >= keep && !(score > least)) return;
         if (entries.size() == entries.capacity()) shrink();
         entries.push_back({score, document});
     }
@@ -378,7 +380,7 @@ void interact_as(Interaction& task) {
         const uint8_t* allowed =
             task.allowed ? task.allowed + query * task.allowed_stride : nullptr;
         const int64_t* rows = task.rows ? task.rows + query * task.width : nullptr;
-        Leaders leaders(task.keep);
+        Leaders leaders(task.keep, listed);
         for (int64_t at = 0; at < listed; ++at) {
             const int64_t document = rows ? rows[at] : at;
             if (document < 0 || (allowed && !allowed[document])) continue;
@@ -437,8 +439,9 @@ void score_as(Pairs& task) {
         for (int64_t at = first; at < last; ++at) {
             const Asked<P>& query = asked[task.pair_queries[at]];
             const float* maxima = best.data() + (at - first) * widest;
-            float total = 0;
-            for (int64_t lane = 0; lane < query.count && store.offsets[document] < end; ++lane)
+            const bool empty = store.offsets[document] == end;
+            float total = empty && query.count ? -INFINITY : 0.f;
+            for (int64_t lane = 0; lane < query.count && !empty; ++lane)
                 total += query.scale[lane] * maxima[lane];
             task.scores[at] = total;
         }

@@ -24,18 +24,20 @@ class CodedTokens:
 
     Where ``bits`` is 8 a token is ``scale * data``, else ``clip(centroids[ids] + levels[codes],
     -127, 127)``; without a scale, divided by its norm. Arrays are C-contiguous; they may be
-    memory-mapped. What lies in them is trusted: an id beyond the centroids, or offsets beyond the
-    data, are read all the same.
+    memory-mapped. Ids and offsets are looked at once, here: compiled code follows them anywhere.
 
     Attributes:
-        ids: (T,) uint8 or uint16.
+        ids: (T,) uint8 or uint16, each below K; of 8 bits also (0,), for :func:`score_pairs` alone.
         centroids: (K, d) int8.
         data: (T, d * bits / 8) uint8. Codes of 2 and 4 bits stand with the first in the lowest
             bits; of 5 bits the lower four of all d first, and then the fifth of all.
         bits: 8, 5, 4 or 2.
         levels: (2 ** bits,) int8; None where ``bits`` is 8.
         scale: (T,) float32, or None.
-        offsets: (N + 1,) int64.
+        offsets: (N + 1,) int64, which never fall and lie in 0..T.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, an id of no centroid, offsets beyond the data.
     """
 
     ids: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -45,6 +47,42 @@ class CodedTokens:
     levels: npt.NDArray[np.int8] | None
     scale: Floats | None
     offsets: Numbers
+
+    def __post_init__(self) -> None:
+        count = len(self.data)
+        shapes = {
+            "ids": (self.ids, (np.uint8, np.uint16), (len(self.ids),)),
+            "centroids": (self.centroids, (np.int8,), (len(self.centroids), self.dim)),
+            "data": (self.data, (np.uint8,), (count, self.dim * self.bits // 8)),
+            "offsets": (self.offsets, (np.int64,), (max(1, len(self.offsets)),)),
+        }
+        if self.levels is not None:
+            shapes["levels"] = (self.levels, (np.int8,), (2**self.bits,))
+        if self.scale is not None:
+            shapes["scale"] = (self.scale, (np.float32,), (count,))
+        for name, (array, dtypes, shape) in shapes.items():
+            if array.dtype not in dtypes or array.shape != shape or not array.flags.c_contiguous:
+                raise ValueError(
+                    f"{name} must be {shape} {' or '.join(kind.__name__ for kind in dtypes)}, "
+                    f"contiguous, got {array.shape} {array.dtype}"
+                )
+        whole = self.bits == 8
+        if self.bits not in (8, 5, 4, 2) or self.dim % 8 or whole != (self.levels is None):
+            raise ValueError(
+                f"tokens of 8 bits without levels, or of 5, 4 or 2 with, and of a multiple of 8 "
+                f"dimensions are needed, got {self.bits} bits and {self.dim} dimensions"
+            )
+        if (whole and self.scale is None) or len(self.ids) not in (count, 0 if whole else count):
+            raise ValueError(
+                f"{count} tokens of {self.bits} bits have {len(self.ids)} ids and "
+                f"{0 if self.scale is None else len(self.scale)} scales"
+            )
+        most = int(self.ids.max(initial=0))
+        if len(self.ids) and most >= len(self.centroids):
+            raise ValueError(f"a token has centroid {most} of {len(self.centroids)}")
+        first, last = int(self.offsets[0]), int(self.offsets[-1])
+        if first < 0 or last > count or (self.offsets[1:] < self.offsets[:-1]).any():
+            raise ValueError(f"offsets must never fall and lie in 0..{count}, got {self.offsets}")
 
     @property
     def documents(self) -> int:
@@ -97,14 +135,23 @@ def interact(
 
     Raises:
         BackendError: the library is not there.
+        ValueError: shapes that do not fit, rows that there are not, ``keep`` below 1.
     """
-    count = len(query_offsets) - 1
-    kept = np.empty((count, keep), np.int64)
     queries, query_offsets = _checked(queries, query_offsets, tokens)
+    count, documents = len(query_offsets) - 1, tokens.documents
+    if keep < 1 or len(tokens.ids) != len(tokens.data):
+        raise ValueError(f"keep = {keep} of {len(tokens.data)} tokens with {len(tokens.ids)} ids")
+    kept = np.empty((count, keep), np.int64)
     if rows is not None:
         rows = np.ascontiguousarray(rows, np.int64)
+        if rows.ndim != 2 or len(rows) != count or int(rows.max(initial=-1)) >= documents:
+            raise ValueError(f"rows {rows.shape} must be ({count}, C) and below {documents}")
     if allowed is not None:
         allowed = np.ascontiguousarray(allowed, np.bool_)
+        if allowed.shape not in {(documents,), (count, documents)}:
+            raise ValueError(
+                f"allowed must be ({documents},) or ({count}, {documents}), got {allowed.shape}"
+            )
     listed = tokens.documents if rows is None else rows.shape[1]
     store = tokens._struct()
     tasks = [
@@ -145,14 +192,23 @@ def score_pairs(
         fine: round the queries' tokens to 15 bits and a sign, not to 7.
 
     Returns:
-        (P,); 0 for an empty document or query.
+        (P,); -inf for an empty document, but 0 for an empty query.
 
     Raises:
         BackendError: the library is not there.
+        ValueError: shapes that do not fit, pairs that there are not.
     """
     numbers, documents = (np.ascontiguousarray(side, np.int64) for side in pairs)
-    scores = np.empty(len(documents), np.float32)
     queries, query_offsets = _checked(queries, query_offsets, tokens)
+    if numbers.ndim != 1 or numbers.shape != documents.shape:
+        raise ValueError(f"pairs must be two of (P,), got {numbers.shape} and {documents.shape}")
+    sides = ("query", numbers, len(query_offsets) - 1), ("document", documents, tokens.documents)
+    for side, given, limit in sides:
+        if len(given) and not (given.min() >= 0 and given.max() < limit):
+            raise ValueError(f"a pair names {side} {given.min()}..{given.max()} of {limit}")
+    if (documents[1:] < documents[:-1]).any():
+        raise ValueError("the documents of pairs must never fall")
+    scores = np.empty(len(documents), np.float32)
     store = tokens._struct()
     tasks = [
         Pairs(
@@ -182,7 +238,8 @@ def _checked(
             "multiple of 8"
         )
     if (
-        len(query_offsets) == 0
+        query_offsets.ndim != 1
+        or len(query_offsets) == 0
         or query_offsets[0] != 0
         or query_offsets[-1] != len(queries)
         or (query_offsets[1:] < query_offsets[:-1]).any()

@@ -12,7 +12,7 @@ from torch import Tensor
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.binding import INT8, SIGN, Scan
 from maxsight.kernels.native.scanning import FEW_QUERIES, MOST_QUERIES, screen_kind
-from maxsight.kernels.native.tensors import KINDS, THREAD_ROWS, pack, rows_of
+from maxsight.kernels.native.tensors import KINDS, THREAD_ROWS, check, pack, rows_of
 
 # Hit of task.h as int64 words: query, row, and the score in the first half of the last.
 _HIT_WORDS = 3
@@ -42,7 +42,9 @@ def topk(
 
     Raises:
         BackendError: the library is not there.
+        ValueError: shapes that do not fit.
     """
+    _check(queries, rows, allowed, scale)
     k = min(k, len(rows))
     if len(queries) > MOST_QUERIES:
         return _in_passes(queries, rows, k, allowed, scale)
@@ -84,7 +86,10 @@ def above(
 
     Raises:
         BackendError: the library is not there.
+        ValueError: shapes that do not fit.
     """
+    _check(queries, rows, allowed, scale)
+    check("threshold", threshold, torch.float32, (len(queries),))
     pieces = [torch.empty(0, _HIT_WORDS, dtype=torch.int64)]
     threshold = threshold.contiguous()
     for start in range(0, len(queries), MOST_QUERIES):
@@ -124,7 +129,10 @@ def rescore(
 
     Raises:
         BackendError: the library is not there.
+        ValueError: shapes that do not fit.
     """
+    _check(queries, rows, None, scale)
+    check("candidates", candidates, torch.int64, (len(queries), candidates.shape[1]))
     count, width = candidates.shape
     k = min(k, width)
     scores, indices = _nothing_yet(count, k)
@@ -150,6 +158,21 @@ def rescore(
     ]
     binding.run(binding.library().maxsight_scan, tasks)
     return scores, indices
+
+
+def _check(queries: Tensor, rows: Tensor, allowed: Tensor | None, scale: Tensor | None) -> None:
+    """Compiled code trusts shapes."""
+    (count, dim), held = queries.shape, len(rows)
+    signs = rows.dtype == torch.uint8
+    check("rows", rows, rows.dtype, (held, -(-dim // 8) if signs else dim))
+    if not rows.is_contiguous():
+        raise ValueError(f"rows must be contiguous, got strides {rows.stride()}")
+    if scale is not None:
+        check("scale", scale, torch.float32, (held,))
+    if allowed is not None:
+        width = -(-held // 8)
+        shape = (width,) if allowed.ndim == 1 else (count, width)
+        check("allowed", allowed, torch.uint8, shape)
 
 
 def _nothing_yet(queries: int, k: int) -> tuple[Tensor, Tensor]:

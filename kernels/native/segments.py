@@ -88,7 +88,7 @@ def segment_max_sum(
         offsets, queries, row_scale, segments: as in :func:`segment_max`.
 
     Returns:
-        (S, B) float32, or (len(segments), B); 0 for an empty segment or an empty group.
+        (S, B) float32, or (len(segments), B); -inf for an empty segment, but 0 for an empty group.
 
     Raises:
         BackendError, ValueError: as :func:`segment_max`.

@@ -117,7 +117,7 @@ class _Search:
         kept = torch.empty((count, 0), dtype=torch.int64, device=self.queries.device)
         for part in chunks(triton.cdiv(rows, block), count, limit=_MAXIMA):
             blocks = torch.arange(part.start, part.stop, device=kept.device)
-            found = ordering.keys(self.maxima(part), blocks)
+            found = _keys(self.maxima(part), blocks)
             kept = ordering.best(torch.cat([kept, found], 1), wanted)
         _, blocks = ordering.read(kept)
         return self.best_of(blocks, min(k, rows), block)
@@ -184,7 +184,7 @@ class _Search:
             lines = torch.arange(part.start, part.stop, dtype=torch.int32, device=chosen.device)
             scores = self._scores(lines, chosen[part], block)
             rows = (chosen[part][:, :, None] * block + offsets).flatten(1).clamp_min(0)
-            kept[part] = ordering.best(ordering.keys(scores, rows), k)
+            kept[part] = ordering.best(_keys(scores, rows), k)
         return ordering.read(kept)
 
     def _scores(self, query: Tensor, chosen: Tensor, block: int) -> Tensor:
@@ -261,3 +261,8 @@ def _parts(
         queries = torch.ldexp(queries, -exponent)
     high = queries.to(dtype)
     return (high, (queries - high.float()).to(dtype)), unit
+
+
+def _keys(scores: Tensor, rows: Tensor) -> Tensor:
+    """Keys in which what scores -inf, being forbidden or missing, is none."""
+    return ordering.keys(scores, rows).masked_fill_(scores == -torch.inf, ordering.NONE)

@@ -336,3 +336,21 @@ def test_reranking_that_cannot_be(tmp_path: Path, store: Store, cache: TextCache
         assert ask(bare, cache, Term(text="bus")) == []
     with make(tmp_path / "empty", [], MIX) as empty:
         assert ask(empty, cache, Term(text="bus")) == []
+
+
+def test_a_unit_without_tokens_is_left_to_its_vector() -> None:
+    table = TokenTable(
+        tokens=np.array([[-127, 0]], np.int8),
+        scales=np.array([1 / 127], np.float32),
+        sizes=np.ones(1, np.float32),
+        offsets=np.array([0, 0, 1]),
+    )
+    asked = np.array([[1.0, 0.0]], np.float32)
+    query = rescore.late_query(asked, np.ones(1, np.float32), [asked], MIX)
+    assert query is not None
+    # Its MaxSim is below that of every unit with tokens, but no part of its score.
+    assert rescore.mean_maxsim([asked], table, np.arange(2)).tolist() == [[-np.inf, -1.0]]
+    pooled, rest = np.array([[0.25, 0.25]], np.float32), np.zeros(2, np.float32)
+    scores = rescore.combine(query, table, np.arange(2), pooled=pooled, rest=rest)
+    assert scores[0] == np.float32(0.25)
+    assert -1 < scores[1] < 0.25

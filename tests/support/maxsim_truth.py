@@ -110,6 +110,8 @@ def truth(
     argmax = torch.full((len(left), scores.shape[1]), -1)
     for j, (start, end) in enumerate(zip(starts[1], starts[1][1:])):
         for i, (first, last) in enumerate(zip(starts[0], starts[0][1:])):
+            if start == end and first < last:
+                scores[i, j] = -torch.inf
             for token in range(first, last):
                 if end > start:
                     row = similarity[token, start:end]

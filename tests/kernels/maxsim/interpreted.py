@@ -123,6 +123,16 @@ def test_topk(filtered: str, k: int) -> None:
     assert_close("scores", scores, kept[0], torch.float32)
 
 
+def test_scores_of_minus_infinity_keep_their_documents() -> None:
+    far, one = torch.full((1, 32), -1e38), torch.tensor([0, 1])
+    tokens, bounds = torch.full((2, 32), 1e38), torch.tensor([0, 1, 1, 2])
+    scores, indices = maxsim.topk(far, one, tokens, bounds, 3)
+    assert scores.tolist() == [[-torch.inf] * 3]
+    assert indices.tolist() == [[0, 1, 2]]
+    some = torch.tensor([False, True, True])
+    assert maxsim.topk(far, one, tokens, bounds, 3, allowed=some)[1].tolist() == [[1, 2, -1]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("full", [False, True])
 def test_gradients(dtype: torch.dtype, full: bool) -> None:

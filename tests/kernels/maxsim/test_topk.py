@@ -188,6 +188,25 @@ def test_a_screen_is_used_where_it_pays(documents: int, k: int, pays: bool) -> N
     assert cpu_topk.screen_pays(prepared, archive, k) == (pays and native_int8)
 
 
+@pytest.mark.parametrize("wrong", [[0, 3, 2, 5], [0, 9], [-1, 5], [1, 5], [0, 2]])
+def test_a_screen_with_offsets_that_do_not_cut_the_tokens_is_refused(wrong: list[int]) -> None:
+    with pytest.raises(ValueError, match="start at 0, never fall, and end at the 5 tokens"):
+        maxsim.Int8Screen.of(torch.ones(5, 4), torch.tensor(wrong))
+    with pytest.raises(ValueError, match="int64"):
+        maxsim.Int8Screen.of(torch.ones(5, 4), torch.tensor([0, 5], dtype=torch.int32))
+    with pytest.raises(ValueError, match="one a token"):
+        maxsim.Int8Screen.of(torch.ones(5, 4), torch.tensor([0, 5]), document_weight=torch.ones(4))
+
+
+@pytest.mark.parametrize("wrong", [-1, 7])
+def test_codes_that_name_no_centroid_are_refused(wrong: int) -> None:
+    made = case("float32/codes4", 16)
+    assert isinstance(made.documents, maxsim.ResidualCodes)
+    made.documents.centroid_ids[3] = wrong
+    with pytest.raises(ValueError, match=r"lie in 0\.\.6"):
+        maxsim.topk(*made.sides, 3)
+
+
 def test_a_screen_of_other_documents_is_refused() -> None:
     given = case("float32/float32", 16)
     screen = maxsim.Int8Screen.of(given.left, given.query_offsets)
@@ -195,14 +214,60 @@ def test_a_screen_of_other_documents_is_refused() -> None:
         maxsim.topk(*given.sides, 3, screen=screen)
 
 
-def test_an_empty_document_scores_nothing_and_can_be_returned() -> None:
-    tokens, bounds = torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 1, 1, 2])
+@pytest.mark.parametrize("room", ["cpu", "reference"])
+def test_an_empty_document_comes_after_all_others(
+    room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAXSIGHT_KERNELS", room)
+    tokens, bounds = torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 0, 1, 1, 2])
     query, one = torch.tensor([[1.0]]), torch.tensor([0, 1])
-    scores, indices = maxsim.topk(query, one, tokens, bounds, 3)
-    assert scores.tolist() == [[2.0, 0.0, -1.0]]
-    assert indices.tolist() == [[2, 1, 0]]
-    filled = torch.tensor([True, False, True])
-    assert maxsim.topk(query, one, tokens, bounds, 3, allowed=filled)[1].tolist() == [[2, 0, -1]]
+    scores, indices = maxsim.topk(query, one, tokens, bounds, 4)
+    assert scores.tolist() == [[2.0, -1.0, -torch.inf, -torch.inf]]
+    assert indices.tolist() == [[3, 1, 0, 2]]
+    some = torch.tensor([False, True, True, False])
+    scores, indices = maxsim.topk(query, one, tokens, bounds, 4, allowed=some)
+    assert scores.tolist() == [[-1.0] + [-torch.inf] * 3]
+    assert indices.tolist() == [[1, 2, -1, -1]]
+    for weight in 0.0, -1.0:
+        scores = maxsim.score(query, one, tokens, bounds, query_weight=torch.tensor([weight]))
+        assert scores[0, [0, 2]].tolist() == [-torch.inf] * 2
+
+
+@pytest.mark.parametrize("room", ["cpu", "reference"])
+def test_scores_of_minus_infinity_keep_their_documents(
+    room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAXSIGHT_KERNELS", room)
+    far, one = torch.full((1, 1), -3e38), torch.tensor([0, 1])
+    tokens, bounds = torch.full((3, 1), 3e38), torch.tensor([0, 1, 2, 3])  # products overflow
+    scores, indices = maxsim.topk(far, one, tokens, bounds, 2)
+    assert scores.tolist() == [[-torch.inf] * 2]
+    assert indices.tolist() == [[0, 1]]
+    each = torch.tensor([[False, False, True]])
+    assert maxsim.topk(far, one, tokens, bounds, 2, allowed=each)[1].tolist() == [[2, -1]]
+
+
+def test_a_query_without_tokens_scores_nothing_with_every_document() -> None:
+    tokens, bounds = torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 1, 1, 2])
+    asked = torch.empty(0, 1), torch.tensor([0, 0])
+    scores, indices = maxsim.topk(*asked, tokens, bounds, 3)
+    assert scores.tolist() == [[0.0, 0.0, 0.0]]
+    assert indices.tolist() == [[0, 1, 2]]
+    pair = torch.tensor([[0, 1]])
+    assert maxsim.score_pairs(*asked, tokens, bounds, pairs=pair).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_a_query_that_is_not_finite_is_refused(wrong: float) -> None:
+    tokens, bounds = torch.ones(1, 2), torch.tensor([0, 1])
+    bad = torch.tensor([[1.0, wrong]])
+    for call in maxsim.score, maxsim.score_pairs:
+        with pytest.raises(ValueError, match="finite"):
+            call(bad, bounds, tokens, bounds)
+        with pytest.raises(ValueError, match="finite"):
+            call(tokens, bounds, tokens, bounds, query_weight=bad[0, 1:])
+    with pytest.raises(ValueError, match="finite"):
+        maxsim.topk(maxsim.Int8Tokens(tokens.char(), bad[0, 1:]), bounds, tokens, bounds, 1)
 
 
 def test_memory_does_not_grow_with_the_score_matrix() -> None:

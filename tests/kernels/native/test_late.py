@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -53,7 +55,7 @@ def maxsim(queries: Floats, edges: npt.NDArray[np.int64], tokens: Floats) -> Flo
         for document in range(len(LENGTHS)):
             own = tokens[ends[document] : ends[document + 1]]
             products = queries[edges[query] : edges[query + 1]] @ own.T
-            scores[query, document] = products.max(axis=1).sum() if products.size else 0
+            scores[query, document] = products.max(axis=1, initial=-np.inf).sum()
     return scores
 
 
@@ -74,8 +76,11 @@ def test_scores_are_those_of_the_tokens(dim: int, bits: int) -> None:
     pairs = np.tile(np.arange(len(QUERY_LENGTHS)), len(LENGTHS)), documents
     for fine, tolerance in (False, 2e-3), (True, 5e-6):
         scores = native.score_pairs(queries, edges, coded, pairs, fine=fine)
-        error = np.abs(scores.reshape(len(LENGTHS), -1).T - truth).max()
-        assert error <= tolerance * np.abs(truth).max()
+        found, finite = scores.reshape(len(LENGTHS), -1).T, np.isfinite(truth)
+        # A document without tokens, to a query that has any.
+        assert (found[~finite] == -np.inf).all()
+        error = np.abs(np.where(finite, found, 0) - np.where(finite, truth, 0)).max()
+        assert error <= tolerance * np.abs(truth[finite]).max()
 
 
 @pytest.mark.parametrize("centroids", [40, 300])
@@ -93,7 +98,8 @@ def test_interaction_keeps_the_best_by_centroids(centroids: int) -> None:
         length = QUERY_LENGTHS[query]
         scores = np.where(allowed[query], truth[query], -np.inf)
         best = np.sort(scores)[::-1][: len(own)]
-        step = (truth[query].max() - truth[query].min()) / 255 * length + length
+        some = truth[query][np.isfinite(truth[query])]
+        step = (some.max() - some.min()) / 255 * length + length
         spread = np.abs(queries[edges[query] : edges[query + 1]] @ coded.centroids.T).max(initial=0)
         assert (np.sort(scores[own])[::-1] >= best - 2 * length * spread / 255 - step / 255).all()
 
@@ -122,3 +128,40 @@ def test_another_width_is_refused() -> None:
         native.interact(np.zeros((1, 40), np.float32), np.array([0, 1]), coded, 3)
     with pytest.raises(ValueError, match="rise from 0 to 1"):
         native.interact(np.zeros((1, 48), np.float32), np.array([0, 2]), coded, 3)
+
+
+def test_tokens_that_compiled_code_would_follow_anywhere_are_refused() -> None:
+    coded, _ = stored(48, 4, 40)
+    with pytest.raises(ValueError, match="centroid 40 of 40"):
+        replace(coded, ids=np.where(np.arange(len(coded.ids)) == 7, 40, coded.ids).astype(np.uint8))
+    with pytest.raises(ValueError, match="centroid"):
+        replace(coded, centroids=coded.centroids[:0])
+    for wrong in (-1, 2**40), (5, 3):
+        offsets = coded.offsets.copy()
+        offsets[1], offsets[2] = wrong
+        with pytest.raises(ValueError, match="never fall"):
+            replace(coded, offsets=offsets)
+    with pytest.raises(ValueError, match="data"):
+        replace(coded, bits=5, levels=np.zeros(32, np.int8))
+    with pytest.raises(ValueError, match="levels"):
+        replace(coded, levels=coded.levels[:4] if coded.levels is not None else None)
+    with pytest.raises(ValueError, match="contiguous"):
+        replace(coded, data=coded.data[:, ::-1])
+    with pytest.raises(ValueError, match="scales"):
+        replace(stored(48, 8, 40)[0], scale=None)
+
+
+def test_rows_and_pairs_that_there_are_not_are_refused() -> None:
+    coded, _ = stored(48, 4, 40)
+    queries, edges = asked(48)
+    for numbers, documents in ([0], [12]), ([0], [-1]), ([6], [0]), ([0, 0], [3, 2]), ([0], [0, 0]):
+        with pytest.raises(ValueError, match="pair"):
+            native.score_pairs(
+                queries, edges, coded, (np.array(numbers), np.array(documents)), fine=True
+            )
+    with pytest.raises(ValueError, match="below 12"):
+        native.interact(queries, edges, coded, 3, rows=np.full((6, 1), 12))
+    with pytest.raises(ValueError, match="allowed"):
+        native.interact(queries, edges, coded, 3, allowed=np.ones(11, bool))
+    with pytest.raises(ValueError, match="keep"):
+        native.interact(queries, edges, coded, 0)

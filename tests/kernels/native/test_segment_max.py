@@ -76,8 +76,9 @@ def test_sums_over_groups_of_chosen_segments(engine: str, dtype: torch.dtype) ->
         rows, offsets, query, groups, query_weight=weight, segments=segments
     )
     maxima = truth(rows, offsets, query, None, None)[segments] * weight
-    maxima[1] = 0  # no rows
+    maxima[1] = -torch.inf  # no rows, whatever the weights
     expected = torch.stack([maxima[:, a:b].sum(1) for a, b in itertools.pairwise(groups)], 1)
+    assert expected[1].tolist() == [0, -torch.inf, -torch.inf, -torch.inf]
     assert_close("sums", found, expected, torch.float32)
     chosen = native.segment_max(rows, offsets, query, segments=segments)
     assert torch.equal(chosen, native.segment_max(rows, offsets, query)[segments])
