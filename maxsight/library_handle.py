@@ -60,7 +60,8 @@ class LibraryHandle:
 
             uri = self._store().manifest.encoder_uri if self.exists() else self._requested
             encoder = load(uri or _DEFAULT_ENCODER, device=self._device)
-            if self.exists() and encoder.fingerprint != self._store().manifest.fingerprint:
+            same = (encoder.fingerprint, *encoder.former_fingerprints)
+            if self.exists() and self._store().manifest.fingerprint not in same:
                 raise EncoderMismatch(
                     f"{self.path} was made with other weights of {encoder.uri}: its vectors and "
                     "new ones would not compare. Install the version it was made with, or index "

@@ -10,8 +10,8 @@ import contextlib
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -23,7 +23,7 @@ _KINDS = {
 }
 
 
-def open_to_read(file: Path) -> BinaryIO:
+def open_to_read(file: Path) -> BufferedReader:
     """The file, opened for reading. Links are followed.
 
     Raises:

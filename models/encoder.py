@@ -40,6 +40,7 @@ class Encoder(Protocol):
         preprocess: how pictures must be scaled.
         fingerprint: sha256 over weights, preprocessing and every option that changes a result.
             Two encoders with one fingerprint give the same vectors.
+        former_fingerprints: of the very same vectors, by earlier releases that named it otherwise.
         device, dtype: where and in what precision it computes. Results are always float32.
     """
 
@@ -51,6 +52,7 @@ class Encoder(Protocol):
     max_text_tokens: int
     preprocess: Preprocess
     fingerprint: str
+    former_fingerprints: tuple[str, ...]
     device: torch.device
     dtype: torch.dtype
 

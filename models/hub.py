@@ -7,16 +7,71 @@ without asking the network, and the network is asked once, for a few seconds, wh
 from __future__ import annotations
 
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from ssl import SSLError
 
-from maxsight.errors import WeightsMissing
+from maxsight import plain_files
+from maxsight.errors import UnknownEncoder, WeightsMissing
 
 _SECONDS_TO_ANSWER = 4.0
+
+# Held by what fetches, and by what must not: the client's switch is one for the whole process.
+_network = threading.RLock()
+
+
+def is_repository(name: str, *, with_owner: bool = True) -> bool:
+    """Whether a name can be a repository's on the hub, ``OWNER/NAME``: no path and no address.
+
+    Args:
+        with_owner: refuse the few old names that have none, such as ``roberta-base``.
+    """
+    owner, slash, own = name.rpartition("/")
+    parts = [owner, own] if slash else [own]
+    return (not with_owner or bool(slash)) and all(
+        re.fullmatch(r"\w[\w.-]{0,95}", part, flags=re.ASCII)
+        and not part.endswith((".", "-", ".git"))
+        and ".." not in part
+        and "--" not in part
+        for part in parts
+    )
+
+
+def folder_at(text: str, *, encoder: str) -> Path:
+    """The path that a user writes, with ``~`` for a home.
+
+    Args:
+        encoder: the URI, for the message.
+
+    Raises:
+        UnknownEncoder: no such path can be.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; no such home; a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise UnknownEncoder(f"{encoder!r} names no folder that can be: {reason}") from error
+    return path
+
+
+@contextmanager
+def without_network() -> Iterator[None]:
+    """The hub's client reaches nobody meanwhile: names in a model's files cannot fetch others."""
+    from huggingface_hub import constants
+
+    with _network:
+        before = constants.HF_HUB_OFFLINE
+        constants.HF_HUB_OFFLINE = True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
 
 
 def fetch(repository: str, filenames: Sequence[str], *, encoder: str) -> Path:
@@ -33,22 +88,24 @@ def fetch(repository: str, filenames: Sequence[str], *, encoder: str) -> Path:
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
+    _require_repository(repository, encoder)
     cache = constants.HF_HUB_CACHE
     for filename in filenames:
         found = try_to_load_from_cache(repository, filename, cache_dir=cache)
         if isinstance(found, str):
             return Path(found)
-    reason = why_unreachable()
-    if reason is None:
-        try:
-            for filename in filenames[:-1]:
-                try:
-                    return Path(hf_hub_download(repository, filename, cache_dir=cache))
-                except EntryNotFoundError:
-                    continue
-            return Path(hf_hub_download(repository, filenames[-1], cache_dir=cache))
-        except OSError as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    with _network:
+        reason = why_unreachable()
+        if reason is None:
+            try:
+                for filename in filenames[:-1]:
+                    try:
+                        return Path(hf_hub_download(repository, filename, cache_dir=cache))
+                    except EntryNotFoundError:
+                        continue
+                return Path(hf_hub_download(repository, filenames[-1], cache_dir=cache))
+            except OSError as error:
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
     raise WeightsMissing(_missing(encoder, repository, " or ".join(filenames), cache, reason))
 
 
@@ -73,6 +130,7 @@ def fetch_folder(
     """
     from huggingface_hub import constants, snapshot_download
 
+    _require_repository(repository, encoder)
     cache = constants.HF_HUB_CACHE
     try:
         folder = Path(snapshot_download(repository, cache_dir=cache, local_files_only=True))
@@ -80,16 +138,14 @@ def fetch_folder(
             return folder
     except FileNotFoundError:
         pass  # nothing of this repository is cached
-    reason = why_unreachable()
-    if reason is None:
-        try:
-            return Path(
-                snapshot_download(
-                    repository, cache_dir=cache, allow_patterns=[*patterns, *complete_with]
-                )
-            )
-        except OSError as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    wanted = [*patterns, *complete_with]
+    with _network:
+        reason = why_unreachable()
+        if reason is None:
+            try:
+                return Path(snapshot_download(repository, cache_dir=cache, allow_patterns=wanted))
+            except OSError as error:
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
     raise WeightsMissing(_missing(encoder, repository, " or ".join(patterns), cache, reason))
 
 
@@ -123,14 +179,26 @@ def why_unreachable() -> str | None:
 
 def content_hash(path: Path) -> str:
     """sha256 of a file (hex). The hub's cache names large files by theirs, which is then read
-    from the name; otherwise the file is read, at about a gigabyte a second."""
+    from the name; otherwise the file is read, at about a gigabyte a second. A name elsewhere says
+    nothing: whoever made the folder chose it."""
     import hashlib
 
-    name = path.resolve().name
-    if path.is_symlink() and len(name) == 64 and set(name) <= set("0123456789abcdef"):
-        return name
-    with path.open("rb") as stream:
+    from huggingface_hub import constants
+
+    target = path.resolve()
+    is_named_so = path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", target.name)
+    if is_named_so and target.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
+        return target.name
+    with plain_files.open_to_read(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require_repository(name: str, encoder: str) -> None:
+    if not is_repository(name, with_owner=False):
+        raise UnknownEncoder(
+            f"{encoder}: {name[:200]!r} names no repository of the Hugging Face hub; it must read "
+            "OWNER/NAME"
+        )
 
 
 def _missing(encoder: str, repository: str, files: str, cache: str, reason: str) -> str:

@@ -10,6 +10,8 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
@@ -106,8 +108,6 @@ def _load(
     target = resolve(device)
     source = find()
     tokenizer, tokenizer_hash = open_clip_zoo.tokenizer(source)
-    if text_tower := source.model["text_cfg"].get("hf_model_name"):
-        hub.fetch(text_tower, ["config.json"], encoder=source.uri)
     is_timm = "timm_model_name" in source.model["vision_cfg"]
     dtype = dtype or arithmetic(target, fits_float16=not is_timm)
     network = _build(source, device=target, dtype=dtype).eval().requires_grad_(False)
@@ -123,18 +123,24 @@ def _load(
     changes = {key: value for key, value in options.given().items() if value != "last"}
     if changes:
         identity["options"] = changes
-    digest = hashlib.sha256(b"open_clip 1\n" + json.dumps(identity, sort_keys=True).encode())
+    former = () if source.former is None else (_digest(identity | {"model": source.former}),)
     return OpenClipEncoder(
         network,
         tokenizer,
         uri=uri,
         tower=_tower(network.visual, uri),
         preprocess=preprocess,
-        fingerprint=digest.hexdigest(),
+        fingerprint=_digest(identity),
+        former_fingerprints=former,
         dim=source.model["embed_dim"],
         device=target,
         dtype=dtype,
     )
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    text = b"open_clip 1\n" + json.dumps(identity, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()
 
 
 def _tower(visual: Any, uri: EncoderUri) -> Tower | None:
@@ -176,6 +182,7 @@ class OpenClipEncoder:
         tower: Tower | None,
         preprocess: Preprocess,
         fingerprint: str,
+        former_fingerprints: tuple[str, ...],
         dim: int,
         device: torch.device,
         dtype: torch.dtype,
@@ -183,6 +190,7 @@ class OpenClipEncoder:
         self.uri = str(uri)
         self.preprocess = preprocess
         self.fingerprint = fingerprint
+        self.former_fingerprints = former_fingerprints
         self.dim = dim
         self.device = device
         self.dtype = dtype
@@ -273,22 +281,31 @@ class OpenClipEncoder:
 def _build(source: open_clip_zoo.Source, *, device: torch.device, dtype: torch.dtype) -> Any:
     """The network with its weights."""
     precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "fp32")
+    text_tower = open_clip_zoo.text_tower(source)
     try:
-        with _without_random_weights_warning():
+        with (
+            _without_warnings_of_no_weights(),
+            hub.without_network(),
+            _written(source.model, text_tower) as folder,
+        ):
             network = open_clip.create_model(
-                source.architecture,
+                f"{open_clip_zoo.LOCAL}{folder}",
                 load_weights=False,
                 pretrained_text=False,
                 precision=precision,
                 device=device,
-                force_quick_gelu=bool(source.model.get("quick_gelu")),
                 force_preprocess_cfg=source.preprocess,
             )
-        # Not create_model's own loading: it may pick another file of a folder than was hashed.
-        open_clip.load_checkpoint(network, str(source.weights))
+            # Not create_model's own loading: it may pick another file of a folder than was hashed.
+            open_clip.load_checkpoint(network, str(source.weights), weights_only=True)
     except (
-        TypeError,  # a configuration with keys that open_clip does not know
-        KeyError,
+        ArithmeticError,  # what open_clip makes of numbers that do not belong together
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        TypeError,
+        ValueError,
         RuntimeError,
         EOFError,
         pickle.UnpicklingError,
@@ -302,11 +319,28 @@ def _build(source: open_clip_zoo.Source, *, device: torch.device, dtype: torch.d
 
 
 @contextmanager
-def _without_random_weights_warning() -> Iterator[None]:
+def _written(model: dict[str, Any], text_tower: dict[str, Any] | None) -> Iterator[Path]:
+    """A folder with the configuration that was looked at, and nothing else.
+
+    open_clip would read the encoder's own folder once more, and look for a text tower of
+    transformers in the current folder before the hub's cache.
+    """
+    with TemporaryDirectory(prefix="maxsight-") as name:
+        folder = Path(name)
+        if text_tower is not None:
+            (folder / "config.json").write_text(json.dumps(text_tower))
+            model = model | {"text_cfg": model["text_cfg"] | {"hf_model_name": name}}
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+        yield folder
+
+
+@contextmanager
+def _without_warnings_of_no_weights() -> Iterator[None]:
     """open_clip warns on the root logger that no weights were loaded, a line before they are."""
 
     def keep(record: logging.LogRecord) -> bool:
-        return "initialized randomly" not in record.getMessage()
+        text = record.getMessage()
+        return "initialized randomly" not in text and "no CLIP weights found" not in text
 
     root = logging.getLogger()
     root.addFilter(keep)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ import open_clip
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-from maxsight import strict_json
 from maxsight.errors import BackendError, EncoderError, UnknownEncoder, WeightsMissing
-from maxsight.models import hub
+from maxsight.models import hub, model_folder, open_clip_config
 
 LOCAL = "local-dir:"
 _CONFIGURATION = "open_clip_config.json"
@@ -24,16 +22,23 @@ _SAFETENSORS, _PICKLE = "open_clip_model.safetensors", "open_clip_pytorch_model.
 _TOKENIZER_FILES = ("tokenizer*.json", "*.model", "vocab.*", "merges.txt")
 
 
+# Whatever transformers makes of a folder's files.
+_TOKENIZER_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError),
+)
+
+
 @dataclass(frozen=True)
 class Source:
     """What is known of an encoder before it is built."""
 
     uri: str
-    architecture: str  # as open_clip.create_model takes it
     model: dict[str, Any]
     preprocess: dict[str, Any]
     weights: Path
     tokenizer_folder: Path | None  # None: the tokenizer comes from the hub
+    former: dict[str, Any] | None = None  # model as fingerprints of other releases name it
 
 
 def names() -> list[str]:
@@ -68,21 +73,41 @@ def find_repository(name: str) -> Source:
         EncoderError: the configuration is not open_clip's.
     """
     uri = f"hf-hub:{name}"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not hub.is_repository(name):
         raise UnknownEncoder(f"{uri!r} names no repository: it must read hf-hub:OWNER/REPO")
     path = hub.fetch(name, [_CONFIGURATION], encoder=uri)
-    model, preprocess = _read(path, uri=uri)
+    model, preprocess = open_clip_config.read(path, encoder=uri)
     weights = hub.fetch(name, [_SAFETENSORS, _PICKLE], encoder=uri)
-    return Source(uri, f"{LOCAL}{path.parent}", model, preprocess, weights, None)
+    return Source(uri, model, preprocess, weights, None)
 
 
-def _published(name: str) -> Source:
-    uri = f"open_clip:{name}"
+def published_model(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The configuration by which a published pair is built and which its fingerprint names; and
+    the one that fingerprints of earlier releases named, where that differs.
+
+    Args:
+        name: one of :func:`names`.
+
+    Raises:
+        UnknownEncoder: open_clip publishes no such pair.
+    """
+    config, tag = _pair(name)
+    # Either knows the activation that the weights were trained with: the tag where the
+    # architecture's name does not (OpenAI's weights under ViT-B-32), and the architecture where
+    # its tag is silent (roberta-ViT-B-32).
+    former = config | {"quick_gelu": bool(tag.get("quick_gelu", False))}
+    config = former | {"quick_gelu": former["quick_gelu"] or bool(config.get("quick_gelu", False))}
+    return config, None if config == former else former
+
+
+def _pair(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What open_clip says of an architecture and of its tag."""
     architecture, _, tag = name.rpartition("/")
     architecture = architecture.replace("/", "-")  # OpenAI's spelling, ViT-B/32
-    config = open_clip.get_model_config(architecture)
-    published = get_pretrained_cfg(architecture, tag)
-    if config is None or not published:
+    # Of the list alone: open_clip would look for other names in folders and on the hub.
+    known = architecture in open_clip.list_models()
+    published = get_pretrained_cfg(architecture, tag) if known else {}
+    if not published:
         near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
         near += [f"{name}/{tag}" for tag in open_clip.list_pretrained_tags_by_model(name)]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -90,20 +115,26 @@ def _published(name: str) -> Source:
             f"open_clip publishes no {name!r}; it must read ARCH/PRETRAINED or {LOCAL}PATH. "
             f"{hint}`python -m {__name__}` lists them all"
         )
-    # A tag knows which activation its weights were trained with; the architecture's name may not.
-    config["quick_gelu"] = bool(published.get("quick_gelu", False))
+    config: dict[str, Any] = open_clip.get_model_config(architecture)
+    return config, published
+
+
+def _published(name: str) -> Source:
+    uri = f"open_clip:{name}"
+    config, former = published_model(name)
+    _, published = _pair(name)
     repository, _, filename = published["hf_hub"].rpartition("/")
     if filename:
         candidates = [str(Path(filename).with_suffix(".safetensors")), filename]
     else:
         candidates = [_SAFETENSORS, _PICKLE]
     weights = hub.fetch(repository, candidates, encoder=uri)
-    return Source(uri, architecture, config, published, weights, None)
+    return Source(uri, config, published, weights, None, former)
 
 
 def _local(name: str) -> Source:
     uri = f"open_clip:{name}"
-    folder = Path(name.removeprefix(LOCAL)).expanduser()
+    folder = hub.folder_at(name.removeprefix(LOCAL), encoder=uri)
     path = folder / _CONFIGURATION
     if not path.is_file():
         state = f"has no {_CONFIGURATION}" if folder.is_dir() else "is not a folder"
@@ -111,7 +142,7 @@ def _local(name: str) -> Source:
             f"{uri}: {folder} {state}; give a folder that open_clip saved ({_CONFIGURATION} "
             "and the weights), or use --encoder builtin, which works offline"
         )
-    model, preprocess = _read(path, uri=uri)
+    model, preprocess = open_clip_config.read(path, encoder=uri)
     weights = [folder / _SAFETENSORS, folder / _PICKLE]
     weights += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin"))
     weights += sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
@@ -122,21 +153,7 @@ def _local(name: str) -> Source:
             "another .safetensors, .bin, .pt, .pth); copy them there, or use --encoder builtin, "
             "which works offline"
         )
-    return Source(uri, f"{LOCAL}{folder}", model, preprocess, found, folder)
-
-
-def _read(path: Path, *, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model and the preprocessing of an open_clip configuration."""
-    try:
-        config = strict_json.read(path)
-        model, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
-        model["vision_cfg"], model["text_cfg"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EncoderError(
-            f"{uri}: {path} is not an open_clip configuration ({type(error).__name__}: {error}); "
-            "it must be JSON with model_cfg.vision_cfg and model_cfg.text_cfg"
-        ) from error
-    return model, preprocess
+    return Source(uri, model, preprocess, found, folder)
 
 
 def tokenizer(source: Source) -> tuple[HFTokenizer | SimpleTokenizer, str]:
@@ -148,10 +165,16 @@ def tokenizer(source: Source) -> tuple[HFTokenizer | SimpleTokenizer, str]:
     """
     text_config = source.model["text_cfg"]
     hub_name = text_config.get("hf_tokenizer_name")
-    options = dict(text_config.get("tokenizer_kwargs", {}))
+    options = dict(text_config.get("tokenizer_kwargs") or {})
     length = text_config.get("context_length", 77)
     if not hub_name:
-        return SimpleTokenizer(context_length=length, **options), "open_clip's own"
+        own = {key: value for key, value in options.items() if key == "clean"}
+        if own != options:
+            raise EncoderError(
+                f"{source.uri}: open_clip's own tokenizer takes the option clean alone, not "
+                f"{', '.join(options.keys() - own.keys())}"
+            )
+        return SimpleTokenizer(context_length=length, **own), "open_clip's own"
     if importlib.util.find_spec("transformers") is None:
         raise BackendError(
             f"{source.uri} reads text with the tokenizer {hub_name}, which needs transformers; "
@@ -160,13 +183,50 @@ def tokenizer(source: Source) -> tuple[HFTokenizer | SimpleTokenizer, str]:
     folder = source.tokenizer_folder
     if folder is None:
         folder = hub.fetch_folder(hub_name, _TOKENIZER_FILES, encoder=source.uri)
+    model_folder.inspect(folder, encoder=source.uri)
     files = sorted({file for pattern in _TOKENIZER_FILES for file in folder.glob(pattern)})
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + hub.content_hash(file).encode())
     mode = text_config.get("tokenizer_mode")
-    made = HFTokenizer(str(folder), context_length=length, tokenizer_mode=mode, **options)
+    try:
+        with hub.without_network():
+            made = HFTokenizer(
+                str(folder),
+                context_length=length,
+                tokenizer_mode=mode,
+                **options,
+                # transformers would ask on the terminal whether to run what the folder brings.
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+    except _TOKENIZER_ERRORS as error:
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise EncoderError(
+            f"{source.uri}: {folder} holds no tokenizer that can be read ({reason}); a tokenizer "
+            "that brings code of its own is not run"
+        ) from error
     return made, digest.hexdigest()
+
+
+def text_tower(source: Source) -> dict[str, Any] | None:
+    """The configuration of a text tower of transformers; None where the tower is open_clip's.
+
+    Raises:
+        EncoderError: it brings code of its own, or names what is not handed on.
+        WeightsMissing: it is not on this machine and cannot be fetched.
+    """
+    name = source.model["text_cfg"].get("hf_model_name")
+    if not name:
+        return None
+    file = hub.fetch(name, ["config.json"], encoder=source.uri)
+    config = model_folder.read(file, encoder=source.uri)
+    if "auto_map" in config:
+        raise EncoderError(
+            f"{source.uri}: the text tower {name} brings code of its own ({file} has auto_map), "
+            "which is not run; give an encoder whose text tower transformers knows"
+        )
+    return config
 
 
 if __name__ == "__main__":

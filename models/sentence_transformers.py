@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 import math
-import re
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
-from maxsight import strict_json
-from maxsight.errors import BackendError, EncoderError, UnknownEncoder, WeightsMissing
-from maxsight.models import aim, hub, precision, vision_hf
+from maxsight.errors import (
+    BackendError,
+    EncoderError,
+    MaxsightError,
+    UnknownEncoder,
+    WeightsMissing,
+)
+from maxsight.models import aim, hub, model_folder, precision, vision_hf
 from maxsight.models.device import resolve
 from maxsight.models.embeddings import Embeddings, offsets_of
 from maxsight.models.mix import TOKENS_ALONE, Mix
@@ -85,32 +92,34 @@ def load(
     target = resolve(device)
     dtype = dtype or precision.arithmetic(target, fits_float16=False)
     folder = _folder(name, uri=uri)
-    model, is_multi_vector = _build(folder, device=target, dtype=dtype, uri=uri)
-    for modality in ("text", "image"):
-        if not model.supports(modality):
-            takes = ", ".join(map(str, model.modalities))
-            raise EncoderError(
-                f"{uri} takes no {modality} (only {takes}); give an encoder of text and pictures"
-            )
-    reduction = _reduction(model, options, is_multi_vector=is_multi_vector, uri=uri)
-    preprocess = Preprocess(size=_side(model.processor), resize_mode="fit")
-    identity = {
-        "files": _hashes(folder),
-        "options": options.given(),
-        "preprocess": asdict(preprocess),
-        "revision": _REVISION,
-    }
-    digest = hashlib.sha256(b"st\n" + json.dumps(identity, sort_keys=True).encode())
-    return SentenceTransformersEncoder(
-        model,
-        uri=uri,
-        preprocess=preprocess,
-        fingerprint=digest.hexdigest(),
-        is_multi_vector=is_multi_vector,
-        reduction=reduction,
-        device=target,
-        dtype=dtype,
-    )
+    with _errors_of(folder, uri=uri):
+        model, is_multi_vector = _build(folder, device=target, dtype=dtype, uri=uri)
+        for modality in ("text", "image"):
+            if not model.supports(modality):
+                takes = ", ".join(map(str, model.modalities))
+                raise EncoderError(
+                    f"{uri} takes no {modality} (only {takes}); give an encoder of text and "
+                    "pictures"
+                )
+        reduction = _reduction(model, options, is_multi_vector=is_multi_vector, uri=uri)
+        preprocess = Preprocess(size=_side(model.processor), resize_mode="fit")
+        identity = {
+            "files": _hashes(folder),
+            "options": options.given(),
+            "preprocess": asdict(preprocess),
+            "revision": _REVISION,
+        }
+        digest = hashlib.sha256(b"st\n" + json.dumps(identity, sort_keys=True).encode())
+        return SentenceTransformersEncoder(
+            model,
+            uri=uri,
+            preprocess=preprocess,
+            fingerprint=digest.hexdigest(),
+            is_multi_vector=is_multi_vector,
+            reduction=reduction,
+            device=target,
+            dtype=dtype,
+        )
 
 
 class SentenceTransformersEncoder:
@@ -127,6 +136,7 @@ class SentenceTransformersEncoder:
     """
 
     modalities = frozenset({"text", "image"})
+    former_fingerprints: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -216,8 +226,13 @@ class SentenceTransformersEncoder:
         """The model's output features, and the sizes of tokens by place where some merged."""
         from sentence_transformers.util import batch_to_device
 
-        with self._processor_lock:
-            features = self._model.preprocess(inputs, prompt=self._prompts[task], task=task)
+        try:
+            with self._processor_lock:
+                features = self._model.preprocess(inputs, prompt=self._prompts[task], task=task)
+        except TemplateError as error:  # of a chat, which jinja renders without Python's reach
+            raise EncoderError(
+                f"{self.uri}: its chat template cannot be used ({error}); fetch the model again"
+            ) from error
         features = batch_to_device(features, self.device)
         if self._reduction is None or task == "query":
             return self._model(features, task=task), None
@@ -226,16 +241,17 @@ class SentenceTransformersEncoder:
 
 
 def _folder(name: str, *, uri: str) -> Path:
-    folder = Path(name).expanduser()
+    folder = hub.folder_at(name, encoder=uri)
     if not name or not folder.is_dir():
-        if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name):
+        if not hub.is_repository(name, with_owner=False):
             raise UnknownEncoder(
                 f"{uri}: {name!r} is no folder, nor a name of the form OWNER/NAME as the Hugging "
                 "Face hub has them"
             )
         repository = name if "/" in name else f"sentence-transformers/{name}"
         folder = hub.fetch_folder(repository, _CONFIGURATION, complete_with=_WEIGHTS, encoder=uri)
-    if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+    model_folder.inspect(folder, encoder=uri)
+    if any(folder.rglob("adapter_config.json")):
         raise EncoderError(
             f"{uri} is an adapter to another model's weights; give the model with both merged "
             "(for vidore's, the names that end in -hf)"
@@ -258,16 +274,57 @@ def _build(folder: Path, *, device: torch.device, dtype: torch.dtype, uri: str) 
         if is_multi_vector
         else sentence_transformers.SentenceTransformer
     )
+    with _without_progress_bars(), hub.without_network():
+        model = kind(
+            str(folder),
+            device=str(device),
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": dtype},
+        )
+    return model.eval().requires_grad_(False), is_multi_vector
+
+
+def _is_multi_vector(folder: Path, *, uri: str) -> bool:
+    kind = _read(folder / "config_sentence_transformers.json", uri).get("model_type")
+    if kind in ("SparseEncoder", "CrossEncoder"):
+        raise EncoderError(
+            f"{uri} is a {kind}, which gives no dense vectors; give a SentenceTransformer or a "
+            "MultiVectorEncoder"
+        )
+    architectures = _read(folder / "config.json", uri).get("architectures")
+    names = architectures if isinstance(architectures, list) else ()
+    return kind in ("MultiVectorEncoder", "ColBERT") or any(
+        isinstance(name, str) and (name.endswith("ForRetrieval") or name == "HF_ColBERT")
+        for name in names
+    )
+
+
+def _read(path: Path, uri: str) -> dict[str, Any]:
+    return model_folder.read(path, encoder=uri) if path.is_file() else {}
+
+
+@contextmanager
+def _errors_of(folder: Path, *, uri: str) -> Iterator[None]:
+    """Whatever a folder's configuration makes of transformers' classes becomes one message."""
     try:
-        with _without_progress_bars():
-            model = kind(
-                str(folder),
-                device=str(device),
-                local_files_only=True,
-                model_kwargs={"dtype": dtype},
-            )
-    # Whatever the configuration makes of transformers' classes; the message names it.
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        yield
+    except MaxsightError:
+        raise
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        SafetensorError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
+        import sentence_transformers
+
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise EncoderError(
             f"{uri}: sentence-transformers {sentence_transformers.__version__} cannot load "
@@ -275,29 +332,6 @@ def _build(folder: Path, *, device: torch.device, dtype: torch.dtype, uri: str) 
         ) from error
     except ImportError as error:
         raise BackendError(f"{uri} needs a package that is not installed: {error}") from error
-    return model.eval().requires_grad_(False), is_multi_vector
-
-
-def _is_multi_vector(folder: Path, *, uri: str) -> bool:
-    kind = _read(folder / "config_sentence_transformers.json").get("model_type")
-    if kind in ("SparseEncoder", "CrossEncoder"):
-        raise EncoderError(
-            f"{uri} is a {kind}, which gives no dense vectors; give a SentenceTransformer or a "
-            "MultiVectorEncoder"
-        )
-    architectures = _read(folder / "config.json").get("architectures") or ()
-    return kind in ("MultiVectorEncoder", "ColBERT") or any(
-        name.endswith("ForRetrieval") or name == "HF_ColBERT" for name in architectures
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return strict_json.read(path)
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path} is not JSON ({error}); fetch it again") from error
 
 
 @contextmanager

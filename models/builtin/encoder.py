@@ -78,6 +78,7 @@ class BuiltinEncoder:
     dim = heads.DIM
     token_dim: int | None = heads.DIM
     modalities = frozenset({"text", "image"})
+    former_fingerprints: tuple[str, ...] = ()
     max_text_tokens = towers.MAX_TEXT_TOKENS
     preprocess = towers.PREPROCESS
     # Chosen on the validation split: MODEL_CARD.md.

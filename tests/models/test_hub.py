@@ -18,7 +18,9 @@ from maxsight.errors import WeightsMissing
 from maxsight.models import hub
 
 
-def test_the_hubs_cache_names_a_file_by_its_hash(tmp_path: Path) -> None:
+def test_the_hubs_cache_names_a_file_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = b"weights"
     expected = hashlib.sha256(content).hexdigest()
     plain = tmp_path / "model.bin"
@@ -29,6 +31,8 @@ def test_the_hubs_cache_names_a_file_by_its_hash(tmp_path: Path) -> None:
     misnamed.write_bytes(content)
     assert hub.content_hash(misnamed) == expected
     (tmp_path / "snapshot.bin").symlink_to(misnamed)
+    assert hub.content_hash(tmp_path / "snapshot.bin") == expected, "a stranger made that link"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     assert hub.content_hash(tmp_path / "snapshot.bin") == "0" * 64
 
 

@@ -277,6 +277,49 @@ def test_the_fingerprint_follows_what_changes_results(
     assert len(seen) == 5
 
 
+def test_a_pair_is_named_as_it_is_built() -> None:
+    """QuickGELU is on where the architecture or the tag says so; one pair was named otherwise."""
+    renamed = {}
+    for name in open_clip_zoo.names():
+        architecture, tag = name.split("/")
+        built, former = open_clip_zoo.published_model(name)
+        of_tag = bool(open_clip.pretrained.get_pretrained_cfg(architecture, tag).get("quick_gelu"))
+        own = open_clip.get_model_config(architecture)
+        assert built["quick_gelu"] == (of_tag or own.get("quick_gelu", False)), name
+        if former is not None:
+            renamed[name] = former["quick_gelu"], built["quick_gelu"]
+        else:
+            assert built == own | {"quick_gelu": of_tag}, "its fingerprint stays what it was"
+    assert renamed == {"roberta-ViT-B-32/laion2b_s12b_b32k": (False, True)}
+
+
+def test_an_architecture_of_quick_gelu_is_named_so(
+    folders: dict[str, Path], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like roberta-ViT-B-32's: libraries of earlier releases name the same vectors otherwise."""
+    weights = folders["tiny-vit"] / "open_clip_model.safetensors"
+    put_into_cache(empty_cache, "someone/tiny", [weights])
+    own = ARCHITECTURES["tiny-vit"] | {"quick_gelu": True}
+    tags = {
+        "silent": open_clip.pretrained._pcfg(hf_hub="someone/tiny/"),
+        "quick": open_clip.pretrained._pcfg(hf_hub="someone/tiny/", quick_gelu=True),
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-vit", tags)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny-vit", own)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    silent = load("open_clip:tiny-vit/silent", device="cpu")
+    assert silent.fingerprint == load("open_clip:tiny-vit/quick", device="cpu").fingerprint
+    model = open_clip.create_model("tiny-vit", pretrained=str(weights)).eval()
+    with torch.no_grad():
+        expected = model.encode_text(open_clip.tokenize(TEXTS, 12), normalize=True)
+    torch.testing.assert_close(silent.encode_text(TEXTS).vectors, expected, atol=1e-5, rtol=0)
+
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny-vit", ARCHITECTURES["tiny-vit"])
+    plain = load("open_clip:tiny-vit/silent", device="cpu")
+    assert silent.former_fingerprints == (plain.fingerprint,)
+    assert plain.former_fingerprints == ()
+
+
 # --- names and missing weights -----------------------------------------------------------------
 
 

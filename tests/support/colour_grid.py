@@ -27,6 +27,7 @@ class ColourGridEncoder:
     token_dim: int | None = 16
     mix: Mix | None = None
     modalities = frozenset({"image"})
+    former_fingerprints: tuple[str, ...] = ()
     max_text_tokens = 0
     device = torch.device("cpu")
     dtype = torch.float32
