@@ -28,6 +28,10 @@ _LLOYD_NUMBERS = 1 << 19
 # Residuals are looked up in steps of so much of an int8 number.
 _FINE = 4
 _CHUNK = 8192
+# What is multiplied and compared at a time stays in the cache.
+_NEAR_CHUNK = 1024
+# Lengths in whole numbers: products of such vectors are below 2^24 up to 36,000 dimensions.
+_WHOLE = 4_000
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -137,12 +141,30 @@ def _kmeans(tokens: Floats, count: int, draw: np.random.Generator) -> Floats:
 
 
 def _nearest(tokens: Floats, centres: Floats) -> npt.NDArray[np.int64]:
+    """The nearest of some centres (K, d) to each token (n, d): (n,).
+
+    Both are rounded to whole numbers, whose products float32 adds without error in any order:
+    neither the number of threads nor the processor changes what an index is made of.
+    """
     found = np.empty(len(tokens), np.int64)
-    half = (centres * centres).sum(1) / 2
-    for start in range(0, len(tokens), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        found[part] = (tokens[part] @ centres.T - half).argmax(1)
+    squares = (centres * centres).sum(1)
+    longest = _at_most(squares)
+    whole = np.ascontiguousarray(np.rint(centres * (_WHOLE / longest)).T)
+    half = squares * (_WHOLE * _WHOLE / longest / 2)
+    for start in range(0, len(tokens), _NEAR_CHUNK):
+        rows = tokens[start : start + _NEAR_CHUNK]
+        length = _at_most(np.einsum("ij,ij->i", rows, rows))
+        numbers = rows * (_WHOLE / length)
+        products = np.rint(numbers, out=numbers) @ whole
+        products -= half / length
+        found[start : start + _NEAR_CHUNK] = products.argmax(1)
     return found
+
+
+def _at_most(squares: Floats) -> np.float32:
+    """A bound on lengths, of their squares: of unit vectors always the same."""
+    longest = float(squares.max(initial=0)) ** 0.5
+    return np.float32(1.05 if longest <= 1.05 else 2.0 ** np.ceil(np.log2(longest)))
 
 
 def _lloyd(numbers: Floats, count: int) -> npt.NDArray[np.float64]:

@@ -229,8 +229,8 @@ def topk(
     """The ``k`` documents of highest score with each query.
 
     Equal to sorting :func:`score`, whose scores it returns, but never holds them all: memory beyond
-    the result is at most 64 MiB whatever B_q and B_d. An empty document comes after all others, with
-    the score -inf; ``allowed`` can keep it out.
+    the result is at most 64 MiB whatever B_q and B_d. An empty document comes after all others,
+    with the score -inf; ``allowed`` can keep it out.
 
     Args:
         k: at least 1.
@@ -244,7 +244,8 @@ def topk(
     Returns:
         ``(scores, indices)``: (B_q, k') float32 and (B_q, k') int64 with ``k' = min(k, B_d)``, best
         first, equal scores by lower index, -inf too. A query with fewer allowed documents ends in
-        score ``-inf`` and index ``-1``. Not differentiable: give its indices to :func:`score_pairs`.
+        score ``-inf`` and index ``-1``. Not differentiable: give its indices to
+        :func:`score_pairs`.
 
     Raises:
         ValueError: as :func:`score`; ``k`` below 1; a screen of other documents.

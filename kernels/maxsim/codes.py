@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from maxsight.kernels.chunks import CACHE_BYTES, chunks
+
+# Products of vectors of whole numbers and of this length are below 2^24.
+_LENGTH = 4_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class ResidualCodes:
         """Tokens (T, d) coded by their nearest centroid of ``centroids`` (K, d).
 
         Buckets are cut at quantiles of the residuals, so that each holds the same number, and
-        weigh the mean of theirs.
+        weigh the mean of theirs. The same tokens give the same codes with any number of threads.
 
         Args:
             bits: 2 or 4; d must be a multiple of ``8 / bits``.
@@ -96,7 +100,7 @@ class ResidualCodes:
         centroids = centroids.to(torch.float32)
         nearest = torch.cat(
             [
-                torch.cdist(tokens[rows].to(torch.float32), centroids).argmin(1)
+                _nearest(tokens[rows].to(torch.float32), centroids)
                 for rows in chunks(len(tokens), len(centroids))
             ]
         )
@@ -166,14 +170,39 @@ def int8_step(tokens: Tensor) -> Tensor:
     return tokens.abs().amax(1) / 127
 
 
+def _nearest(tokens: Tensor, centroids: Tensor) -> Tensor:
+    """The nearest of centroids (K, d) to each token (T, d), float32: (T,) int64.
+
+    Both are rounded to whole numbers, whose products float32 adds without error in any order.
+    """
+    rows, of_rows = _whole(tokens)
+    columns, of_columns = _whole(centroids)
+    products = (rows @ columns.T).div_(of_columns)
+    products -= of_rows[:, None] * (centroids.square().sum(1) / 2)
+    return products.argmax(1)
+
+
+def _whole(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows times a factor each (n,), rounded, no longer than ``_LENGTH`` then."""
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    # By powers of two, so that the last bit of a norm does not matter, and by none near 1.
+    power = torch.frexp(norms / 1.5).exponent
+    factor = torch.ldexp(torch.full_like(norms, _LENGTH / 1.5), -power)
+    return (rows * factor[:, None]).round(), factor
+
+
 def _buckets(
     tokens: Tensor, centroids: Tensor, nearest: Tensor, bits: int
 ) -> tuple[Tensor, Tensor]:
     """Where the residuals are cut, and the mean of each bucket, from at most a million of them."""
     sample = slice(None, None, -(-tokens.numel() // 2**20))
     residuals = (tokens[sample].to(torch.float32) - centroids[nearest[sample]]).flatten().sort()[0]
-    buckets = residuals.tensor_split(2**bits)
+    # NumPy adds in one order; torch's depends on how many threads share the work.
+    values = residuals.cpu().numpy()
+    buckets = np.array_split(values, 2**bits)
     # A bucket without a residual (fewer residuals than buckets) takes the value it lies at.
-    weights = [part.mean() if len(part) else residuals[-1] for part in buckets]
-    cuts = [part[0] if len(part) else residuals[-1] for part in buckets[1:]]
-    return torch.stack(cuts), torch.stack(weights)
+    weights = [part.mean(dtype=np.float64) if len(part) else values[-1] for part in buckets]
+    cuts = [part[0] if len(part) else values[-1] for part in buckets[1:]]
+    learned = np.array([[*cuts, 0], weights], np.float32)
+    first, second = torch.from_numpy(learned).to(tokens.device)
+    return first[:-1].contiguous(), second

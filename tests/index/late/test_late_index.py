@@ -392,3 +392,24 @@ def test_searching_keeps_little_of_the_file_resident_and_needs_no_torch(tmp_path
     assert torch == "False"
     # What Linux maps around the pages of one search, and the centroids of all tokens.
     assert int(growth) < size / 2
+
+
+@pytest.mark.parametrize("codes", ["5bit", "int8"])
+def test_files_do_not_depend_on_the_number_of_threads(tmp_path: Path, codes: str) -> None:
+    program = (
+        "import sys; from pathlib import Path; from token_tables import token_table;"
+        "from maxsight.index.late.late_index import LateIndex;"
+        "table = token_table(documents=120, queries=1, dim=64);"
+        "LateIndex.build(Path(sys.argv[1]), [table.part(0, 120)], codes=sys.argv[2])"
+    )
+    files = []
+    for threads in "1", "2":
+        names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
+        environment = os.environ | dict.fromkeys(names, threads)
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "support")
+        folder = tmp_path / threads
+        subprocess.run(
+            [sys.executable, "-c", program, os.fspath(folder), codes], env=environment, check=True
+        )
+        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert files[0] == files[1]

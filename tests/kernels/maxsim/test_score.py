@@ -249,3 +249,32 @@ def test_messages_say_what_is_wrong(room: str) -> None:
         maxsim.score_pairs(tokens, bounds, tokens, bounds, pairs=torch.tensor([[0, 1]]))
     with pytest.raises(ValueError, match="k must"):
         maxsim.topk(tokens, bounds, tokens, bounds, 0)
+
+
+def test_codes_do_not_depend_on_the_number_of_threads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.nn.functional.normalize(torch.randn(20_000, 64, generator=generator), dim=1)
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for threads in 1, 2, 3:
+            torch.set_num_threads(threads)
+            made.append(maxsim.ResidualCodes.of(tokens, tokens[:100]))
+    finally:
+        torch.set_num_threads(before)
+    for other in made[1:]:
+        assert torch.equal(other.bucket_weights, made[0].bucket_weights)
+        assert torch.equal(other.centroid_ids, made[0].centroid_ids)
+        assert torch.equal(other.codes, made[0].codes)
+
+
+def test_codes_name_a_nearest_centroid_of_any_length() -> None:
+    generator = torch.Generator().manual_seed(1)
+    centroids = torch.randn(50, 16, generator=generator) * torch.logspace(-3, 3, 50)[:, None]
+    tokens = torch.randn(500, 16, generator=generator) * torch.logspace(-3, 3, 500)[:, None]
+    away = torch.cdist(tokens.double(), centroids.double())
+    chosen = maxsim.ResidualCodes.of(tokens, centroids).centroid_ids
+    found = away.gather(1, chosen[:, None].long())[:, 0]
+    # As near as 4,000 steps of each can tell.
+    lengths = tokens.norm(dim=1) * centroids.norm(dim=1)[chosen.long()]
+    assert (found.square() - away.amin(1).square() <= lengths / 500).all()
