@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from maxsight import plain_files
 from maxsight.errors import LibraryError
 
 
 def force(path: Path) -> None:
     """Make a file's bytes, or a folder's names, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     try:
         os.fsync(descriptor)
     finally:
@@ -27,8 +28,9 @@ def replace(file: Path, content: bytes) -> None:
         OSError: the disk refused; the old one stands, and nothing lies beside it.
     """
     partial = _partial(file)
+    clear(partial)
     try:
-        with partial.open("wb") as stream:
+        with partial.open("xb") as stream:  # a new file: not through a link that stands there
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -37,6 +39,31 @@ def replace(file: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     force(file.parent)
+
+
+def clear(path: Path) -> None:
+    """Delete what stands at ``path``: a folder with all in it, a file, or a link and not its aim.
+
+    Raises:
+        OSError: the disk refused. That nothing stands there is no error.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def require_own_folders(folder: Path) -> None:
+    """Look whether a folder and all folders in it are such, for whoever writes and deletes there.
+
+    Raises:
+        OSError: one of them is a link, or something else; or ``folder`` itself holds a link.
+    """
+    plain_files.require_folder(folder)
+    for place, folders, files in os.walk(folder):
+        for name in folders + (files if place == str(folder) else []):
+            if (path := Path(place, name)).is_symlink():
+                plain_files.require_folder(path)
 
 
 @contextmanager
@@ -50,11 +77,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         LibraryError: the folder is there.
         OSError: the disk refused. After this or any other error nothing is left.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise LibraryError(f"{folder} is there already: an index is made under a new name")
     partial = _partial(folder)
-    if partial.exists():
-        shutil.rmtree(partial)
+    clear(partial)
     partial.mkdir(parents=True)
     try:
         yield partial

@@ -7,6 +7,7 @@ import os
 import threading
 from pathlib import Path
 
+from maxsight import plain_files
 from maxsight.errors import LibraryError, LibraryLocked
 
 # A POSIX lock belongs to the process, so two writers in one process need a register of their own.
@@ -30,18 +31,19 @@ class WriteLock:
         with _register:
             try:
                 # Closing any descriptor of the file would drop the lock this process may hold.
-                status = file.stat() if file.exists() else None
+                status = file.lstat() if os.path.lexists(file) else None
                 if status is not None and (status.st_dev, status.st_ino) in _held:
                     raise LibraryLocked(
                         f"{library} is already open for writing in this process "
                         f"(process {os.getpid()}): close it first"
                     )
-                self._stream = file.open("a+", encoding="ascii")
+                descriptor = plain_files.open_to_write(file, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 raise LibraryError(
                     f"cannot lock {file}: {error.strerror or error}; to change a library, its "
-                    "folder must be writable"
+                    f"folder must be writable, and {file.name} a file of its own or not there"
                 ) from error
+            self._stream = os.fdopen(descriptor, "r+", encoding="ascii", errors="replace")
             try:
                 fcntl.lockf(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

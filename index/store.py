@@ -27,6 +27,7 @@ from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.records import Changes, Compaction, EncodedItem, Failure, FileState, KnownItem
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.upkeep import checksums, compaction, migrate, recovery
+from maxsight.index.writable import require_writable
 
 # How long a compaction leaves old versions to readers that have them open.
 GRACE_SECONDS = 600.0
@@ -121,6 +122,8 @@ class Store:
         """
         path = Path(path).absolute()
         manifest = Manifest.read(path)
+        if write:
+            require_writable(path)
         lock = WriteLock(path) if write else None
         try:
             with tables.storage_errors(path):

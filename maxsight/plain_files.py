@@ -62,19 +62,21 @@ def open_to_write(file: Path, flags: int = os.O_WRONLY | os.O_CREAT) -> int:
         OSError: it cannot be opened; or it is a link, has a second name (a hard link), or is not a
             regular file. Nothing was changed.
     """
-    with contextlib.suppress(FileNotFoundError):
-        _require_regular(file, os.lstat(file))
+    require_own(file)
     safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(file, flags & ~os.O_TRUNC | safe, 0o666)
     try:
-        status = os.fstat(descriptor)
-        _require_regular(file, status)
-        if status.st_nlink > 1:
-            raise OSError(errno.EMLINK, "it has a second name (a hard link)", str(file))
+        _refuse_links(file, os.fstat(descriptor))
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def require_own(file: Path) -> None:
+    """Raises OSError if something stands at ``file`` that :func:`open_to_write` refuses."""
+    with contextlib.suppress(FileNotFoundError):
+        _refuse_links(file, os.lstat(file))
 
 
 def require_folder(folder: Path) -> None:
@@ -93,6 +95,17 @@ def require_folder(folder: Path) -> None:
 def _require_regular(file: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, f"it is {_kind(status)}, not a file", str(file))
+
+
+def _refuse_links(file: Path, status: os.stat_result) -> None:
+    _require_regular(file, status)
+    if status.st_nlink > 1:
+        raise OSError(
+            errno.EMLINK,
+            "it has a second name (a hard link), which a change here would change, too: put a copy "
+            "in its place",
+            str(file),
+        )
 
 
 def _kind(status: os.stat_result) -> str:

@@ -19,9 +19,9 @@ from maxsight.index.ann import auto
 from maxsight.index.ann.cards import Device
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.int8_rows import CODES
+from maxsight.index.checksum import Checksum, checksum
 from maxsight.index.durable_files import new_folder
 from maxsight.index.upkeep import sealed_json
-from maxsight.index.upkeep.checksums import Checksum, checksum
 
 SCHEMA = 1
 FILE = "index.json"

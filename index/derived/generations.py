@@ -5,11 +5,11 @@ The highest is the one that counts. All can be deleted at any time.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from typing import TypeVar
 from maxsight import strict_json
 from maxsight.errors import LibraryError
 from maxsight.index import tables
+from maxsight.index.durable_files import clear
 from maxsight.index.upkeep import sealed_json
 
 FOLDER = "indexes"
@@ -85,16 +86,25 @@ def remove(library: Path, name: str, *, but: Path | None = None) -> None:
     for folder in folders(library, name):
         if folder != but:
             gone = folder.with_name(f".{folder.name}.deleted")
-            shutil.rmtree(gone, ignore_errors=True)
+            clear(gone)
             folder.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the next writer clears it away
+                clear(gone)
 
 
 def remove_drafts(library: Path) -> None:
     """Delete what killed writers left half made. For the writer alone."""
-    for draft in (library / FOLDER).glob(".*"):
-        if draft.is_dir():
-            shutil.rmtree(draft)
+    for draft in drafts(library):
+        clear(draft)
+
+
+def drafts(library: Path) -> list[Path]:
+    """What killed writers left half made. Other programs' files (``.DS_Store``) are not that."""
+    return [
+        place
+        for place in (library / FOLDER).glob(".*")
+        if place.is_dir() or place.is_symlink() or place.suffix in (".partial", ".deleted")
+    ]
 
 
 def wanted(library: Path) -> str | None:

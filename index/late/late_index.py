@@ -16,9 +16,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from maxsight import plain_files
 from maxsight.errors import UsageError
 from maxsight.index.array_types import Floats, Mask, Rows
-from maxsight.index.durable_files import new_folder
+from maxsight.index.durable_files import clear, new_folder
 from maxsight.index.late import arithmetic, calibration, grouping
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES, train
@@ -207,8 +208,9 @@ class LateIndex:
         Raises:
             UsageError: tokens of another width.
             ValueError: another number of labels than of documents.
-            OSError: the disk refused.
+            OSError: the disk refused; or the folder, or a file that grows, is a link.
         """
+        plain_files.require_folder(self.folder)
         before = self.record
         muvera = None
         if before.encodings is not None:
@@ -261,7 +263,7 @@ class LateIndex:
         kept = but.encodings_folder(self.folder)
         for path in self.folder.glob("*encodings-*"):
             if path != kept:
-                shutil.rmtree(path)
+                clear(path)
 
     def _packed(self, queries: Sequence[Floats]) -> tuple[Floats, Rows]:
         """Queries one after the other, as wide as the tokens are stored."""

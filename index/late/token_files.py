@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from maxsight import settings
+from maxsight import plain_files, settings
 from maxsight.errors import LibraryError
 from maxsight.index.array_files import read_arrays
 from maxsight.index.array_types import Floats, Rows
@@ -78,12 +78,16 @@ class TokenWriter:
         self.documents = self.tokens = 0
         self._extents = {name: extents.get(name, Extent(0, 0)) for name in names}
         self._streams: dict[str, BinaryIO] = {}
-        for name in names:
-            path = folder / name
-            stream = path.open("r+b" if path.exists() else "w+b")
+        try:
+            for name in names:
+                descriptor = plain_files.open_to_write(folder / name, os.O_RDWR | os.O_CREAT)
+                self._streams[name] = os.fdopen(descriptor, "r+b")
+        except OSError:
+            self.close()
+            raise
+        for name, stream in self._streams.items():
             stream.truncate(self._extents[name].bytes)
             stream.seek(0, os.SEEK_END)
-            self._streams[name] = stream
 
     def add(self, table: TokenTable) -> None:
         """Append the documents of a table."""
@@ -206,7 +210,7 @@ class _Map:
         self._lock = threading.Lock()
         self._touched = 0
         try:
-            with path.open("rb") as stream:
+            with plain_files.open_to_read(path) as stream:
                 there = os.fstat(stream.fileno()).st_size
                 if there < size:
                     raise damaged(path.parent, f"{path.name} has {there:,} bytes of {size:,}")
@@ -270,7 +274,7 @@ def read_codebook(folder: Path, extent: Extent, *, bits: int, dim: int) -> Codeb
 def extent_of(path: Path, size: int | None = None) -> Extent:
     """The extent of a file, or of its first ``size`` bytes, as it is read now."""
     total = check = 0
-    with path.open("rb", buffering=0) as stream:
+    with plain_files.open_to_read(path) as stream:
         while block := stream.read(_READ if size is None else min(_READ, size - total)):
             total += len(block)
             check = zlib.crc32(block, check)

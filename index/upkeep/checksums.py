@@ -1,92 +1,23 @@
-"""``checksums.txt``: what every file of the tables must hold, and the moment it became durable.
+"""The writer's side of the ledger of checksums (:mod:`maxsight.index.checksum`).
 
 Lance writes a file once, under a name of its own, and never changes it. After each commit the
-writer forces the new files to the disk and appends a line for each::
-
-    BLAKE2B-128 (hex) SPACE BYTES SPACE CRC-32 OF THE LINE (hex) SPACE PATH NEWLINE
-
-The line's own checksum tells a damaged ledger from a damaged file. What follows the last newline
-is a line that a killed writer did not finish. Of two lines for one path the later holds.
+writer forces the new files to the disk and appends a line for each.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
+from maxsight import plain_files
 from maxsight.index import tables
+from maxsight.index.checksum import FILE_NAME, Checksum, checksum, line, read
 from maxsight.index.durable_files import force, replace
 
-FILE_NAME = "checksums.txt"
-_BLOCK = 1 << 20
-
+_HINT = "latest_version_hint.json"
 _log = logging.getLogger("maxsight.index")
-
-
-@dataclass(frozen=True)
-class Checksum:
-    """What a file must hold: its size and the BLAKE2b hash of 128 bits (hex) of its bytes."""
-
-    bytes: int
-    blake2b: str
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What ``checksums.txt`` says.
-
-    Attributes:
-        files: path relative to the library, with ``/`` -> checksum.
-        damaged_lines: numbers, from 1, of lines that are not what was written.
-        whole_bytes: size of the file up to its last newline.
-    """
-
-    files: dict[str, Checksum]
-    damaged_lines: tuple[int, ...]
-    whole_bytes: int
-
-
-def read(library: Path) -> Recorded:
-    """The ledger of the library at ``library``; empty if there is none.
-
-    Raises:
-        OSError: it is there and cannot be read.
-    """
-    try:
-        content = (library / FILE_NAME).read_bytes()
-    except FileNotFoundError:
-        content = b""
-    whole = content.rfind(b"\n") + 1
-    files: dict[str, Checksum] = {}
-    damaged = []
-    for number, line in enumerate(content[:whole].split(b"\n")[:-1], 1):
-        match line.split(b" ", 3):
-            case [digest, size, check, path] if check == _check(digest, size, path):
-                files[path.decode()] = Checksum(int(size), digest.decode())
-            case _:
-                damaged.append(number)
-    return Recorded(files, tuple(damaged), whole)
-
-
-def checksum(file: Path, on_block: Callable[[int], None] = lambda count: None) -> Checksum:
-    """Read a file and hash it.
-
-    Args:
-        on_block: called with the number of bytes of each block of 1 MiB.
-    """
-    hasher = hashlib.blake2b(digest_size=16)
-    total = 0
-    with file.open("rb", buffering=0) as stream:
-        while block := stream.read(_BLOCK):
-            hasher.update(block)
-            total += len(block)
-            on_block(len(block))
-    return Checksum(total, hasher.hexdigest())
 
 
 def table_files(library: Path) -> set[str]:
@@ -140,7 +71,7 @@ class Recorder:
         """
         if not self._pending:
             return
-        lines = b"".join(_line(name, found) for name, found in sorted(self._pending.items()))
+        lines = b"".join(line(name, found) for name, found in sorted(self._pending.items()))
         try:
             self._append(lines)
         except OSError as error:
@@ -166,14 +97,14 @@ class Recorder:
         self.take()
         self._sums |= self._pending
         self._pending = {}
-        content = b"".join(_line(name, found) for name, found in sorted(self._sums.items()))
+        content = b"".join(line(name, found) for name, found in sorted(self._sums.items()))
         replace(self._library / FILE_NAME, content)
         self._whole_bytes = len(content)
 
     def _append(self, lines: bytes) -> None:
         file = self._library / FILE_NAME
         created = not file.exists()
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = plain_files.open_to_write(file)
         try:
             # What follows is a line that was cut short, by a death or a full disk.
             os.ftruncate(descriptor, self._whole_bytes)
@@ -188,15 +119,6 @@ class Recorder:
         self._whole_bytes += len(lines)
 
 
-def _line(path: str, found: Checksum) -> bytes:
-    digest, size, name = found.blake2b.encode(), str(found.bytes).encode(), path.encode()
-    return b" ".join([digest, size, _check(digest, size, name), name]) + b"\n"
-
-
-def _check(digest: bytes, size: bytes, path: bytes) -> bytes:
-    return f"{zlib.crc32(b' '.join([digest, size, path])):08x}".encode()
-
-
 def _is_passing(name: str) -> bool:
     """Whether a file is on its way to another name, or a hint that Lance rewrites."""
-    return name.startswith(".") or "#" in name or name == "latest_version_hint.json"
+    return name.startswith(".") or "#" in name or "\n" in name or name == _HINT

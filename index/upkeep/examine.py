@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
-from maxsight.index import tables
+from maxsight.index import checksum, tables
+from maxsight.index.checksum import Checksum
 from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.upkeep import checksums, index_checks, row_checks, versions
-from maxsight.index.upkeep.checksums import Checksum
 from maxsight.index.upkeep.versions import TableState
 
 Stage = Literal["checksums", "rows"]
@@ -81,8 +81,8 @@ class Hashes:
         self, expected: dict[str, Checksum], progress: Progress
     ) -> tuple[set[str], set[str]]:
         """``(same, different)`` of the files that are there."""
-        new = {name: checksum for name, checksum in expected.items() if name not in self.found}
-        total = sum(checksum.bytes for checksum in new.values())
+        new = {name: sums for name, sums in expected.items() if name not in self.found}
+        total = sum(sums.bytes for sums in new.values())
         done = 0
 
         def count(block: int) -> None:
@@ -92,7 +92,7 @@ class Hashes:
 
         for name in sorted(new):
             try:
-                self.found[name] = checksums.checksum(self.library / name, count)
+                self.found[name] = checksum.checksum(self.library / name, count)
             except FileNotFoundError:  # a compaction may have deleted it
                 continue
         there = {name for name in expected if (self.library / name).exists()} & self.found.keys()
@@ -110,11 +110,11 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
     problems: list[Problem] = []
     manifest = _manifest(library, problems)
     with tables.storage_errors(library):
-        recorded = checksums.read(library)
+        recorded = checksum.read(library)
         present = checksums.table_files(library)
         same, different = hashes.compare(recorded.files, progress)
     problems += [
-        Problem("ledger", checksums.FILE_NAME, f"line {number} is damaged")
+        Problem("ledger", checksum.FILE_NAME, f"line {number} is damaged")
         for number in recorded.damaged_lines
     ]
     states = {}

@@ -7,7 +7,6 @@ reads them again.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import lance
@@ -16,6 +15,7 @@ import pyarrow as pa
 from maxsight.errors import LibraryError
 from maxsight.index import tables
 from maxsight.index.derived import generations
+from maxsight.index.durable_files import clear
 from maxsight.index.ledger import Ledger
 from maxsight.index.upkeep import checksums, versions
 from maxsight.index.upkeep.examine import Examination, Hashes, Progress, examine
@@ -54,7 +54,7 @@ def repair(library: Path, hashes: Hashes, progress: Progress) -> list[str]:
         else:
             break
     for folder in found.damaged_indexes:
-        shutil.rmtree(folder)
+        clear(folder)
         done.append(f"deleted {folder}; the next `maxsight index` makes it again")
     generations.remove_drafts(library)
     if lost_rows:

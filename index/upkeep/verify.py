@@ -13,6 +13,7 @@ from maxsight.index.store import Store
 from maxsight.index.upkeep import repair as repairs
 from maxsight.index.upkeep import versions
 from maxsight.index.upkeep.examine import Examination, Hashes, Problem, Progress, examine
+from maxsight.index.writable import require_writable
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def verify(
     report = progress or (lambda stage, done, total: None)
     if not repair:
         return _verification(_settled(library, report))
+    require_writable(library)
     hashes = Hashes(library)
     lock = WriteLock(library)
     try:

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from maxsight.errors import LibraryError
+from maxsight.index import checksum
+from maxsight.index.checksum import Checksum
 from maxsight.index.records import Changes
 from maxsight.index.store import Store
 from maxsight.index.upkeep import checksums, versions
-from maxsight.index.upkeep.checksums import Checksum, Recorder
+from maxsight.index.upkeep.checksums import Recorder
 from maxsight.index.upkeep.verify import verify
 
 Create = Callable[..., Store]
@@ -27,57 +29,57 @@ def test_every_file_has_a_line_after_every_step(create: Create, samples: Any) ->
         library = store.path
         for n in range(3):
             store.apply(Changes(added=[samples.item(f"/{n}", str(n))], removed=[n - 1][:n]))
-            recorded = checksums.read(library)
+            recorded = checksum.read(library)
             assert recorded.files.keys() == checksums.table_files(library)
             assert recorded.damaged_lines == ()
             for name, expected in recorded.files.items():
-                assert checksums.checksum(library / name) == expected
+                assert checksum.checksum(library / name) == expected
         store.compact(grace_seconds=0)
-        assert checksums.read(library).files.keys() == checksums.table_files(library)
+        assert checksum.read(library).files.keys() == checksums.table_files(library)
     with Store.open(library) as reader:
-        before = (library / checksums.FILE_NAME).read_bytes()
+        before = (library / checksum.FILE_NAME).read_bytes()
         reader.snapshot()
-        assert (library / checksums.FILE_NAME).read_bytes() == before
+        assert (library / checksum.FILE_NAME).read_bytes() == before
 
 
 def test_the_digest_is_blake2b(tmp_path: Path) -> None:
     """As `b2sum --length 128` prints it."""
     file = tmp_path / "abc"
     file.write_bytes(b"abc")
-    assert checksums.checksum(file) == Checksum(3, "cf4ab791c62b8d2b2109c90275287816")
+    assert checksum.checksum(file) == Checksum(3, "cf4ab791c62b8d2b2109c90275287816")
 
 
 def test_the_ledger_at_every_length(create: Create, samples: Any) -> None:
     """Cut anywhere, as by a death in the middle of a write, it holds its whole lines."""
     with create() as store:
         library = store.path
-    file = library / checksums.FILE_NAME
+    file = library / checksum.FILE_NAME
     content = file.read_bytes()
-    whole = checksums.read(library).files
+    whole = checksum.read(library).files
     for length in range(0, len(content), 7):
         file.write_bytes(content[:length])
-        recorded = checksums.read(library)
+        recorded = checksum.read(library)
         assert recorded.damaged_lines == ()
         assert recorded.files.items() <= whole.items()
         assert len(recorded.files) == content[:length].count(b"\n")
         recorder = Recorder(library)
         recorder.take()
         recorder.commit()
-        assert checksums.read(library).files == whole
+        assert checksum.read(library).files == whole
 
 
 @pytest.mark.parametrize("bit", range(8))
 def test_any_flipped_bit_of_the_ledger_damages_one_line(create: Create, bit: int) -> None:
     with create() as store:
         library = store.path
-    file = library / checksums.FILE_NAME
+    file = library / checksum.FILE_NAME
     content = file.read_bytes()
-    whole = checksums.read(library).files
+    whole = checksum.read(library).files
     for place in range(0, len(content), 11):
         flipped = bytearray(content)
         flipped[place] ^= 1 << bit
         file.write_bytes(bytes(flipped))
-        recorded = checksums.read(library)
+        recorded = checksum.read(library)
         assert recorded.files.items() < whole.items()
         lost = len(whole) - len(recorded.files)
         is_newline = content[place : place + 1] == b"\n"
@@ -133,11 +135,11 @@ def test_a_power_cut_costs_the_step_under_way_alone(
         store.apply(Changes(removed=[0]))
     acknowledged = library.with_name("acknowledged")
     shutil.copytree(library, acknowledged)
-    ledger = (library / checksums.FILE_NAME).read_bytes()
+    ledger = (library / checksum.FILE_NAME).read_bytes()
     with Store.open(library, write=True) as store:
         store.apply(Changes(added=[samples.item("/c", "c*2")], removed=[1]))
-    (library / checksums.FILE_NAME).write_bytes(ledger)
-    unrecorded = checksums.table_files(library) - checksums.read(library).files.keys()
+    (library / checksum.FILE_NAME).write_bytes(ledger)
+    unrecorded = checksums.table_files(library) - checksum.read(library).files.keys()
     if lost == "units":  # the items had not been written
         for name in [name for name in unrecorded if name.startswith("items")]:
             (library / name).unlink()
@@ -171,7 +173,7 @@ def test_damage_of_what_was_acknowledged_is_not_taken_for_a_power_cut(
     with pytest.raises(LibraryError):
         Store.open(library, write=True)
     assert manifests[max(manifests)].exists()
-    (library / checksums.FILE_NAME).unlink()
+    (library / checksum.FILE_NAME).unlink()
     with pytest.raises(LibraryError):
         Store.open(library, write=True)
     assert manifests[max(manifests)].exists()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from maxsight.errors import LibraryError
-from maxsight.index import tables
+from maxsight.index import checksum, tables
 from maxsight.index.manifest import SCHEMA, Manifest
 from maxsight.index.records import Changes, Failure, FileState
 from maxsight.index.store import Store
@@ -33,7 +33,7 @@ def make_old(library: Path, schema: int) -> None:
         checksums.Recorder(library).rewrite()
         manifest.write(library)
         return
-    (library / checksums.FILE_NAME).unlink()
+    (library / checksum.FILE_NAME).unlink()
     fields = dataclasses.asdict(manifest) | {"created": manifest.created.isoformat()}
     (library / "library.json").write_text(json.dumps(fields, indent=2))
 
@@ -161,4 +161,4 @@ def test_an_old_library_on_a_read_only_disk(old: Path, samples: Any, schema: int
         file.chmod(0o555 if file.is_dir() else 0o444)
     with Store.open(old) as store:
         samples.check(store.snapshot(), {1: ("/b", "b*3")})
-    assert (old / checksums.FILE_NAME).exists() == (schema == 2)
+    assert (old / checksum.FILE_NAME).exists() == (schema == 2)

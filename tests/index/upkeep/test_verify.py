@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 
 from maxsight.errors import LibraryError, LibraryLocked, LibraryNotFound
+from maxsight.index import checksum
 from maxsight.index.derived import building
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.records import Changes, Failure, FileState
@@ -212,7 +213,7 @@ def test_what_only_old_versions_need_goes(library: Path, samples: Any) -> None:
 
 
 def test_a_damaged_ledger_is_no_damaged_library(library: Path, samples: Any) -> None:
-    ledger = library / checksums.FILE_NAME
+    ledger = library / checksum.FILE_NAME
     content = ledger.read_bytes()
     lines = content.splitlines(keepends=True)
     ledger.write_bytes(b"".join([lines[0].replace(b"items", b"itens"), *lines[1:]]) + b"torn li")
@@ -228,7 +229,7 @@ def test_a_damaged_ledger_is_no_damaged_library(library: Path, samples: Any) -> 
 
 
 def test_a_torn_line_is_written_again(library: Path, samples: Any) -> None:
-    ledger = library / checksums.FILE_NAME
+    ledger = library / checksum.FILE_NAME
     content = ledger.read_bytes()
     for cut in (1, 30, content[:-1].rfind(b"\n") + 2):
         ledger.write_bytes(content[: len(content) - cut] if cut < 100 else content[:cut])
@@ -236,7 +237,7 @@ def test_a_torn_line_is_written_again(library: Path, samples: Any) -> None:
         assert verify(library).unrecorded
         with Store.open(library, write=True) as store:
             store.apply(Changes())
-        assert checksums.read(library).files.keys() == checksums.table_files(library)
+        assert checksum.read(library).files.keys() == checksums.table_files(library)
 
 
 def write_units(library: Path, change: Callable[[pa.Table], pa.Table]) -> None:
@@ -325,7 +326,7 @@ def newer_units(folder: Path) -> None:
         library_id, rows = store.manifest.library_id, 9
     record = json.loads((folder / "index.json").read_text())
     np.save(folder / "unit_ids.npy", np.arange(90, 90 + rows))
-    found = checksums.checksum(folder / "unit_ids.npy")
+    found = checksum.checksum(folder / "unit_ids.npy")
     record["files"]["unit_ids.npy"] = {"bytes": found.bytes, "blake2b": found.blake2b}
     assert record["details"]["library_id"] == library_id
     (folder / "index.json").write_text(json.dumps(seal(record)))
