@@ -305,7 +305,8 @@ def light_of(numbers: np.ndarray, transfer: int, primaries: icc.Primaries) -> np
         numbers <= 0.5, numbers**2 / 3, (np.exp((numbers - c) / a) + b) / 12
     )
     luminance = scene @ icc.to_xyz(primaries)[1].astype(scene.dtype)
-    return scene * luminance[..., None] ** 0.2 * (_HLG_NITS / _WHITE_NITS)
+    shown: np.ndarray = scene * luminance[..., None] ** 0.2 * (_HLG_NITS / _WHITE_NITS)
+    return shown
 
 
 def rolled_off(light: np.ndarray) -> np.ndarray:

@@ -107,6 +107,7 @@ class Decoder:
                 width=upright.width,
                 height=upright.height,
                 captured_at=upright.captured_at,
+                remark=upright.remark,
                 pixels=np.ascontiguousarray(pixels[None]),
             )
         )

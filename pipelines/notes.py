@@ -38,11 +38,12 @@ class Notes:
 def read(image: Image.Image) -> Notes:
     """The notes of a loaded picture. Damaged ones count as absent."""
     exif = _or(image.getexif, Image.Exif())
-    camera = _or(lambda: exif.get_ifd(ExifTags.IFD.Exif), {})
-    turn = _or(lambda: exif.get(ExifTags.Base.Orientation), 1)
+    nothing: dict[int, object] = {}
+    camera: dict[int, object] = _or(lambda: exif.get_ifd(ExifTags.IFD.Exif), nothing)
+    turn: object = _or(lambda: exif.get(ExifTags.Base.Orientation), None)
     times = (parsed for text in _times(image, exif, camera) if (parsed := time_of(text)))
     return Notes(
-        turn if turn in range(1, 9) else 1,
+        turn if isinstance(turn, int) and 1 <= turn <= 8 else 1,
         _or(lambda: next(times, None), None),
         _or(lambda: _is_adobe_rgb(exif, camera.get(ExifTags.Base.ColorSpace)), False),
     )
@@ -167,8 +168,9 @@ def time_of(text: object) -> datetime | None:
         numbers[3] = numbers[3] % 12 + (12 if half[1] in "Pp" else 0)
     if numbers[3] == 24:  # some telephones' midnight
         numbers[3] = 0
+    year, month_number, day_number, hour, minute, second = numbers
     try:
-        time = datetime(*numbers[:5], min(numbers[5], 59))  # type: ignore[arg-type]
+        time = datetime(year, month_number, day_number, hour, minute, min(second, 59))
     except ValueError:
         return None
     if time in _NEVER_SET or time.year < _FIRST_PHOTOGRAPH:
