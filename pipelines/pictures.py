@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, PngImagePlugin
 
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
-from maxsight.pipelines import colour, notes
+from maxsight.pipelines import colour, notes, salvage
 from maxsight.pipelines.content import NotNow
 from maxsight.pipelines.formats import (
     AVIF,
@@ -59,6 +59,7 @@ class UprightImage:
         captured_at: when the camera says it was taken.
         remark: what a person should know of a picture that was not read as it stands.
         to_srgb: makes the image's numbers sRGB's; None if they are.
+        is_part: the image is what is left of a damaged picture, of another shape.
     """
 
     image: Image.Image
@@ -67,6 +68,7 @@ class UprightImage:
     captured_at: datetime | None
     remark: str | None = None
     to_srgb: colour.Conversion | None = None
+    is_part: bool = False
 
 
 def decode_picture(
@@ -88,7 +90,8 @@ def decode_picture(
     """
     longest = preprocess.resize_mode == "longest"
     upright = _read(data, preprocess.size, "long" if longest else "short", max_pixels)
-    image, full = upright.image, (upright.width, upright.height)
+    image = upright.image
+    full = image.size if upright.is_part else (upright.width, upright.height)
     if preprocess.resize_mode == "shortest":
         image, full = _middle_of_strip(image), _strip(*full)
     recolour = upright.to_srgb.pixels if upright.to_srgb else None
@@ -126,16 +129,11 @@ def _read(
     form = picture_format(data)
     if form is None:
         raise MediaError(f"not a picture but {stranger(data)}")
+    data = salvage.without_blanks(data, form)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what is refused or tolerated here
-        image = _open(data, form, max_pixels)
-        full = image.size
-        if form is JPEG and side is not None:
-            image.draft(None, _scaled(full, side * _DRAFT_GAP, of))
-        # A progressive JPEG is held in memory whole, however small the draft made from it.
-        _refuse_giant(full if "progressive" in image.info else image.size, full, form, max_pixels)
+        image, full, kept = _decoded_or_salvaged(data, form, side, of, max_pixels)
         try:
-            image.load()
             _scale_key(image, data)
             said = notes.read(image)
             meaning = colour.meaning(image, data, adobe_rgb=said.adobe_rgb)
@@ -146,17 +144,67 @@ def _read(
                 rgb = _on_white(_eight_bits(image))
         except MediaError:
             raise
-        except MemoryError:
-            raise _too_hungry(full, form) from None
-        except Exception as error:  # plugins raise whatever damaged bytes lead them to
-            if "decoder error -9" in str(error):  # Pillow's code for an allocation that failed
-                raise _too_hungry(full, form) from None
-            raise _damage(error, form, data) from None
+        except Exception as error:  # what Pillow cannot convert
+            raise _refusal(error, full, form, data) from None
+    remarks = [meaning.remark]
+    is_part = kept is not None and kept.share < 1
+    if kept is not None:
+        remarks.insert(0, kept.remark)
+        rgb = salvage.mended(rgb, kept.known) if is_part else rgb
     if said.orientation in _TURNS:
         rgb = rgb.transpose(_TURNS[said.orientation])
     # A TIFF is turned by Pillow itself, on loading; its size then already is the upright one.
     width, height = full if said.orientation < 5 else (full[1], full[0])
-    return UprightImage(rgb, width, height, said.captured_at, meaning.remark, late)
+    remark = "; ".join(filter(None, remarks)) or None
+    return UprightImage(rgb, width, height, said.captured_at, remark, late, is_part)
+
+
+def _decoded_or_salvaged(
+    data: bytes,
+    form: PictureFormat,
+    side: int | None,
+    of: Literal["short", "long"],
+    max_pixels: int,
+) -> tuple[Image.Image, tuple[int, int], salvage.Salvaged | None]:
+    """A loaded picture, the file's size, and what is known of it if it is not whole."""
+    full = (0, 0)
+
+    def opened(content: bytes) -> Image.Image:
+        nonlocal full
+        image = _open(content, form, max_pixels)
+        full = image.size
+        if form is JPEG and side is not None:
+            image.draft(None, _scaled(full, side * _DRAFT_GAP, of))
+        # A progressive JPEG is held in memory whole, however small the draft made from it.
+        _refuse_giant(full if "progressive" in image.info else image.size, full, form, max_pixels)
+        return image
+
+    trouble: MediaError | None = None
+    try:
+        image = opened(data)
+        image.load()
+        if form is not JPEG or not salvage.in_doubt(data, image):
+            return image, full, None
+    except NotNow:
+        raise
+    except MediaError as error:
+        trouble = error
+    except Exception as error:  # plugins raise whatever damaged bytes lead them to
+        trouble = _refusal(error, full, form, data)
+        if isinstance(trouble, NotNow):
+            raise trouble from None
+    kept = salvage.salvage(data, form, opened)
+    if kept is None or not kept.known.any():
+        if trouble is None:
+            return image, full, None
+        raise trouble from None
+    cause = "truncated" if trouble is None else str(trouble).partition(":")[0]
+    if kept.share < salvage.LEAST_SHARE:
+        raise MediaError(
+            f"{cause}: only {100 * kept.share:.0f} % of the {form.name} picture can be decoded; "
+            "copy it again"
+        )
+    return kept.image, full, replace(kept, cause=cause)
 
 
 def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
@@ -183,6 +231,16 @@ def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
         raise _too_hungry(None, form) from None
     except Exception as error:  # as above
         raise _damage(error, form, data) from None
+
+
+def _refusal(
+    error: Exception, size: tuple[int, int], form: PictureFormat, data: bytes
+) -> MediaError:
+    """What stands in a person's report for an error of Pillow."""
+    # Pillow's code for an allocation that failed is -9.
+    if isinstance(error, MemoryError) or "decoder error -9" in str(error):
+        return _too_hungry(size, form)
+    return _damage(error, form, data)
 
 
 def _refuse_giant(

@@ -1,7 +1,7 @@
 """Files as the world has them: three hundred bad ones of every kind, three hundred good ones.
 
-Everything is made from a seed, so that a failure can be looked at again. Whether a picture with a
-flipped bit is bad is asked of a plain, full decode by Pillow: some flips leave a picture.
+Everything is made from a seed, so that a failure can be looked at again. Whether a picture with
+flipped bits is bad is asked of Pillow, told to go on where it can: most flips leave a picture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
-from PIL import Image
+from PIL import Image, ImageFile
 
 # Photographs that come in scikit-image's wheel.
 _PHOTOGRAPHS = (
@@ -131,7 +131,7 @@ def _bad_files(dice: random.Random) -> Iterator[tuple[str, bytes]]:
             out = io.BytesIO()
             save(picture, out)
             data = out.getvalue()
-            for percent in (3, 25, 60, 90):
+            for percent in _cuts(name):
                 yield f"cut-{percent:02d}-{number}-{name}", data[: len(data) * percent // 100]
             for flip in range(2):
                 yield f"flip-{flip}-{number}-{name}", _broken_by_flips(data, dice)
@@ -145,22 +145,35 @@ def _bad_files(dice: random.Random) -> Iterator[tuple[str, bytes]]:
     yield from _bad_films()
 
 
+def _cuts(name: str) -> tuple[int, ...]:
+    """Percentages at which what is left of a file shows less than half of its picture."""
+    if name == "progressive.jpg":
+        return (1, 2, 3)  # its first scan, of a tenth, shows everything
+    if name in ("lossy.webp", "lossless.webp", "lzw.tif", "deflate.tiff", "still.avif"):
+        return (3, 25, 60, 90)  # of one piece
+    return (3, 15, 25, 35)
+
+
 def _broken_by_flips(data: bytes, dice: random.Random) -> bytes:
-    """``data`` with as many bits flipped as it takes for a full decode to fail."""
+    """``data`` with as many bits flipped as it takes for the most tolerant decode to fail."""
     broken = bytearray(data)
     while _decodes(broken):
-        broken[dice.randrange(len(broken))] ^= 1 << dice.randrange(8)
+        # Past the signature and size of the whole, which readers do without.
+        broken[dice.randrange(12, len(broken))] ^= 1 << dice.randrange(8)
     return bytes(broken)
 
 
 def _decodes(data: bytes | bytearray) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
         except Exception:  # Pillow's plugins raise many kinds on damaged data
             return False
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
     return True
 
 

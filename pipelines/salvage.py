@@ -1,0 +1,285 @@
+"""Pictures with something missing: what is there, and how much of it.
+
+Viewers show a picture whose last rows never arrived, or beside whose pixels something is broken.
+Pillow does so only when told, and then leaves what is missing black or grey without a word. Here a
+picture is decoded twice, each time with other filling where nothing comes from the file: pixels
+that differ between the two are missing.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from maxsight.pipelines.formats import AVIF, GIF, HEIF, JPEG, PNG, TIFF, WEBP, PictureFormat
+
+# With less of it a picture shows something else than what was taken.
+LEAST_SHARE = 0.5
+
+# With as much as this the picture keeps its shape, and what its middle is.
+_FILLED_ABOVE = 0.9
+
+_END_OF_JPEG = b"\xff\xd9"
+_BLANKS = bytes(512)
+_SCAN_OF_JPEG = b"\xff\xda"
+# Entropy-coded data that means something else wherever a decoder goes on with it.
+_OTHER_END = bytes(1 + (37 * n * n + 11 * n) % 251 for n in range(4096)) + _END_OF_JPEG
+
+
+@dataclass(frozen=True, eq=False)
+class Salvaged:
+    """What could be decoded of a broken picture.
+
+    Attributes:
+        image: loaded, as Pillow's plugin gives it.
+        known: (H, W) bool, the pixels that come from the file.
+        coarse: details are missing everywhere (the later scans of a progressive JPEG).
+        cause: "truncated" or "damaged".
+    """
+
+    image: Image.Image
+    known: np.ndarray
+    coarse: bool = False
+    cause: str = "damaged"
+
+    @property
+    def share(self) -> float:
+        """How much of the picture is there, 0 to 1."""
+        return float(self.known.mean())
+
+    @property
+    def remark(self) -> str | None:
+        """What a person should know; None if every pixel is there."""
+        if self.coarse:
+            return f"{self.cause}: shown with less detail than it had; copy it again"
+        missing = 100 * (1 - self.share)
+        if not missing:
+            return None
+        percent = f"{missing:.0f}" if missing >= 1 else "less than 1"
+        return f"{self.cause}: {percent} % of the picture is missing; copy it again"
+
+
+def salvage(
+    data: bytes, form: PictureFormat, opened: Callable[[bytes], Image.Image]
+) -> Salvaged | None:
+    """Decode what is there of a picture that Pillow refuses, or whose end is in doubt.
+
+    Args:
+        data: the file.
+        form: of the file.
+        opened: has Pillow open a file, without decoding it.
+
+    Returns:
+        None if nothing can be decoded.
+    """
+    scans = 0
+    one = other = data
+    if form is JPEG:
+        body = _without_end(data)
+        scans = _scans(body)
+        one, other = body + _END_OF_JPEG, body + _OTHER_END
+    elif form is PNG:
+        one = other = _without_notes(data)
+    elif form is WEBP:
+        one = other = _with_its_size(data)
+    with _tolerant():
+        try:
+            image = _filled(opened(one), form, 0)
+            again = _filled(opened(other), form, 255)
+        except Exception:  # plugins raise whatever damaged bytes lead them to
+            return None
+    pixels, filled = np.asarray(image), np.asarray(again)
+    if pixels.shape != filled.shape:
+        return None
+    same = pixels == filled
+    known = same if same.ndim == 2 else same.all(2)
+    if scans > 1 and not known.all():  # the first scan shows everything already
+        return Salvaged(image, np.ones_like(known), coarse=True)
+    if form is JPEG:  # what follows on the first other pixel is filling in both
+        whole = known.all(1)
+        known[whole.argmin() if not whole.all() else len(whole) :] = False
+    return Salvaged(image, known)
+
+
+def without_blanks(data: bytes, form: PictureFormat) -> bytes:
+    """A compressed picture without the zeros of a copy that never came to its end.
+
+    Decoders of such formats take zeros for pixels, and show a surface of one colour.
+    """
+    if form not in (PNG, WEBP, AVIF, HEIF) or not data.endswith(_BLANKS):
+        return data
+    return data.rstrip(b"\x00") + bytes(16)
+
+
+def in_doubt(data: bytes, image: Image.Image) -> bool:
+    """Whether a JPEG that Pillow decoded may lack its end: libjpeg fills up without a word.
+
+    Args:
+        data: the file.
+        image: as decoded.
+    """
+    end = data.rfind(_END_OF_JPEG, -(1 << 16))
+    if end < 0 and data.rfind(_END_OF_JPEG) < data.rfind(_SCAN_OF_JPEG):
+        return True
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    return image.mode in ("L", "RGB") and set(np.asarray(last).ravel().tolist()) == {128}
+
+
+def mended(rgb: Image.Image, known: np.ndarray) -> Image.Image:
+    """A picture without the pixels that are missing.
+
+    Many rows missing at one end are cut off; a few, and holes, are filled with what is beside them.
+    """
+    if not known.any():
+        return rgb
+    for axis in (0, 1):  # a turned TIFF lacks columns
+        whole = np.flatnonzero(known.all(1 - axis))
+        touched = np.count_nonzero(known.any(1 - axis))
+        if known.mean() >= _FILLED_ABOVE or len(whole) <= 0.9 * touched:
+            continue
+        first, last = int(whole[0]), int(whole[-1])
+        if len(whole) == last - first + 1:
+            box = (0, first, rgb.width, last + 1)
+            return rgb.crop(box if axis == 0 else (first, 0, last + 1, rgb.height))
+    pixels, there = np.array(rgb), known.copy()
+    for axis in (0, 1):
+        for flipped in (False, True):
+            view, mask = np.moveaxis(pixels, axis, 0), np.moveaxis(there, axis, 0)
+            if flipped:
+                view, mask = view[::-1], mask[::-1]
+            for row in range(1, len(view)):
+                gap = ~mask[row] & mask[row - 1]
+                view[row][gap] = view[row - 1][gap]
+                mask[row] |= gap
+    return Image.fromarray(pixels)
+
+
+# ---------------------------------------------------------------- Pillow, told to go on
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _filled(image: Image.Image, form: PictureFormat, level: int) -> Image.Image:
+    """Decode over a picture of one level, which stays where nothing is decoded."""
+    if form is GIF and getattr(image, "_frame_transparency", None) is not None:
+        image._frame_transparency = level  # type: ignore[attr-defined]  # it fills with that
+    else:
+        bands = len(image.getbands())
+        value: int | tuple[int, ...] = (level,) * bands if bands > 1 else level
+        size = getattr(image, "_tile_size", image.size)  # a TIFF's, before it is turned
+        image._im = Image.core.fill(image.mode, size, value)  # type: ignore[attr-defined]
+    try:
+        image.load()
+    except Exception:
+        if form is not TIFF or not isinstance(image, ImageFile.ImageFile):
+            raise
+        image.tile = []  # libtiff's rows up to the damage are there
+        image.load_end()
+    return image
+
+
+# ---------------------------------------------------------------- files, put in order
+
+
+def _without_end(data: bytes) -> bytes:
+    """A JPEG up to the end of its last scan's data, as far as it is there."""
+    scan = data.rfind(_SCAN_OF_JPEG)
+    end = data.find(_END_OF_JPEG, scan)
+    if end >= 0:
+        return data[:end]
+    body = data.rstrip(b"\x00")  # blocks of the disk that were never written
+    return body + b"\x00" if body.endswith(b"\xff") else body
+
+
+def _scans(data: bytes) -> int:
+    """Scans that a progressive JPEG begins; 0 for any other."""
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        marker = data[place + 1]
+        if marker == 0xC2:
+            return data.count(_SCAN_OF_JPEG, place)
+        if marker == 0xFF:
+            place += 1
+            continue
+        if marker in (0xC0, 0xC1, 0xDA):
+            break
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return 0
+
+
+_BLOCK = 1 << 20
+_KEPT = frozenset((b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf"))
+
+
+def _without_notes(data: bytes) -> bytes:
+    """A PNG without what is neither its pixels nor their meaning, with right checksums there."""
+    parts, pixels, place = [data[:8]], list[bytes](), 8
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        kind, body = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
+        if kind == b"IDAT":
+            pixels.append(body)
+        elif kind == b"IEND":
+            break
+        elif kind in _KEPT:
+            parts.append(_chunk(kind, body))
+        elif kind[:1].isupper():
+            parts.append(data[place : place + 12 + length])
+        place += 12 + length
+    if pixels:
+        parts.append(_chunk(b"IDAT", _with_right_sum(b"".join(pixels))))
+    return b"".join([*parts, _chunk(b"IEND", b"")])
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _with_right_sum(stream: bytes) -> bytes:
+    """A zlib stream with the checksum its content has, if it has all of its content."""
+    inflate, total, left = zlib.decompressobj(-zlib.MAX_WBITS), 1, stream[2:]
+    try:
+        while left and not inflate.eof:
+            total = zlib.adler32(inflate.decompress(left, _BLOCK), total)
+            left = inflate.unconsumed_tail
+    except zlib.error:
+        return stream
+    if not inflate.eof:
+        return stream
+    return stream[: len(stream) - len(inflate.unused_data)] + struct.pack(">I", total)
+
+
+_PIXELS_OF_WEBP = frozenset((b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L"))
+_EXIF_OF_WEBP, _XMP_OF_WEBP = 0x08, 0x04
+
+
+def _with_its_size(data: bytes) -> bytes:
+    """A WebP of its whole parts that says how long it is."""
+    parts, place = [], 12
+    while place + 8 <= len(data):
+        kind, length = (
+            data[place : place + 4],
+            int.from_bytes(data[place + 4 : place + 8], "little"),
+        )
+        end = place + 8 + length
+        if kind in _PIXELS_OF_WEBP and end <= len(data):
+            parts.append(bytearray(data[place:end] + bytes(length & 1)))
+        place = end + (length & 1)
+    if parts and parts[0][:4] == b"VP8X":
+        parts[0][8] &= ~(_EXIF_OF_WEBP | _XMP_OF_WEBP)
+    body = b"WEBP" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
