@@ -11,11 +11,12 @@ Needs the extra ``video``. Nothing of it is imported before the first call.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from maxsight.errors import BackendError, UsageError
-from maxsight.pipelines.video.frame import Frame, VideoInfo
+from maxsight.errors import BackendError, MaxsightError, MediaError, UsageError
+from maxsight.pipelines.video.frame import CannotResume, Frame, Mark, VideoInfo
 from maxsight.settings import video_backend
 
 if TYPE_CHECKING:
@@ -23,22 +24,38 @@ if TYPE_CHECKING:
 
     from maxsight.pipelines.video.pyav import Film
 
-__all__ = ["Frame", "VideoInfo", "frame_at", "probe", "sample_frames"]
+__all__ = ["CannotResume", "Frame", "Mark", "VideoInfo", "frame_at", "probe", "sample_frames"]
+
+OnStep = Callable[[], None]
 
 
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
+def _nothing() -> None:
+    pass
+
+
+def probe(path: str | os.PathLike[str], *, on_step: OnStep = _nothing) -> VideoInfo:
     """Read a film's header and its first frame.
+
+    Args:
+        on_step: called for each part that is read or decoded, as a sign of life.
 
     Raises:
         MediaError: the file is not a film that can be decoded; the message says why.
         BackendError: the extra ``video`` is not installed.
     """
-    with _open(path) as film:
+    with _damage_named(), _open(path, on_step=on_step) as film:
         return film.info()
 
 
 def sample_frames(
-    path: str | os.PathLike[str], *, fps: float = 1.0, size: int | None = None, threads: int = 1
+    path: str | os.PathLike[str],
+    *,
+    fps: float = 1.0,
+    size: int | None = None,
+    threads: int = 1,
+    start: Mark | None = None,
+    on_step: OnStep = _nothing,
+    on_remark: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Frame]:
     """Frames at 0, 1/fps, 2/fps, ... seconds, decoded as a stream.
 
@@ -48,27 +65,46 @@ def sample_frames(
     whatever the length of the film.
 
     Damage: frames that cannot be decoded are left out, and the film goes on with the next that can;
-    a film that breaks off ends with its last frame. Both are logged.
+    a film that breaks off ends with its last frame. Both are remarked upon.
 
     Args:
         fps: samples a second.
         size: the shorter side of the pictures is reduced to this many pixels, never enlarged.
         threads: that decode. More than one gains little where several films are read side by side.
+        start: begin with the frame of an earlier reading's mark, of the same file by the same
+            arguments; what follows is what followed then. Only what is needed is decoded.
+        on_step: called for each part that is read or decoded, as a sign of life.
+        on_remark: called with what a person should know of the film, before its last frame.
 
     Raises:
         UsageError: ``fps`` or ``size`` is not positive.
         MediaError: the file is not a film, or not one frame of it can be decoded.
+        CannotResume: ``start`` is not found again; before any frame.
         BackendError: the extra ``video`` is not installed.
     """
     if not 0 < fps < float("inf"):
         raise UsageError(f"fps={fps} must be above 0")
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel")
-    if video_backend() == "decord":
-        yield from _sampled_by_decord(os.fspath(path), fps=fps, size=size, threads=threads)
-        return
-    with _open(path, threads=threads) as film:
-        yield from film.sample(fps, size)
+    with _damage_named():
+        if video_backend() == "decord":
+            with _open(path, threads=threads, on_step=on_step) as film:
+                from maxsight.pipelines.video import decord
+
+                if decord.is_right_for(film):
+                    info = probe(path, on_step=on_step)
+                    by_decord = decord.Film(
+                        os.fspath(path), info, size=size, threads=threads, on_step=on_step
+                    )
+                    if not by_decord.is_trimmed:
+                        yield from by_decord.sample(fps, start)
+                        return
+        with _open(path, threads=threads, on_step=on_step) as film:
+            for frame in film.sample(fps, size, start):
+                if frame.next is None:
+                    for text in film.remarks:
+                        on_remark(text)
+                yield frame
 
 
 def frame_at(path: str | os.PathLike[str], time: float, *, size: int | None = None) -> Image:
@@ -87,28 +123,26 @@ def frame_at(path: str | os.PathLike[str], time: float, *, size: int | None = No
         MediaError: the file is not a film, or not one frame of it can be decoded.
         BackendError: the extra ``video`` is not installed.
     """
-    with _open(path) as film:
+    with _damage_named(), _open(path) as film:
         return film.at(time, size)
 
 
-def _sampled_by_decord(path: str, *, fps: float, size: int | None, threads: int) -> Iterator[Frame]:
-    with _open(path, threads=threads) as film:
-        from maxsight.pipelines.video import decord
-
-        if decord.is_right_for(film):
-            by_decord = decord.Film(path, probe(path), size=size, threads=threads)
-            if not by_decord.is_trimmed:
-                yield from by_decord.sample(fps)
-                return
-    with _open(path, threads=threads) as film:
-        yield from film.sample(fps, size)
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """Numbers that make no sense, wherever they come to light, are damage of the film."""
+    try:
+        yield
+    except MaxsightError:
+        raise
+    except (ValueError, ArithmeticError, LookupError, MemoryError) as error:
+        raise MediaError(f"damaged: {error or type(error).__name__}") from error
 
 
-def _open(path: str | os.PathLike[str], *, threads: int = 1) -> Film:
+def _open(path: str | os.PathLike[str], *, threads: int = 1, on_step: OnStep = _nothing) -> Film:
     try:
         from maxsight.pipelines.video.pyav import Film
     except ImportError as error:
         raise BackendError(
             f"films need PyAV, which does not import here ({error}): pip install 'maxsight[video]'"
         ) from error
-    return Film(os.fspath(path), threads=threads)
+    return Film(os.fspath(path), threads=threads, on_step=on_step)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from maxsight.errors import BackendError, MediaError
 from maxsight.pipelines.video import pyav
-from maxsight.pipelines.video.frame import GRACE_S, Frame, VideoInfo
+from maxsight.pipelines.video.frame import GRACE_S, CannotResume, Frame, Mark, VideoInfo
 from maxsight.pipelines.video.picture import reduced
 
 try:
@@ -25,6 +27,9 @@ except ImportError as error:
 _CODECS = {"h264", "vp8", "vp9"}
 _CONTAINERS = {"mov", "matroska"}
 
+# Frames decoded between two signs of life.
+_STRIDE = 32
+
 
 class Film:
     """An open film.
@@ -34,12 +39,22 @@ class Film:
         info: of the same film.
         size: the shorter side of the pictures is reduced to this many pixels.
         threads: that decode.
+        on_step: called every few frames that are decoded, as a sign of life.
 
     Raises:
         MediaError: decord cannot open it.
     """
 
-    def __init__(self, path: str, info: VideoInfo, *, size: int | None, threads: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        info: VideoInfo,
+        *,
+        size: int | None,
+        threads: int,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_step = on_step
         width, height = reduced(info.width, info.height, size)
         try:
             self._film = decord.VideoReader(path, width=width, height=height, num_threads=threads)
@@ -54,23 +69,50 @@ class Film:
         """Whether an edit list hides frames, which decord counts all the same."""
         return bool(self._shown[0, 0] < 0)
 
-    def sample(self, fps: float) -> Iterator[Frame]:
+    def sample(self, fps: float, start: Mark | None = None) -> Iterator[Frame]:
         """See ``maxsight.pipelines.video.sample_frames``.
 
         Raises:
             MediaError: decoding fails on the way; decord does not step over damage.
         """
         times = self._shown[:, 0] - self._shown[0, 0]
-        ticks = np.arange(int((times[-1] + GRACE_S) * fps) + 1) / fps
-        # Several ticks within one long still give one frame.
-        taken = np.unique(np.searchsorted(times, ticks - GRACE_S))
+        # The tick of each frame; the first of each is due. One long still has many ticks.
+        ticks = np.floor((times + GRACE_S) * fps)
+        taken = np.flatnonzero(np.diff(ticks, prepend=-1.0) > 0).tolist()
+        first = 0 if start is None else start.keyframe
+        if first not in taken or (start is not None and start.clock):
+            raise CannotResume
+        taken = [index for index in taken if index >= first]
         ends = [*times[taken[1:]].tolist(), float(self._shown[-1, 1] - self._shown[0, 0])]
-        for index, time, end in zip(taken.tolist(), times[taken].tolist(), ends, strict=True):
-            try:
-                pixels = self._film[index].asnumpy()
-            except (decord.DECORDError, RuntimeError) as error:
-                raise _failed(error) from error
-            yield Frame(time, end, Image.fromarray(pixels))
+        before: Frame | None = None
+        keyframes = np.array(self._film.get_key_indices())
+        for number, index in enumerate(taken):
+            self._walk_to(index, taken[number - 1] if number else 0, keyframes)
+            image = Image.fromarray(self._frame(index))
+            picture = zlib.crc32(image.tobytes())
+            if before is None and start is not None and picture != start.picture:
+                raise CannotResume
+            mark = Mark(index, index, index, None, picture, (), 0.0, sparse=False)
+            if before is not None:
+                yield replace(before, next=mark)
+            before = Frame(float(times[index]), ends[number], image)
+        assert before is not None
+        yield before
+
+    def _walk_to(self, index: int, since: int, keyframes: np.ndarray) -> None:
+        """Decode what lies before a frame, in steps."""
+        earlier = keyframes[keyframes <= index]
+        nearest = max(since, int(earlier[-1]) if len(earlier) else 0)
+        for between in range(nearest + _STRIDE, index, _STRIDE):
+            self._frame(between)
+
+    def _frame(self, index: int) -> np.ndarray:
+        self._on_step()
+        try:
+            pixels: np.ndarray = self._film[index].asnumpy()
+        except (decord.DECORDError, RuntimeError) as error:
+            raise _failed(error) from error
+        return pixels
 
 
 def is_right_for(film: pyav.Film) -> bool:
@@ -78,6 +120,7 @@ def is_right_for(film: pyav.Film) -> bool:
     return (
         film.codec in _CODECS
         and not _CONTAINERS.isdisjoint(film.container.split(","))
+        and not film.is_transparent
         and not film.has_open_gops()
     )
 

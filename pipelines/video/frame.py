@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Matroska stores whole milliseconds: a frame shown at 1/3 s says 0.333 and must count as due then.
 GRACE_S = 0.001
+
+
+class CannotResume(Exception):
+    """A film does not give again the frame that a mark names: it has to be read from its start."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class VideoInfo:
         frame_rate: frames a second on average; None where the container does not say.
         codec: FFmpeg's name of the coding, say ``h264``, ``hevc``, ``vp9``, ``av1``.
         container: FFmpeg's name of the file format, say ``mov,mp4,m4a,3gp,3g2,mj2``.
+        captured_at: when it was taken, by the camera's own clock where the file knows it, else in
+            UTC; None where the file does not say.
     """
 
     width: int
@@ -31,6 +38,54 @@ class VideoInfo:
     frame_rate: float | None
     codec: str
     container: str
+    captured_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A sampled frame from which sampling can be taken up again, giving the very same frames.
+
+    Attributes:
+        keyframe: number of the packet at which decoding has to begin.
+        fed: number of the last packet that was decoded before the frame came out.
+        pts, dts: the container's two counts at the frame; one at least is known.
+        picture: CRC-32 of its picture: another one means that decoding has gone another way.
+        clock: what ``Clock`` knew before the frame.
+        wanted: when the frame was due, in seconds.
+        sparse: whether frames that no other one needs were left out.
+    """
+
+    keyframe: int
+    fed: int
+    pts: int | None
+    dts: int | None
+    picture: int
+    clock: tuple[float | None, ...]
+    wanted: float
+    sparse: bool
+
+    def packed(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def unpacked(cls, packed: dict[str, Any]) -> Self:
+        """From ``packed``.
+
+        Raises:
+            ValueError: it was never one.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(packed, dict) or packed.keys() != names:
+            raise ValueError("not the mark of a frame")
+        clock = packed["clock"]
+        numbers = [packed[name] for name in ("keyframe", "fed", "picture", "wanted")]
+        optional = [packed["pts"], packed["dts"], *(clock if isinstance(clock, list) else [""])]
+        if not all(isinstance(value, int | float) for value in numbers) or not all(
+            value is None or isinstance(value, int | float) for value in optional
+        ):
+            raise ValueError("not the mark of a frame")
+        return cls(**{**packed, "clock": tuple(clock)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +99,18 @@ class Frame:
         time: when it is shown, in seconds after the film's first shown frame.
         end: where its span ends, in seconds; always after ``time``.
         image: mode RGB, upright, square pixels.
+        next: where the frame after it can be taken up again; None at the last one, and where a
+            film gives no hold for it.
     """
 
     time: float
     end: float
     image: Image
+    next: Mark | None = None
+
+
+def clock_time(seconds: float) -> str:
+    """As people write it, ``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

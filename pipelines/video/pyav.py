@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from types import TracebackType
 from typing import Self
@@ -13,12 +14,21 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL.Image import Image
 
 from maxsight.errors import MediaError
-from maxsight.pipelines.video.frame import GRACE_S, Frame, VideoInfo
+from maxsight.pipelines.video.dates import captured_at
+from maxsight.pipelines.video.frame import (
+    GRACE_S,
+    CannotResume,
+    Frame,
+    Mark,
+    VideoInfo,
+    clock_time,
+)
 from maxsight.pipelines.video.picture import PictureMaker, Shape
 from maxsight.pipelines.video.timeline import Clock, Schedule
 from maxsight.settings import max_pixels
@@ -36,6 +46,20 @@ _CONTAINERS = (
 # make no sense (a time base of 0, a frame of 0 rows, a codec that is not there).
 _DAMAGE = (av.FFmpegError, ValueError, ArithmeticError, RuntimeError, LookupError, MemoryError)
 
+# Containers that keep the time of the whole film. In others (MPEG-TS and the like) times are those
+# of a transmission, and a jump ahead is a splice.
+_TIMED = {"mov", "matroska", "avi", "asf", "mxf", "nut"}
+
+# FFmpeg's own decoders of these drop the transparency, which is a second picture beside the first.
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+# A film's packets are parts of its file. Tables that point to the same bytes again and again would
+# go on for days.
+_MOST_REPEATED, _LEAST_BYTES = 4, 1 << 24
+
+# What a film's end may lack of what the container promises, in seconds and as a share.
+_SHORT_S, _SHORT_SHARE = 2.0, 0.02
+
 # How far before a wanted frame reading starts, in seconds, until one try lands before it: the
 # keyframe a container points to may come with frames that cannot be decoded (open GOP), and
 # containers without an index land anywhere.
@@ -48,15 +72,33 @@ class Film:
     Args:
         path: of the file.
         threads: that decode.
+        on_step: called for each part that is read or decoded, as a sign of life.
+
+    Attributes:
+        remarks: what a person should know of what was read so far.
 
     Raises:
         MediaError: it cannot be opened, or holds no video that this build of FFmpeg decodes.
     """
 
-    def __init__(self, path: str, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: str, *, threads: int = 1, on_step: Callable[[], None] = lambda: None
+    ) -> None:
+        self.remarks: list[str] = []
         self._path = path
         self._threads = threads
-        self._container, self._stream = _open(path, threads)
+        self._on_step = on_step
+        self._open()
+
+    def _open(self) -> None:
+        self._container, self._stream = _open(self._path)
+        self._reached_s = 0.0
+        self._is_broken_off = False
+        try:
+            self._decoder = self._chosen_decoder()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +124,11 @@ class Film:
         """FFmpeg's name of the file format."""
         return self._container.format.name
 
+    @property
+    def is_transparent(self) -> bool:
+        """Whether a second picture says where the first one is transparent."""
+        return self._decoder is not self._stream.codec_context
+
     def info(self) -> VideoInfo:
         """The header's word and, from the first frame, how the film is turned."""
         stream = self._stream
@@ -92,19 +139,15 @@ class Film:
         width, height = shape.square(first.width, first.height)
         if shape.is_turned:
             width, height = height, width
-        duration = None
-        if stream.duration is not None and stream.time_base:
-            duration = float(stream.duration * stream.time_base)
-        elif self._container.duration is not None:
-            duration = self._container.duration / av.time_base
         rate = stream.average_rate
         return VideoInfo(
             width=width,
             height=height,
-            duration_s=duration if duration and duration > 0 else None,
+            duration_s=self._stated_s(),
             frame_rate=float(rate) if rate else None,
             codec=self.codec,
             container=self.container,
+            captured_at=captured_at([self._container.metadata, stream.metadata]),
         )
 
     def has_open_gops(self) -> bool:
@@ -117,13 +160,20 @@ class Film:
                 return True
         return False
 
-    def sample(self, fps: float, size: int | None) -> Iterator[Frame]:
+    def sample(self, fps: float, size: int | None, start: Mark | None = None) -> Iterator[Frame]:
         """See ``maxsight.pipelines.video.sample_frames``."""
-        schedule = Schedule(self._stream, fps)
+        schedule = Schedule(self._clock(), self._decoder, fps, start)
         maker: PictureMaker | None = None
         held: tuple[float, Image] | None = None
         end = 0.0
         for frame in self._decoded(schedule.needed(self._packets())):
+            if start is not None:
+                if schedule.overdue:
+                    break
+                if (frame.pts, frame.dts) != (start.pts, start.dts):
+                    continue
+                schedule.restore(start)
+            before = schedule.clock.state
             time, end = schedule.clock.span(frame)
             if not schedule.is_due(time):
                 continue
@@ -132,17 +182,26 @@ class Film:
             image = self._picture(maker, frame)
             if image is None:
                 continue
+            picture = zlib.crc32(image.tobytes())
+            if start is not None and picture != start.picture:
+                break
+            start = None
             if held is not None:
-                yield Frame(held[0], time, held[1])
+                mark = schedule.mark(frame, before, time, picture)
+                yield Frame(held[0], time, held[1], next=mark)
             held = time, image
             schedule.advance(time)
+        if start is not None:
+            raise CannotResume
         if held is None:
             raise self._no_frames()
-        yield Frame(held[0], max(end, held[0] + GRACE_S), held[1])
+        end = max(end, held[0] + GRACE_S)
+        self._note_where_it_breaks_off(end)
+        yield Frame(held[0], end, held[1])
 
     def at(self, time: float, size: int | None) -> Image:
         """See ``maxsight.pipelines.video.frame_at``."""
-        clock = Clock(self._stream)
+        clock = self._clock()
         first = next(self._decoded(self._packets()), None)
         if first is None:
             raise self._no_frames()
@@ -154,6 +213,7 @@ class Film:
                 break
             try:
                 self._container.seek(clock.stamp(time - run_up), stream=self._stream)
+                self._decoder.flush_buffers()
             except _DAMAGE:
                 break
             clock.sought()
@@ -162,8 +222,8 @@ class Film:
                 return image
         # From the start: the only way in a film without an index or with times that jump.
         self.close()
-        self._container, self._stream = _open(self._path, self._threads)
-        image = self._shown_at(time, maker, Clock(self._stream))
+        self._open()
+        image = self._shown_at(time, maker, self._clock())
         if image is None:
             raise self._no_frames()
         return image
@@ -178,27 +238,82 @@ class Film:
             shown = frame
         return None if shown is None else self._picture(maker, shown)
 
+    def _clock(self) -> Clock:
+        is_timed = not _TIMED.isdisjoint(self.container.split(","))
+        return Clock(self._stream, self._stated_s() if is_timed else None)
+
+    def _stated_s(self) -> float | None:
+        """Seconds the film lasts by its container's word."""
+        stream = self._stream
+        duration = None
+        if stream.duration is not None and stream.time_base:
+            duration = float(stream.duration * stream.time_base)
+        elif self._container.duration is not None:
+            duration = self._container.duration / av.time_base
+        return duration if duration and duration > 0 else None
+
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """The film's packets from here to its end, or to where the file is too damaged to go on."""
+        left = _MOST_REPEATED * os.path.getsize(self._path) + _LEAST_BYTES
+        begin = (self._container.start_time or 0) / av.time_base
         try:
-            for packet in self._container.demux(self._stream):
-                if packet.size:  # an empty one would close the decoder
-                    yield packet
+            # Of all streams: sound may go on where the pictures end.
+            for packet in self._container.demux():
+                self._on_step()
+                left -= packet.size
+                if left < 0:
+                    self._remark("damaged: it repeats itself, and was read up to there")
+                    return
+                if packet.pts is not None and packet.stream.type in ("video", "audio"):
+                    ends = float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin
+                    self._reached_s = max(self._reached_s, ends)
+                if packet.stream is self._stream and packet.size:  # an empty one closes the decoder
+                    yield packet  # type: ignore[misc]
         except _DAMAGE as error:
             log.warning("%s: damaged, read up to there: %s", self._path, error)
+            self._is_broken_off = True
 
     def _decoded(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
         """Frames in shown order; what cannot be decoded is left out."""
         damaged = 0
         for packet in chain(packets, [None]):  # None: hand out the frames still inside
             try:
-                frames = self._stream.decode(packet)
+                frames = self._decoder.decode(packet)
             except _DAMAGE:
                 damaged += 1
                 continue
             yield from frames
         if damaged:
             log.warning("%s: %d damaged parts were left out", self._path, damaged)
+            self._remark("damaged in places: frames that cannot be decoded are left out")
+
+    def _note_where_it_breaks_off(self, end: float) -> None:
+        """Remark upon a film that lacks its end, of which ``end`` seconds are there."""
+        stated = (self._container.duration or 0) / av.time_base
+        lacks = stated - max(self._reached_s, end)
+        if self._is_broken_off or lacks > max(_SHORT_S, _SHORT_SHARE * stated):
+            whole = f" of {clock_time(stated)}" if stated > end else ""
+            self._remark(f"breaks off: read up to {clock_time(end)}{whole}")
+
+    def _chosen_decoder(self) -> VideoCodecContext:
+        """FFmpeg's choice, but for films whose transparency is a second picture."""
+        stream, decoder = self._stream, self._stream.codec_context
+        name = _WITH_ALPHA.get(self.codec)
+        if name is not None and stream.metadata.get("alpha_mode") == "1":
+            try:
+                decoder = av.CodecContext.create(name, "r")  # type: ignore[assignment]
+                decoder.extradata = stream.codec_context.extradata
+            except av.codec.codec.UnknownCodecError:
+                self._remark(f"shown without its transparency: this FFmpeg lacks {name}")
+        decoder.thread_count = self._threads
+        decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"  # type: ignore[assignment]
+        # Also where the size changes on the way.
+        decoder.options = {"max_pixels": str(max_pixels())}
+        return decoder
+
+    def _remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     def _maker(self, first: VideoFrame, size: int | None) -> PictureMaker:
         return PictureMaker(Shape.of(first, self._stream.sample_aspect_ratio), size)
@@ -214,7 +329,7 @@ class Film:
         return MediaError(f"no frame of its {self.codec} video can be decoded: damaged or cut off")
 
 
-def _open(path: str, threads: int) -> tuple[InputContainer, VideoStream]:
+def _open(path: str) -> tuple[InputContainer, VideoStream]:
     try:
         if os.path.getsize(path) == 0:
             raise MediaError("the file is empty (0 bytes)")
@@ -231,29 +346,24 @@ def _open(path: str, threads: int) -> tuple[InputContainer, VideoStream]:
         # What FFmpeg knows but the list leaves out is an invalid argument to it.
         raise MediaError(f"not a video but another kind of file ({error})") from error
     try:
-        return container, _video_stream(container, threads)
+        return container, _video_stream(container)
     except BaseException:
         container.close()
         raise
 
 
-def _video_stream(container: InputContainer, threads: int) -> VideoStream:
+def _video_stream(container: InputContainer) -> VideoStream:
     films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not films:
         raise MediaError("no video in it, only sound or a cover picture")
     best = container.streams.best("video")
     stream = best if best in films else films[0]
     assert isinstance(stream, VideoStream)
-    context = stream.codec_context
-    if context is None:
+    if stream.codec_context is None:
         raise MediaError("its video is in a coding that this build of FFmpeg does not decode")
     if stream.width * stream.height > max_pixels():
         raise MediaError(
             f"its frames of {stream.width} x {stream.height} pixels are above the limit of "
             f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)"
         )
-    context.thread_count = threads
-    context.thread_type = "AUTO" if threads > 1 else "NONE"
-    # Also where the size changes on the way.
-    context.options = {"max_pixels": str(max_pixels())}
     return stream

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from maxsight.pipelines.video.frame import GRACE_S
+from maxsight.pipelines.video.frame import GRACE_S, Mark
 
 # Non-reference frames, half of most films, are not decoded where the samples lie at least this many
 # frames apart: the picture then taken is a frame or two later, and its time says so.
@@ -22,6 +23,16 @@ _MAX_HELD_BACK = 16_000_000
 # Steps back or ahead in time larger than these, in seconds, are splices (recordings joined, a
 # counter that wrapped) after which the film goes on; smaller ones are jitter, or a long still.
 _SPLICE_BACK_S, _SPLICE_AHEAD_S = 1.0, 3600.0
+
+# Where the container says how long the film is, frames up to there, and these seconds more, are
+# where they say they are, however long the one before them stands.
+_BEYOND_S = 60.0
+
+# More samples a second than any film has frames; above it, numbers of samples overflow.
+_MOST_FPS = 1e6
+
+# A frame comes out of its decoder at most this many packets after the one that holds it.
+_MOST_REORDERED = 64
 
 
 @dataclass
@@ -50,9 +61,14 @@ class Clock:
     the two counts of a frame, when to show and when to decode it, the one is taken that went
     backwards or missing less often: AVI makes up the first for films with B-frames, and raw
     streams have neither.
+
+    Args:
+        stated_s: seconds the film lasts by the word of a container that keeps the time of the whole
+            film; None where the times are those of a transmission, which may jump.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, stated_s: float | None = None) -> None:
+        self._stated_s = stated_s or 0.0
         self._seconds_per_tick = float(stream.time_base or 0)
         rate = stream.average_rate or stream.base_rate
         self.frame_s = 1.0 / float(rate) if rate else 0.04
@@ -64,11 +80,12 @@ class Clock:
         """When a frame is shown and until when, by its own word; frames come in shown order."""
         self._pts.note(frame.pts)
         self._dts.note(frame.dts)
-        time = self._since(frame.pts, frame.dts)
+        time = self.time_of(frame.pts, frame.dts)
         if time is None:
             time = 0.0 if self._now is None else self._now + self.frame_s
         if self._now is not None:
-            if not self._now - _SPLICE_BACK_S <= time <= self._now + _SPLICE_AHEAD_S:
+            latest = max(self._now + _SPLICE_AHEAD_S, self._stated_s + _BEYOND_S)
+            if not self._now - _SPLICE_BACK_S <= time <= latest:
                 self._offset += self._now + self.frame_s - time
                 time = self._now + self.frame_s
             time = max(time, self._now)
@@ -76,9 +93,35 @@ class Clock:
         duration = (frame.duration or 0) * self._seconds_per_tick
         return time, time + (duration or self.frame_s)
 
-    def of_packet(self, packet: Packet[VideoStream]) -> float | None:
+    @property
+    def state(self) -> tuple[float | None, ...]:
+        """All that it has learned from the frames so far."""
+        pts, dts = self._pts, self._dts
+        counts = (pts.first, pts.last, pts.faults, dts.first, dts.last, dts.faults)
+        return (*counts, self._offset, self._now)
+
+    def restore(self, state: tuple[float | None, ...]) -> None:
+        """Go on as the clock that had that state.
+
+        Raises:
+            ValueError: no clock has such a state.
+        """
+        if len(state) != 8 or any(value is None for value in (state[2], state[5], state[6])):
+            raise ValueError("not the state of a clock")
+        *counts, offset, self._now = state
+        self._pts, self._dts = (
+            _Stamps(*(None if value is None else int(value) for value in part[:2]), int(part[2]))  # type: ignore[arg-type]
+            for part in (counts[:3], counts[3:])
+        )
+        self._offset = float(offset)  # type: ignore[arg-type]
+
+    def time_of(self, pts: int | None, dts: int | None) -> float | None:
         """When a packet's frame will be shown; None where that is not known, or not yet."""
-        return self._since(packet.pts, packet.dts)
+        by_pts = self._pts.faults <= self._dts.faults
+        stamp, first = (pts, self._pts.first) if by_pts else (dts, self._dts.first)
+        if stamp is None or first is None:
+            return None
+        return (stamp - first) * self._seconds_per_tick + self._offset
 
     def sought(self) -> None:
         """Reading goes on elsewhere in the film."""
@@ -89,13 +132,6 @@ class Clock:
         stamps = self._dts if self._pts.first is None else self._pts
         return round(time / (self._seconds_per_tick or 1.0)) + (stamps.first or 0)
 
-    def _since(self, pts: int | None, dts: int | None) -> float | None:
-        by_pts = self._pts.faults <= self._dts.faults
-        stamp, first = (pts, self._pts.first) if by_pts else (dts, self._dts.first)
-        if stamp is None or first is None:
-            return None
-        return (stamp - first) * self._seconds_per_tick + self._offset
-
 
 class Schedule:
     """Sampling at a fixed rate: which frames are due, and which packets lead to them.
@@ -105,15 +141,37 @@ class Schedule:
     film with one keyframe in ten seconds, one in thirty in a film of keyframes.
 
     Args:
+        clock: of the film.
+        decoder: of the film; it is told which frames to leave out.
         fps: samples a second.
+        start: a frame at which to begin; packets before its keyframe are not decoded, and nothing
+            is due before ``restore``.
+
+    Attributes:
+        fed: number of the last packet given to the decoder, or decided to be; they count from 0.
+        overdue: whether the frame of ``start`` should have come out by now.
     """
 
-    def __init__(self, stream: VideoStream, fps: float) -> None:
-        self.clock = Clock(stream)
-        self._stream = stream
-        self._fps = fps
+    def __init__(
+        self, clock: Clock, decoder: VideoCodecContext, fps: float, start: Mark | None = None
+    ) -> None:
+        self.clock = clock
+        self.fed = -1
+        self._decoder = decoder
+        self._fps = min(fps, _MOST_FPS)
         self._wanted = 0.0
-        self._sparse = fps * _SPARSE_FRAMES * self.clock.frame_s <= 1.0
+        self._sparse = self._fps * _SPARSE_FRAMES * clock.frame_s <= 1.0
+        self._start = start
+        if start is not None and start.sparse:
+            # Some decoders heed it only if it is set before they open, which it never was.
+            decoder.open(strict=False)
+            decoder.skip_frame = "NONREF"
+        # Keyframes at which decoding may begin anew, oldest first: their numbers and counts.
+        self._keyframes: list[tuple[int, int | None, int | None]] = []
+
+    @property
+    def overdue(self) -> bool:
+        return self._start is not None and self.fed > self._start.fed + _MOST_REORDERED
 
     def is_due(self, time: float) -> bool:
         return time + GRACE_S >= self._wanted
@@ -122,30 +180,82 @@ class Schedule:
         """A frame was taken at ``time``; the next one is due at the next tick."""
         self._wanted = (math.floor((time + GRACE_S) * self._fps) + 1) / self._fps
         if self._sparse:  # from the second sample on: the first is the film's very first frame
-            self._stream.codec_context.skip_frame = "NONREF"
+            self._decoder.skip_frame = "NONREF"
+
+    def mark(
+        self, frame: VideoFrame, clock: tuple[float | None, ...], time: float, picture: int
+    ) -> Mark | None:
+        """Where to take up sampling at a frame that is due; None where it cannot be told by its
+        counts.
+
+        Args:
+            clock: the clock's state before the frame.
+            time: of the frame.
+            picture: CRC-32 of its picture.
+        """
+        if frame.pts is None and frame.dts is None:
+            return None
+        usable = [
+            number
+            for number, pts, dts in self._keyframes
+            if (shown := self.clock.time_of(pts, dts)) is not None and shown <= time
+        ]
+        if not usable:
+            return None
+        while len(self._keyframes) > 1 and self._keyframes[0][0] < usable[-1]:
+            del self._keyframes[0]
+        return Mark(
+            keyframe=usable[-1],
+            fed=self.fed,
+            pts=frame.pts,
+            dts=frame.dts,
+            picture=picture,
+            clock=clock,
+            wanted=self._wanted,
+            sparse=self._sparse,
+        )
+
+    def restore(self, mark: Mark) -> None:
+        """The frame of that mark is here: go on as then.
+
+        Raises:
+            ValueError: no schedule makes such a mark.
+        """
+        self.clock.restore(mark.clock)
+        self._wanted = mark.wanted
+        self._sparse = mark.sparse
+        self._start = None
 
     def needed(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         """The packets worth decoding, in order."""
-        context = self._stream.codec_context
         held_back: list[Packet[VideoStream]] = []
         held_bytes = 0
-        for packet in packets:
-            time = self.clock.of_packet(packet)
+        for number, packet in enumerate(packets):
+            if self._start is not None and number < self._start.keyframe:
+                continue
+            time = self.clock.time_of(packet.pts, packet.dts)
+            if packet.is_keyframe:
+                self._keyframes.append((number, packet.pts, packet.dts))
+            if self._start is not None:
+                self.fed = number
+                yield packet
+                continue
             if time is None and packet.pts is None and packet.dts is None:
                 self._sparse = False  # frames have to be counted
             elif time is not None and time <= self._wanted and packet.is_keyframe:
                 if held_back:
                     # As after a seek: frames of before and after must not be mixed.
-                    context.flush_buffers()
+                    self._decoder.flush_buffers()
                 held_back.clear()
                 held_bytes = 0
             held_back.append(packet)
             held_bytes += packet.size
             if time is None or self.is_due(time) or held_bytes > _MAX_HELD_BACK:
+                self.fed = number
                 yield from held_back
                 held_back.clear()
                 held_bytes = 0
         # The very last frame says when the film ends, whether others refer to it or not.
         self._sparse = False
-        context.skip_frame = "DEFAULT"
+        self._decoder.skip_frame = "DEFAULT"
         yield from held_back
