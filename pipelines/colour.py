@@ -82,7 +82,7 @@ def meaning(image: Image.Image, data: bytes, *, adobe_rgb: bool) -> Meaning:
         return Meaning()
     cicp = _png_cicp(data) if image.format == "PNG" else None
     if cicp is not None and space == "RGB":
-        return Meaning(_by_code_points(*cicp))
+        return Meaning(by_code_points(*cicp))
     profile = image.info.get("icc_profile")
     if profile:
         return _by_profile(bytes(profile), space)
@@ -94,7 +94,7 @@ def meaning(image: Image.Image, data: bytes, *, adobe_rgb: bool) -> Meaning:
         return Meaning(_by_gamma(image.info))
     if image.format in ("AVIF", "HEIF"):
         nclx = _nclx(image, data)
-        return Meaning(_by_code_points(*nclx) if nclx else None)
+        return Meaning(by_code_points(*nclx) if nclx else None)
     return Meaning(_adobe_rgb() if adobe_rgb and space == "RGB" else None)
 
 
@@ -201,21 +201,21 @@ def _lab() -> bytes:
 
 # ---------------------------------------------------------------- code points and gammas
 
-_PRIMARIES = {9: icc.BT2020, 11: icc.DCI_P3, 12: icc.DISPLAY_P3}
+PRIMARIES = {9: icc.BT2020, 11: icc.DCI_P3, 12: icc.DISPLAY_P3}
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 _PQ, _HLG = 16, 18
 
 
 @functools.cache
-def _by_code_points(primaries: int, transfer: int) -> Conversion | None:
+def by_code_points(primaries: int, transfer: int) -> Conversion | None:
     """Code points of ITU-T H.273; unknown ones, and those of standard television, mean sRGB."""
     if transfer in (_PQ, _HLG):
-        return _tone_mapped(_PRIMARIES.get(primaries, icc.SRGB), transfer)
-    if primaries not in _PRIMARIES and transfer not in _GAMMAS:
+        return _tone_mapped(PRIMARIES.get(primaries, icc.SRGB), transfer)
+    if primaries not in PRIMARIES and transfer not in _GAMMAS:
         return None
     # BT.709's curve is that of cameras; viewers show it as they show sRGB.
     curve = _GAMMAS.get(transfer, icc.linear_srgb)
-    found = icc.matrix_profile(_PRIMARIES.get(primaries, icc.SRGB), curve)
+    found = icc.matrix_profile(PRIMARIES.get(primaries, icc.SRGB), curve)
     return _by_profile(found, "RGB").conversion
 
 
@@ -276,21 +276,39 @@ _AT_A_TIME = 1 << 18
 
 
 def _tone_mapped(primaries: icc.Primaries, transfer: int) -> Conversion:
-    """From PQ or HLG: light up to 0.8 of reference white stays, what is brighter is rolled off."""
-    to_srgb = (np.linalg.inv(icc.to_xyz(icc.SRGB)) @ icc.to_xyz(primaries)).T.astype(np.float32)
-    steps = np.arange(256, dtype=np.float32) / 255
-    levels = np.rint(255 * numbers_of(np.linspace(0, 1, _FINE))).astype(np.uint8)
-
     def convert(image: Image.Image) -> Image.Image:
-        pixels = np.array(image)
-        rows = max(1, _AT_A_TIME // image.width)
-        for top in range(0, image.height, rows):
-            part = pixels[top : top + rows]
-            light = rolled_off(light_of(steps[part], transfer, primaries)) @ to_srgb
-            part[:] = levels[(np.clip(light, 0, 1) * (_FINE - 1) + 0.5).astype(np.int32)]
-        return Image.fromarray(pixels)
+        return Image.fromarray(tone_mapped(np.asarray(image), primaries, transfer))
 
     return Conversion(convert, late=True)
+
+
+def tone_mapped(pixels: np.ndarray, primaries: icc.Primaries, transfer: int) -> np.ndarray:
+    """From PQ or HLG: light up to 0.8 of reference white stays, what is brighter is rolled off.
+
+    Args:
+        pixels: (H, W, 3) uint8 or uint16.
+
+    Returns:
+        (H, W, 3) uint8, sRGB.
+    """
+    to_srgb = (np.linalg.inv(icc.to_xyz(icc.SRGB)) @ icc.to_xyz(primaries)).T.astype(np.float32)
+    most = np.float32(np.iinfo(pixels.dtype).max)
+    shown = np.empty(pixels.shape, np.uint8)
+    rows = max(1, _AT_A_TIME // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        numbers = pixels[top : top + rows].astype(np.float32) / most
+        light = rolled_off(light_of(numbers, transfer, primaries)) @ to_srgb
+        shown[top : top + rows] = _levels()[
+            (np.clip(light, 0, 1) * (_FINE - 1) + 0.5).astype(np.int32)
+        ]
+    return shown
+
+
+@functools.cache
+def _levels() -> np.ndarray:
+    """sRGB's levels of light in fine steps, (_FINE,) uint8."""
+    levels: np.ndarray = np.rint(255 * numbers_of(np.linspace(0, 1, _FINE))).astype(np.uint8)
+    return levels
 
 
 def light_of(numbers: np.ndarray, transfer: int, primaries: icc.Primaries) -> np.ndarray:

@@ -26,9 +26,10 @@ from maxsight.pipelines.content import (
     digest,
     hash_file,
     most_bytes,
+    open_regular,
     read_whole,
 )
-from maxsight.pipelines.formats import picture_format
+from maxsight.pipelines.formats import is_film, picture_format
 from maxsight.pipelines.messages import (
     Alive,
     Finished,
@@ -80,18 +81,20 @@ class Decoder:
         else:
             from maxsight.pipelines import video
 
-            image = video.frame_at(job.path, job.time, size=job.side)
+            image = video.frame_at(job.path, job.time, size=job.side, on_step=self._show_life)
         image.thumbnail((job.side, job.side), Image.Resampling.LANCZOS)
         self._send(Viewed(self._lap(), np.asarray(image)[None]))
 
     def _is_film(self, job: Job) -> bool:
-        if job.kind is not None:
-            return job.kind == "video"
+        """By its content; by its name where that does not tell."""
         try:
-            with open(job.path, "rb") as file:
-                return picture_format(file.read(32)) is None
-        except OSError:
-            return False  # reading it as a picture will say why
+            with open_regular(job.path) as descriptor:
+                head = os.read(descriptor, 32)
+        except MediaError:
+            return job.kind == "video"  # reading it will say why
+        if picture_format(head) is not None:
+            return False
+        return job.kind != "image" or is_film(head)
 
     def _picture(self, job: Job) -> None:
         data, state = read_whole(job.path, max_bytes=most_bytes(self._order.max_pixels))
@@ -119,10 +122,17 @@ class Decoder:
         if not before.bytes:
             raise MediaError("empty (0 bytes)")
         preprocess = self._preprocess
-        info = video.probe(job.path)
+        info = video.probe(job.path, on_step=self._show_life)
+        remarks: list[str] = []
         ready: list[np.ndarray] = []
         spans: list[tuple[float, float]] = []
-        for frame in video.sample_frames(job.path, fps=self._order.fps, size=preprocess.size):
+        for frame in video.sample_frames(
+            job.path,
+            fps=self._order.fps,
+            size=preprocess.size,
+            on_step=self._show_life,
+            on_remark=remarks.append,
+        ):
             pixels = resize(frame.image, preprocess)
             if ready and (
                 len(ready) == _FRAMES
@@ -145,6 +155,8 @@ class Decoder:
                 content_hash=content_hash,
                 width=info.width,
                 height=info.height,
+                captured_at=info.captured_at,
+                remark="; ".join(remarks) or None,
                 spans=tuple(spans),
                 pixels=np.stack(ready),
             )

@@ -82,6 +82,34 @@ def picture_format(data: bytes) -> PictureFormat | None:
     return None
 
 
+_FILM_PREFIXES = (
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"FLV\x01",
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG video
+    b"0&\xb2u\x8ef\xcf\x11",  # ASF, WMV
+    b".RMF",
+    b"OggS",
+    b"DKIF",  # IVF
+    b"YUV4MPEG2",
+    b"\x06\x0e+4\x02\x05\x01\x01",  # MXF
+    b"nut/multimedia container",
+)
+_ATOMS = frozenset((b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
+
+
+def is_film(data: bytes) -> bool:
+    """Whether a file's first 32 bytes are those of a container that may hold a film.
+
+    Of MPEG transport streams and raw streams so few bytes do not tell.
+    """
+    if picture_format(data) is not None:
+        return False
+    if data.startswith(_FILM_PREFIXES) or data[4:8] in _ATOMS:
+        return True
+    return data[:4] in (b"RIFF", b"RF64") and data[8:12] in (b"AVI ", b"AVIX")
+
+
 _STRANGERS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an office document"),
     (b"\x1f\x8b", "a gzip archive"),

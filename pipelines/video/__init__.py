@@ -107,14 +107,20 @@ def sample_frames(
                 yield frame
 
 
-def frame_at(path: str | os.PathLike[str], time: float, *, size: int | None = None) -> Image:
+def frame_at(
+    path: str | os.PathLike[str],
+    time: float,
+    *,
+    size: int | None = None,
+    on_step: OnStep = _nothing,
+) -> Image:
     """The picture on show ``time`` seconds after the film's first frame.
 
     Exact: reading starts at a keyframe before it. Before the start it is the first frame, past the
     end the last.
 
     Args:
-        size: as for ``sample_frames``.
+        size, on_step: as for ``sample_frames``.
 
     Returns:
         Mode RGB, upright, square pixels.
@@ -123,7 +129,7 @@ def frame_at(path: str | os.PathLike[str], time: float, *, size: int | None = No
         MediaError: the file is not a film, or not one frame of it can be decoded.
         BackendError: the extra ``video`` is not installed.
     """
-    with _damage_named(), _open(path) as film:
+    with _damage_named(), _open(path, on_step=on_step) as film:
         return film.at(time, size)
 
 
@@ -135,7 +141,7 @@ def _damage_named() -> Iterator[None]:
     except MaxsightError:
         raise
     except (ValueError, ArithmeticError, LookupError, MemoryError) as error:
-        raise MediaError(f"damaged: {error or type(error).__name__}") from error
+        raise MediaError(f"damaged: {type(error).__name__} ({error})") from error
 
 
 def _open(path: str | os.PathLike[str], *, threads: int = 1, on_step: OnStep = _nothing) -> Film:

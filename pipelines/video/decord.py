@@ -121,6 +121,7 @@ def is_right_for(film: pyav.Film) -> bool:
         film.codec in _CODECS
         and not _CONTAINERS.isdisjoint(film.container.split(","))
         and not film.is_transparent
+        and not film.is_converted
         and not film.has_open_gops()
     )
 

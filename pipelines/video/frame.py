@@ -111,6 +111,6 @@ class Frame:
 
 def clock_time(seconds: float) -> str:
     """As people write it, ``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

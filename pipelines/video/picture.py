@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from PIL import Image
+
+from maxsight.pipelines import colour
+
+# Code points of ITU-T H.273: transfer by PQ and by HLG; the primaries that go with them.
+_BRIGHTER = {16, 18}
+_BT2020 = 9
 
 # Pixel shapes outside this range come from damaged headers, not from cameras.
 _PLAUSIBLE_SHAPES = (Fraction(1, 8), Fraction(8))
@@ -92,20 +99,52 @@ class PictureMaker:
         """The frame as an upright RGB image."""
         width, height = reduced(*self._shape.square(frame.width, frame.height), self._size)
         transparent = any(component.is_alpha for component in frame.format.components)
+        with_alpha = transparent or frame.format.has_palette
+        primaries, transfer = frame.color_primaries, frame.color_trc
+        bright = transfer in _BRIGHTER
+        # PQ's numbers lie too far apart in 8 bits.
+        deep, shallow = ("rgba64le", "rgba") if with_alpha else ("rgb48le", "rgb24")
         scaled = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
-            format="rgba" if transparent or frame.format.has_palette else "rgb24",
+            format=deep if bright else shallow,
             interpolation="BICUBIC",
             threads=1,
         )
-        image = Image.fromarray(scaled.to_ndarray())
+        pixels = scaled.to_ndarray()
+        if bright:
+            wide = colour.PRIMARIES[primaries if primaries in colour.PRIMARIES else _BT2020]
+            rest = (pixels[..., 3:] // 257).astype(np.uint8)
+            shown = colour.tone_mapped(pixels[..., :3], wide, transfer)
+            pixels = np.concatenate([shown, rest], axis=2)
+        image = Image.fromarray(pixels)
+        if not bright and is_foreign(primaries, transfer):
+            image = _with_standard_primaries(image, primaries, transfer)
         if image.mode == "RGBA":
             white = Image.new("RGBA", image.size, "white")
             white.alpha_composite(image)
             image = white.convert("RGB")
         return self._shape.upright(image)
+
+
+def is_foreign(primaries: int, transfer: int) -> bool:
+    """Whether a film's colours must be converted to be shown, by its code points.
+
+    Films of standard brightness and primaries are shown as they are, whatever curve they name:
+    viewers do the same.
+    """
+    return transfer in _BRIGHTER or primaries in colour.PRIMARIES
+
+
+def _with_standard_primaries(image: Image.Image, primaries: int, transfer: int) -> Image.Image:
+    conversion = colour.by_code_points(primaries, transfer)
+    if conversion is None:
+        return image
+    shown = conversion.convert(image if image.mode == "RGB" else image.convert("RGB"))
+    if image.mode == "RGBA":
+        shown.putalpha(image.getchannel("A"))
+    return shown
 
 
 def reduced(width: int, height: int, size: int | None) -> tuple[int, int]:

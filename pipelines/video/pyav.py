@@ -29,7 +29,7 @@ from maxsight.pipelines.video.frame import (
     VideoInfo,
     clock_time,
 )
-from maxsight.pipelines.video.picture import PictureMaker, Shape
+from maxsight.pipelines.video.picture import PictureMaker, Shape, is_foreign
 from maxsight.pipelines.video.timeline import Clock, Schedule
 from maxsight.settings import max_pixels
 
@@ -128,6 +128,12 @@ class Film:
     def is_transparent(self) -> bool:
         """Whether a second picture says where the first one is transparent."""
         return self._decoder is not self._stream.codec_context
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether its colours are not those of a screen."""
+        context = self._stream.codec_context
+        return is_foreign(context.color_primaries, context.color_trc)
 
     def info(self) -> VideoInfo:
         """The header's word and, from the first frame, how the film is turned."""
@@ -290,6 +296,8 @@ class Film:
     def _note_where_it_breaks_off(self, end: float) -> None:
         """Remark upon a film that lacks its end, of which ``end`` seconds are there."""
         stated = (self._container.duration or 0) / av.time_base
+        if self.container == "avi":
+            stated = max(stated, _stated_by_avi(self._path))
         lacks = stated - max(self._reached_s, end)
         if self._is_broken_off or lacks > max(_SHORT_S, _SHORT_SHARE * stated):
             whole = f" of {clock_time(stated)}" if stated > end else ""
@@ -306,7 +314,7 @@ class Film:
             except av.codec.codec.UnknownCodecError:
                 self._remark(f"shown without its transparency: this FFmpeg lacks {name}")
         decoder.thread_count = self._threads
-        decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"  # type: ignore[assignment]
+        decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"
         # Also where the size changes on the way.
         decoder.options = {"max_pixels": str(max_pixels())}
         return decoder
@@ -367,3 +375,16 @@ def _video_stream(container: InputContainer) -> VideoStream:
             f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)"
         )
     return stream
+
+
+def _stated_by_avi(path: str) -> float:
+    """Seconds of film by an AVI's header, which FFmpeg makes less where the file is cut short."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    place = head.find(b"avih")
+    if place < 0 or len(head) < place + 28:
+        return 0.0
+    microseconds, frames = (
+        int.from_bytes(head[place + at : place + at + 4], "little") for at in (8, 24)
+    )
+    return microseconds * frames / 1e6

@@ -106,14 +106,14 @@ class Clock:
         Raises:
             ValueError: no clock has such a state.
         """
-        if len(state) != 8 or any(value is None for value in (state[2], state[5], state[6])):
+        if len(state) != 8:
             raise ValueError("not the state of a clock")
-        *counts, offset, self._now = state
-        self._pts, self._dts = (
-            _Stamps(*(None if value is None else int(value) for value in part[:2]), int(part[2]))  # type: ignore[arg-type]
-            for part in (counts[:3], counts[3:])
-        )
-        self._offset = float(offset)  # type: ignore[arg-type]
+        pts_first, pts_last, pts_faults, dts_first, dts_last, dts_faults, offset, now = state
+        if pts_faults is None or dts_faults is None or offset is None:
+            raise ValueError("not the state of a clock")
+        self._pts = _Stamps(_whole(pts_first), _whole(pts_last), int(pts_faults))
+        self._dts = _Stamps(_whole(dts_first), _whole(dts_last), int(dts_faults))
+        self._offset, self._now = offset, now
 
     def time_of(self, pts: int | None, dts: int | None) -> float | None:
         """When a packet's frame will be shown; None where that is not known, or not yet."""
@@ -131,6 +131,10 @@ class Clock:
         """The container's count at ``time`` seconds."""
         stamps = self._dts if self._pts.first is None else self._pts
         return round(time / (self._seconds_per_tick or 1.0)) + (stamps.first or 0)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 class Schedule:
