@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from maxsight.errors import BackendError, MaxsightError, MediaError, UsageError
-from maxsight.pipelines.video.frame import CannotResume, Frame, Mark, VideoInfo
+from maxsight.pipelines.video.frame import Frame, Mark, VideoInfo
 from maxsight.settings import video_backend
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from maxsight.pipelines.video.pyav import Film
 
-__all__ = ["CannotResume", "Frame", "Mark", "VideoInfo", "frame_at", "probe", "sample_frames"]
+__all__ = ["Frame", "VideoInfo", "frame_at", "probe", "sample_frames"]
 
-OnStep = Callable[[], None]
+_OnStep = Callable[[], None]
 
 
 def _nothing() -> None:
     pass
 
 
-def probe(path: str | os.PathLike[str], *, on_step: OnStep = _nothing) -> VideoInfo:
+def probe(path: str | os.PathLike[str], *, on_step: _OnStep = _nothing) -> VideoInfo:
     """Read a film's header and its first frame.
 
     Args:
@@ -54,7 +54,7 @@ def sample_frames(
     size: int | None = None,
     threads: int = 1,
     start: Mark | None = None,
-    on_step: OnStep = _nothing,
+    on_step: _OnStep = _nothing,
     on_remark: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Frame]:
     """Frames at 0, 1/fps, 2/fps, ... seconds, decoded as a stream.
@@ -112,7 +112,7 @@ def frame_at(
     time: float,
     *,
     size: int | None = None,
-    on_step: OnStep = _nothing,
+    on_step: _OnStep = _nothing,
 ) -> Image:
     """The picture on show ``time`` seconds after the film's first frame.
 
@@ -144,7 +144,7 @@ def _damage_named() -> Iterator[None]:
         raise MediaError(f"damaged: {type(error).__name__} ({error})") from error
 
 
-def _open(path: str | os.PathLike[str], *, threads: int = 1, on_step: OnStep = _nothing) -> Film:
+def _open(path: str | os.PathLike[str], *, threads: int = 1, on_step: _OnStep = _nothing) -> Film:
     try:
         from maxsight.pipelines.video.pyav import Film
     except ImportError as error:

@@ -16,7 +16,8 @@ pytest.importorskip("av")
 import av
 from numbered_films import CODINGS, FRAMES, coded, number_of, plain_film, remux, write_film
 
-from maxsight.pipelines.video import CannotResume, Frame, Mark, sample_frames
+from maxsight.pipelines.video import Frame, sample_frames
+from maxsight.pipelines.video.frame import CannotResume, Mark
 
 
 @pytest.fixture(scope="module")
