@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import os
 import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from maxsight.pipelines.expansion import Expansion
     from maxsight.pipelines.text_cache import TextCache
 
-_RECALL_AT = (1, 5, 10)
+_AT = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,31 @@ class Judged:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A query and the rank of its first right answer, from 1; None if that is beyond the depth."""
+    """A query and the rank of its first right answer, from 1; None if that is beyond the depth.
+
+    Where answers have equal scores it is the mean over the orders in which they may stand.
+    """
 
     text: str
-    rank: int | None
+    rank: float | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over a set of queries.
+    """Figures over a set of queries, as ``ir-measures`` defines them, by name.
+
+    Answers of equal scores (copies, mostly) may stand in any order, which would otherwise be that
+    of indexing: every figure is its mean over all of these orders.
 
     Attributes:
         queries: how many.
         depth: how many answers were looked at; a rank beyond it counts as ``depth + 1``.
-        recall: k -> share of the queries with a right answer among the first k.
-        mrr: mean reciprocal rank of the first right answer, 0 where it is beyond the depth.
+        success: k -> Success@k, the share of queries with a right answer among the first k.
+        recall_at: k -> R@k, the mean share of a query's right answers that are among the first k.
+            With one right answer each it is Success@k.
+        ndcg: k -> nDCG@k, the sum of 1 / log2(1 + rank) over right answers among the first k,
+            divided by the largest that as many right answers can give; mean over queries.
+        mrr: mean reciprocal rank of the first right answer (RR), 0 where it is beyond the depth.
         median_rank: of the first right answer.
         mrv: mean rank variance: how much the rank varies among the texts of a group, averaged over
             the groups of two texts or more; None if there is none. 0 is consistent.
@@ -63,7 +75,9 @@ class Evaluation:
 
     queries: int
     depth: int
-    recall: dict[int, float]
+    success: dict[int, float]
+    recall_at: dict[int, float]
+    ndcg: dict[int, float]
     mrr: float
     median_rank: float
     mrv: float | None
@@ -128,44 +142,94 @@ def require_known(queries: Iterable[Judged], known: Collection[str]) -> None:
 
 def evaluate(
     queries: Sequence[Judged],
-    find: Callable[[str, int], Sequence[str]],
+    find: Callable[[str, int], Sequence[tuple[str, float]]],
     *,
     depth: int = 100,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Ask every query and see where its first right answer stands.
+    """Ask every query and see where its right answers stand.
 
     Args:
         queries: at least one.
-        find: (text, k) -> paths of at most k files, best first.
+        find: (text, k) -> path and score of at most k files, best first.
         depth: how many answers to look at, at least 10.
         progress: called after every query with how many are done, and how many there are.
 
     Source of the mean rank variance: Nie et al., "Improving the Consistency in Cross-Lingual
     Cross-Modal Retrieval with 1-to-K Contrastive Learning", 2024, arXiv:2406.18254.
     """
-    if depth < max(_RECALL_AT):
-        raise UsageError(f"the depth must be at least {max(_RECALL_AT)}, got {depth}")
-    ranks = []
+    if depth < max(_AT):
+        raise UsageError(f"the depth must be at least {max(_AT)}, got {depth}")
+    figures = []
     for number, query in enumerate(queries, start=1):
-        ranks.append(_rank(query.paths, find(query.text, depth)))
+        figures.append(_Figures.of(query.paths, find(query.text, depth)))
         if progress is not None:
             progress(number, len(queries))
-    counted = [rank or depth + 1 for rank in ranks]
-    by_group: dict[str, list[int]] = {}
+    counted = [depth + 1 if own.rank is None else own.rank for own in figures]
+    by_group: dict[str, list[float]] = {}
     for query, rank in zip(queries, counted):
         by_group.setdefault(query.group, []).append(rank)
     variances = [statistics.pvariance(group) for group in by_group.values() if len(group) > 1]
     return Evaluation(
         queries=len(queries),
         depth=depth,
-        recall={k: sum(rank <= k for rank in counted) / len(counted) for k in _RECALL_AT},
-        mrr=sum(1 / rank for rank in ranks if rank) / len(ranks),
+        success={k: statistics.fmean(own.success[k] for own in figures) for k in _AT},
+        recall_at={k: statistics.fmean(own.recall[k] for own in figures) for k in _AT},
+        ndcg={k: statistics.fmean(own.ndcg[k] for own in figures) for k in _AT},
+        mrr=statistics.fmean(own.reciprocal for own in figures),
         median_rank=statistics.median(counted),
         mrv=statistics.fmean(variances) if variances else None,
         groups=len(variances),
-        ranks=[Ranked(query.text, rank) for query, rank in zip(queries, ranks)],
+        ranks=[Ranked(query.text, own.rank) for query, own in zip(queries, figures)],
     )
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """Of one query; see :class:`Evaluation`."""
+
+    rank: float | None
+    reciprocal: float
+    success: dict[int, float]
+    recall: dict[int, float]
+    ndcg: dict[int, float]
+
+    @staticmethod
+    def of(right: frozenset[str], found: Sequence[tuple[str, float]]) -> _Figures:
+        rank, reciprocal = None, 0.0
+        success = dict.fromkeys(_AT, 0.0)
+        recall, gain = dict(success), dict(success)
+        before = 0
+        for _, tied in itertools.groupby(found, key=lambda answer: answer[1]):
+            paths = [path for path, _ in tied]
+            count, held = len(paths), sum(path in right for path in paths)
+            if held and rank is None:
+                rank = before + (count + 1) / (held + 1)
+                reciprocal = _first_reciprocal(before, count, held)
+                for k in _AT:
+                    inside = min(max(k - before, 0), count)
+                    lost = math.comb(count - held, inside) / math.comb(count, inside)
+                    success[k] = 1 - lost
+            for k in _AT if held else ():
+                inside = min(max(k - before, 0), count)
+                recall[k] += held * inside / count / len(right)
+                gain[k] += held / count * _gain(before, before + inside)
+            before += count
+        ndcg = {k: gain[k] / _gain(0, min(k, len(right))) for k in _AT}
+        return _Figures(rank, reciprocal, success, recall, ndcg)
+
+
+def _first_reciprocal(before: int, count: int, held: int) -> float:
+    """The mean of 1 / rank of the first of ``held`` right answers among ``count`` of any order."""
+    return sum(
+        math.comb(count - place, held - 1) / math.comb(count, held) / (before + place)
+        for place in range(1, count - held + 2)
+    )
+
+
+def _gain(start: int, stop: int) -> float:
+    """Of right answers at all ranks after ``start``, up to ``stop``."""
+    return sum(1 / math.log2(rank + 1) for rank in range(start + 1, stop + 1))
 
 
 def evaluate_search(
@@ -202,13 +266,9 @@ def evaluate_search(
         late=rerank != "off" and snapshot.manifest.token_dim is not None,
     )
 
-    def find(text: str, k: int) -> list[str]:
+    def find(text: str, k: int) -> list[tuple[str, float]]:
         query = Query((said[text],), k=k, rerank=rerank)
         found = search(snapshot, query, fingerprint=fingerprint, encoder=encoder, cache=cache)
-        return [hit.path for hit in found.hits]
+        return [(hit.path, hit.score) for hit in found.hits]
 
     return evaluate(queries, find, depth=depth, progress=progress)
-
-
-def _rank(right: frozenset[str], found: Sequence[str]) -> int | None:
-    return next((place for place, path in enumerate(found, start=1) if path in right), None)

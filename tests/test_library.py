@@ -291,7 +291,7 @@ def test_queries_of_known_answers(folder: Path, library: maxsight.Library) -> No
     wrong = ranked.index("coffee.jpg") + 1
     assert [query.rank for query in found.ranks] == [1, wrong, 1]
     assert wrong > 1
-    assert found.recall[1] == pytest.approx(2 / 3)
+    assert found.success[1] == found.recall_at[1] == pytest.approx(2 / 3)
     assert found.mrv == pytest.approx(((wrong - 1) / 2) ** 2)
     table.write_text("text,path\nanything,pictures/nowhere.jpg\n")
     with library, pytest.raises(UsageError, match="no right answer in the library"):

@@ -41,8 +41,10 @@ def merge(
 
     Token merging by bipartite matching: tokens at even places (A) each pick the token at an odd
     place (B) of largest cosine; the ``r`` of A that found the closest join theirs. Equal cosines
-    go by the lower place. The outputs stand in ToMe's order: protected tokens, what is left of A,
-    then B, each in the order of the inputs; with nothing to merge the inputs come back as they are.
+    go by the lower place. The outputs are the protected tokens, what is left of A, then B, each in
+    the order of the inputs; with nothing to merge the inputs come back as they are. ToMe does the
+    same where there is a class token; where there is none (``protected=0``) its outputs are the
+    same tokens, but what is left of A stands by falling similarity.
 
     Memory beside the output: 8 MiB of similarities on a CPU, none on a GPU, and 24 bytes a token.
 

@@ -3,8 +3,10 @@
 Documents (images, frames) lie packed behind each other; document s holds the inputs
 ``offsets[s] ... offsets[s + 1]`` and will hold the outputs ``targets[s] ... targets[s + 1]``.
 Its first ``protected`` tokens stay as they are. Of the rest, those at even places are A, which may
-move, and those at odd places B, which take them in. Outputs stand in ToMe's order: the protected,
-what is left of A, B, each in the order of the inputs. A document that loses nothing keeps its own.
+move, and those at odd places B, which take them in. Outputs are the protected, what is left of A,
+then B, each in the order of the inputs: as ToMe's where there is a class token. Where there is none
+ToMe leaves A by falling similarity: the same tokens in another order. A document that loses nothing
+keeps its own.
 """
 
 from __future__ import annotations

@@ -34,8 +34,10 @@ def evaluate(
 ) -> None:
     """Measure how well a library answers queries of your own whose answers you know.
 
-    Recall@1, 5 and 10, mean reciprocal rank and, where several texts ask for the same files, how
-    much their ranks vary (MRV). Lists the queries that did worst; `--quiet` leaves them out.
+    Success@k (a right answer is among the first k), R@k (the share of right answers there) and
+    nDCG@k for 1, 5 and 10, mean reciprocal rank and, where several texts ask for the same files,
+    how much their ranks vary (MRV). Equal scores count as the mean over their possible orders.
+    Lists the queries that did worst; `--quiet` leaves them out.
 
     Example: `maxsight eval photos.maxsight queries.csv`
     """
@@ -56,7 +58,9 @@ def evaluate(
     if json:
         print_json(found)
         return
-    rows = [(f"recall@{k}", f"{100 * share:.1f} %") for k, share in found.recall.items()]
+    rows = [(f"Success@{k}", f"{100 * share:.1f} %") for k, share in found.success.items()]
+    rows += [(f"R@{k}", f"{100 * share:.1f} %") for k, share in found.recall_at.items()]
+    rows += [(f"nDCG@{k}", f"{share:.3f}") for k, share in found.ndcg.items()]
     rows.append(("mean reciprocal rank", f"{found.mrr:.3f}"))
     rows.append(("median rank", f"{found.median_rank:g}"))
     if found.mrv is not None:
@@ -68,5 +72,9 @@ def evaluate(
     worst = sorted(found.ranks, key=lambda query: -(query.rank or depth + 1))[:5]
     print_table(
         ("did worst", "rank"),
-        [(query.text, query.rank or f"> {depth}") for query in worst if query.rank != 1],
+        [
+            (query.text, f"> {depth}" if query.rank is None else f"{query.rank:g}")
+            for query in worst
+            if query.rank != 1
+        ],
     )

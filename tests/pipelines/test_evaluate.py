@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from maxsight.errors import UsageError
-from maxsight.pipelines.evaluate import Judged, evaluate, read_queries, require_known
+from maxsight.pipelines.evaluate import Evaluation, Judged, evaluate, read_queries, require_known
 
 ORDER = [f"/p/{number}" for number in range(1, 21)]
 
 
-def always(text: str, k: int) -> list[str]:
+def always(text: str, k: int) -> list[tuple[str, float]]:
     """The same answer, whatever is asked."""
-    return ORDER[:k]
+    return [(path, -float(place)) for place, path in enumerate(ORDER[:k])]
 
 
 def judged(text: str, *right: int, group: str | None = None) -> Judged:
@@ -28,10 +32,58 @@ def test_ranks_recall_and_their_means() -> None:
     found = evaluate(queries, always, depth=15, progress=lambda *step: told.append(step))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [query.rank for query in found.ranks] == [1, 4, 12, None]
-    assert found.recall == {1: 0.25, 5: 0.5, 10: 0.5}
+    assert found.success == {1: 0.25, 5: 0.5, 10: 0.5}
+    # Of two right answers, one is among the first five.
+    assert found.recall_at == {1: 0.25, 5: 0.375, 10: 0.5}
     assert found.mrr == pytest.approx((1 + 1 / 4 + 1 / 12) / 4)
     assert found.median_rank == 8
     assert (found.mrv, found.groups) == (None, 0)
+
+
+def test_figures_are_those_of_ir_measures() -> None:
+    """Worked out by its definitions: Success@k, R@k, nDCG@k, RR."""
+    found = evaluate([judged("a", 2, 3, 7, 30)], always, depth=20)
+    assert found.success == {1: 0, 5: 1, 10: 1}
+    assert found.recall_at == {1: 0, 5: 0.5, 10: 0.75}
+    ideal = 1 + 1 / math.log2(3) + 1 / math.log2(4) + 1 / math.log2(5)
+    gain = 1 / math.log2(3) + 1 / math.log2(4)
+    assert found.ndcg == {
+        1: 0,
+        5: pytest.approx(gain / ideal),
+        10: pytest.approx((gain + 1 / math.log2(8)) / ideal),
+    }
+    assert found.mrr == 0.5
+
+
+def test_equal_scores_count_as_the_mean_over_their_orders() -> None:
+    scores = [9.0, 8, 8, 8, 8, 7, 7, 6, 5, 4, 3]
+    paths = ORDER[: len(scores)]
+    right = frozenset({paths[2], paths[4], paths[5], "/p/absent"})
+
+    def ordered(places: Sequence[int]) -> Evaluation:
+        answers = [(paths[place], -float(rank)) for rank, place in enumerate(places)]
+        return evaluate([Judged("a", right, "a")], lambda text, k: answers[:k], depth=11)
+
+    orders = [
+        ordered([0, *four, *two, 7, 8, 9, 10])
+        for four in itertools.permutations([1, 2, 3, 4])
+        for two in itertools.permutations([5, 6])
+    ]
+    tied = list(zip(paths, scores))
+    found = evaluate([Judged("a", right, "a")], lambda text, k: tied[:k], depth=11)
+    for name in "success", "recall_at", "ndcg":
+        for k in 1, 5, 10:
+            mean = statistics.fmean(getattr(order, name)[k] for order in orders)
+            assert getattr(found, name)[k] == pytest.approx(mean), (name, k)
+    assert found.mrr == pytest.approx(statistics.fmean(order.mrr for order in orders))
+    assert found.median_rank == pytest.approx(
+        statistics.fmean(order.median_rank for order in orders)
+    )
+    # A copy that was indexed later is no worse an answer.
+    copies = [("/p/1", 1.0), ("/p/2", 1.0)]
+    for path in "/p/1", "/p/2":
+        asked = [Judged("a", frozenset({path}), "a")]
+        assert evaluate(asked, lambda text, k: copies, depth=10).success[1] == 0.5
 
 
 def test_mean_rank_variance_is_taken_over_paraphrases() -> None:
