@@ -32,6 +32,7 @@ class WritableLibrary(LibraryHandle):
         paths: Iterable[str | os.PathLike[str]],
         *,
         fps: float = 1.0,
+        exclude: str | Iterable[str] = (),
         batch_size: int | None = None,
         tokens: bool | None = None,
         token_limit: int | None = None,
@@ -43,6 +44,8 @@ class WritableLibrary(LibraryHandle):
         Args:
             paths: files, or folders that are searched through.
             fps: frames a second taken from films.
+            exclude: patterns of files and folders to leave out, as in a ``.gitignore``; a file
+                ``.maxsightignore`` in a folder can hold some, too.
             batch_size: pictures encoded at once; by default 256 on a GPU, 8 by each core of a
                 processor.
             tokens: also store patch embeddings, by which texts are then scored, too. None: as the
@@ -93,6 +96,7 @@ class WritableLibrary(LibraryHandle):
                 lambda: self.encoder,
                 paths,
                 fps=fps,
+                exclude=[exclude] if isinstance(exclude, str) else list(exclude),
                 batch_size=batch_size,
                 progress=progress,
             )

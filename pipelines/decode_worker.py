@@ -29,7 +29,7 @@ from maxsight.pipelines.content import (
     open_regular,
     read_whole,
 )
-from maxsight.pipelines.formats import is_film, picture_format
+from maxsight.pipelines.formats import HEAD_BYTES, content_kind, picture_format
 from maxsight.pipelines.messages import (
     Alive,
     Finished,
@@ -86,15 +86,14 @@ class Decoder:
         self._send(Viewed(self._lap(), np.asarray(image)[None]))
 
     def _is_film(self, job: Job) -> bool:
-        """By its content; by its name where that does not tell."""
+        """What the content says; where it could be anything, what the name promises."""
         try:
-            with open_regular(job.path) as descriptor:
-                head = os.read(descriptor, 32)
-        except MediaError:
+            with open_regular(job.path) as file:
+                head = os.read(file, HEAD_BYTES)
+        except NotNow:
             return job.kind == "video"  # reading it will say why
-        if picture_format(head) is not None:
-            return False
-        return job.kind != "image" or is_film(head)
+        kind = content_kind(head) or job.kind
+        return picture_format(head) is None if kind is None else kind == "video"
 
     def _picture(self, job: Job) -> None:
         data, state = read_whole(job.path, max_bytes=most_bytes(self._order.max_pixels))

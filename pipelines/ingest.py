@@ -58,6 +58,7 @@ def ingest(
     roots: Iterable[str | os.PathLike[str]],
     *,
     fps: float = 1.0,
+    exclude: Sequence[str] = (),
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> IngestReport:
@@ -73,6 +74,7 @@ def ingest(
         load_encoder: gives the encoder; called once, and only if there is something to encode.
         roots: folders and files.
         fps: frames a second taken from films.
+        exclude: patterns of files and folders to leave out, as in a ``.gitignore``.
         batch_size: pictures encoded at a time; by default 256 on a GPU, and on the processor 8 by
             each of its cores.
         progress: called about ten times a second, in the calling thread.
@@ -91,7 +93,7 @@ def ingest(
     with Committer(store) as committer:
         run = _Run(committer, Pace(progress or (lambda _: None)), choices)
         try:
-            run.compare(roots, store)
+            run.compare(roots, store, exclude=exclude)
             while run.to_read:
                 run.read(load_encoder, store.manifest, batch_size=batch_size)
             committer.finish()
@@ -121,6 +123,8 @@ class _Run:
         self._failures: dict[str, str] = {}
         self._remarks: dict[str, str] = {}
         self._warnings: tuple[str, ...] = ()
+        self._passed_over: tuple[tuple[str, int], ...] = ()
+        self._left_out: tuple[tuple[str, int], ...] = ()
         self._counts: Counter[str] = Counter()
         self._began = time.perf_counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
@@ -130,13 +134,19 @@ class _Run:
         self,
         roots: Iterable[str | os.PathLike[str]],
         store: Store,
+        *,
+        exclude: Sequence[str],
     ) -> None:
         """Find out what has to be done, and commit what needs no decoding."""
         known, failures = store.known(), store.failures()
         self._failed_before = failures
         with self._timed("scan"):
             scanned = scan(
-                roots, known, failures, on_files=lambda count: self._pace.count("scan", count)
+                roots,
+                known,
+                failures,
+                exclude=exclude,
+                on_files=lambda count: self._pace.count("scan", count),
             )
         with self._timed("compare"):
             confirmed = confirm(
@@ -150,6 +160,7 @@ class _Run:
             path: item.item_id for path, item in known.items() if item.item_id not in vacated
         }
         self._warnings = scanned.warnings
+        self._passed_over, self._left_out = scanned.passed_over, scanned.left_out
         self._counts.update(
             unchanged=scanned.unchanged,
             moved=len(confirmed.moved),
@@ -252,6 +263,8 @@ class _Run:
             failures=tuple(sorted(self._failures.items())),
             remarks=tuple(sorted(self._remarks.items())),
             warnings=self._warnings,
+            passed_over=self._passed_over,
+            left_out=self._left_out,
             units=self._counts["units"],
             units_per_second=self._counts["units"] / seconds["read"] if seconds["read"] else 0.0,
             seconds=time.perf_counter() - self._began,

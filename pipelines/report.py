@@ -71,6 +71,9 @@ class IngestReport:
         failures: (path, reason) of each, by path.
         remarks: (path, remark) of files that were read now, in part or in an unusual way.
         warnings: what the person should know.
+        passed_over: (suffix, count) of files that are neither pictures nor films, most first; the
+            suffix is empty where a name has none.
+        left_out: (folder's name or source of a rule, count) of entries that do not count.
         units: pictures and frames encoded.
         units_per_second: of the time from the first to the last of them.
         seconds: the whole run.
@@ -91,6 +94,8 @@ class IngestReport:
     failures: tuple[tuple[str, str], ...]
     remarks: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    passed_over: tuple[tuple[str, int], ...]
+    left_out: tuple[tuple[str, int], ...]
     units: int
     units_per_second: float
     seconds: float

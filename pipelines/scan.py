@@ -1,19 +1,20 @@
 """What became of a library's files since the last run.
 
 The scan is complete before anything is decoded: only then is it known what is gone, and a new file
-can be a gone one that was moved. It costs one ``stat`` a file and opens none.
+can be a gone one that was moved. It costs one ``stat`` a file, and opens those alone whose name
+says nothing of what they are.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from maxsight.index.records import Failure, KnownItem
 from maxsight.pipelines.content import state_of
-from maxsight.pipelines.formats import kind_of
+from maxsight.pipelines.ignore_rules import FILE_NAME
 from maxsight.pipelines.messages import Job
 from maxsight.pipelines.walk import Walk, absolute, is_under
 
@@ -32,6 +33,8 @@ class ScanResult:
         failing: files that could not be read before and have not changed since.
         unreadable: paths that cannot be opened at all.
         forgotten: paths whose recorded failure is void.
+        passed_over: (suffix, count) of files that are neither pictures nor films, most first.
+        left_out: (folder's name or source of a rule, count) of entries that do not count.
         warnings: what the person should know.
     """
 
@@ -43,6 +46,8 @@ class ScanResult:
     failing: tuple[Failure, ...]
     unreadable: tuple[Failure, ...]
     forgotten: tuple[str, ...]
+    passed_over: tuple[tuple[str, int], ...]
+    left_out: tuple[tuple[str, int], ...]
     warnings: tuple[str, ...]
 
 
@@ -51,6 +56,7 @@ def scan(
     known: Mapping[str, KnownItem],
     failures: Mapping[str, Failure],
     *,
+    exclude: Sequence[str] = (),
     on_files: Callable[[int], None] = lambda count: None,
 ) -> ScanResult:
     """List the pictures and films under ``roots`` and compare them with what a library knows.
@@ -59,24 +65,34 @@ def scan(
         roots: folders (walked as ``Walk`` says) and single files, whatever their names.
         known: the items of the library, by path.
         failures: what it could not read before, by path.
+        exclude: patterns of what to leave out below the roots (``ignore_rules``).
         on_files: called with the number of files found so far, now and then.
 
     Raises:
-        UsageError: a root does not exist or cannot be read.
+        UsageError: a root does not exist or cannot be read; a pattern says nothing.
     """
     places = list(dict.fromkeys(absolute(root) for root in roots))
-    walk = Walk(places, on_files)
+    walk = Walk(
+        places,
+        on_files,
+        is_known=lambda path: path in known or path in failures,
+        exclude=exclude,
+    )
     empty = [place for place in places if not any(is_under(path, place) for path in walk.files)]
 
     gone: list[KnownItem] = []
     absent: list[KnownItem] = []
     missing = dict.fromkeys(empty, 0)
+    ruled_out = 0
     for path, item in known.items():
         if path in walk.files or (place := _place_of(path, places)) is None:
             continue
         if walk.is_out_of_sight(path):
             continue
-        if kind_of(path) is None and (job := _standing(item)) is not None:
+        if walk.is_ruled_out(path):
+            ruled_out += 1
+            gone.append(item)
+        elif (job := _standing(item)) is not None:
             walk.files[path] = job
         elif place in missing:
             missing[place] += 1
@@ -99,6 +115,13 @@ def scan(
         else:
             changed.append((former, job))
 
+    warnings = [*walk.warnings]
+    warnings += [_warning(place, count) for place, count in missing.items() if count]
+    if ruled_out:
+        warnings.append(
+            f"{ruled_out:,} files were taken out of the library, because {FILE_NAME} or --exclude "
+            "names them now"
+        )
     # A failure of a file that is tried again now is struck when the file has been read.
     unreadable = {failure.state.path for failure in walk.unreadable}
     forgotten = [
@@ -118,7 +141,9 @@ def scan(
         failing=tuple(failing),
         unreadable=tuple(walk.unreadable),
         forgotten=tuple(forgotten),
-        warnings=tuple(_warning(place, count) for place, count in missing.items() if count),
+        passed_over=tuple(walk.passed_over.most_common()),
+        left_out=tuple(walk.left_out.most_common()),
+        warnings=tuple(warnings),
     )
 
 
@@ -128,7 +153,7 @@ def _place_of(path: str, places: list[str]) -> str | None:
 
 
 def _standing(item: KnownItem) -> Job | None:
-    """A known file that a walk passes over for its name, having been given as a root of its own."""
+    """A known file that a walk does not come upon, having been given as a root of its own, say."""
     try:
         status = os.stat(item.state.path)
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Of failures and of remarks.
 _LISTED = 20
+# Suffixes, and folders that were left out.
+_COUNTED = 8
 
 
 def index(
@@ -39,6 +42,14 @@ def index(
         ),
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames a second taken from films.", min=0.01)] = 1.0,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Leave out what fits, as in a .gitignore: '*.png', 'drafts/', '/2019/**/raw'; "
+            "repeatable. A file .maxsightignore in a folder can say it for good.",
+            metavar="PATTERN",
+        ),
+    ] = None,
     tokens: Annotated[
         bool | None,
         typer.Option(
@@ -84,6 +95,7 @@ def index(
                 report = opened.add(
                     path,
                     fps=fps,
+                    exclude=exclude or (),
                     batch_size=batch_size,
                     tokens=tokens,
                     token_limit=token_limit,
@@ -95,7 +107,8 @@ def index(
     if json:
         failures = [{"path": path, "reason": reason} for path, reason in report.failures]
         remarks = [{"path": path, "remark": remark} for path, remark in report.remarks]
-        print_json(asdict(report) | {"failures": failures, "remarks": remarks})
+        counts = {name: dict(getattr(report, name)) for name in ("passed_over", "left_out")}
+        print_json(asdict(report) | {"failures": failures, "remarks": remarks} | counts)
     else:
         _print_report(report, quiet=quiet)
     if report.interrupted:
@@ -118,6 +131,8 @@ def _print_report(report: IngestReport, *, quiet: bool) -> None:
             where = f" on {made.device}" if made.action == "built" else ""
             told = f"index {made.index} {made.action}{where}: {made.rows:,} vectors{recall}"
             say(told)
+        _print_counts("passed over, as neither picture nor film", report.passed_over)
+        _print_counts("left out", report.left_out)
     for word, listed in (("read", report.remarks), ("failed", report.failures)):
         for path, text in listed[:_LISTED]:
             say(f"{word}: {path}: {text}", stderr=True)
@@ -125,3 +140,10 @@ def _print_report(report: IngestReport, *, quiet: bool) -> None:
             say(f"{word}: {more:,} more; maxsight info lists them all", stderr=True)
     if report.interrupted:
         say("interrupted: what was encoded is kept; run it again to go on", stderr=True)
+
+
+def _print_counts(what: str, counts: Sequence[tuple[str, int]]) -> None:
+    if counts:
+        most = [f"{name or 'no suffix'} {count:,}" for name, count in counts[:_COUNTED]]
+        more = ", …" if len(counts) > _COUNTED else ""
+        say(f"{what}: {sum(count for _, count in counts):,} ({', '.join(most)}{more})")

@@ -93,9 +93,12 @@ def test_links(tmp_path: Path) -> None:
     (tmp_path / "photos" / "deep" / "up").symlink_to("../..")
     (tmp_path / "photos" / "away").symlink_to(other.parent)
     (tmp_path / "photos" / "3.jpg").symlink_to(real)
+    (tmp_path / "photos" / "4.jpg").symlink_to(write(tmp_path / "hidden" / "x"))
+    (tmp_path / "photos" / "5.jpg").symlink_to("4.jpg")
     result = scan([tmp_path / "photos"], {}, {})
     # "up" leads to the parent, and from there to what is not listed yet.
-    assert new_names(result, tmp_path / "photos") == ["1.jpg", "3.jpg", "away/2.jpg"]
+    # A file has one name: of links to what is not listed itself, the first.
+    assert new_names(result, tmp_path / "photos") == ["1.jpg", "away/2.jpg", "4.jpg"]
     # Given both, a file is known by its real place, whichever root comes first.
     for roots in ([tmp_path / "photos", other.parent], [other.parent, tmp_path / "photos"]):
         paths = {job.path for job in scan(roots, {}, {}).new}
