@@ -162,7 +162,7 @@ def _measure(case: str, folder: Path, encoder: Encoder, rounds: int) -> list[Row
 def _pixels(files: list[Path], encoder: Encoder) -> np.ndarray:
     """(N, size, size, 3) uint8, as ingestion's decoders make them."""
     limit = settings.max_pixels()
-    return np.stack(
+    return np.concatenate(
         [
             decode_picture(path.read_bytes(), encoder.preprocess, max_pixels=limit)[0]
             for path in files

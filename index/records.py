@@ -83,7 +83,8 @@ class EncodedItem:
         state: the file as it was when it was read.
         content_hash: of the file's bytes (hex).
         width, height: in pixels, upright.
-        vectors: (U, D) floating point, rows L2-normalised; U = 1 for a picture.
+        vectors: (U, D) floating point, rows L2-normalised. A picture has one; of a long picture
+            those of its squares follow.
         spans: (U, 2) float64 [start, end) in seconds; None for a picture.
         duration_s: of a video.
         captured_at: when the camera says it was taken, without a time zone.

@@ -24,7 +24,8 @@ class LibraryInfo:
         token_dim: width of the stored tokens; None if it stores none.
         token_limit: how many a unit keeps at most; None if all.
         images, videos: live files of each kind.
-        units: searchable units: a picture has one, a film one a sampled frame.
+        units: searchable units: a picture has one, a long picture several, a film one a sampled
+            frame.
         failures: files that could not be read.
         bytes_on_disk: of the library itself.
         bytes_by_part: of ``items``, ``units``, ``indexes`` and the rest.

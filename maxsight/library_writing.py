@@ -50,8 +50,8 @@ class WritableLibrary(LibraryHandle):
                 processor.
             tokens: also store patch embeddings, by which texts are then scored, too. None: as the
                 library was made; a new one stores them if ``token_limit`` is given.
-            token_limit: how many a picture keeps at most, the most similar being merged. None: as
-                the library was made; a new one keeps all.
+            token_limit: how many a unit (a picture, a square of a long one, a frame) keeps at most,
+                the most similar being merged. None: as the library was made; a new one keeps all.
             index: how vectors are searched from now on, say ``exact`` or ``IVF1024,SQ8+int8``
                 (docs/indexes.md). None: as before, and ``auto`` at first, which stays exact until
                 there are so many vectors that an index pays.

@@ -110,7 +110,7 @@ class Decoder:
                 height=upright.height,
                 captured_at=upright.captured_at,
                 remark=upright.remark,
-                pixels=np.ascontiguousarray(pixels[None]),
+                pixels=np.ascontiguousarray(pixels),
             )
         )
 

@@ -109,7 +109,8 @@ class Finished:
         captured_at: when the camera says it was taken.
         spans: of the film's last n frames; empty for a picture.
         remark: what a person should know, say that the file breaks off; mostly None.
-        pixels: (n, height, width, 3) uint8, the film's last frames; n = 1 for a picture.
+        pixels: (n, height, width, 3) uint8, the film's last frames; a picture's squares, one for
+            most.
     """
 
     seconds: float

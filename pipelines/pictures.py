@@ -10,6 +10,7 @@ import importlib
 import io
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -19,7 +20,7 @@ from PIL import Image, ImageChops, PngImagePlugin
 
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
-from maxsight.pipelines import colour, notes, salvage
+from maxsight.pipelines import colour, notes, salvage, squares
 from maxsight.pipelines.content import NotNow
 from maxsight.pipelines.formats import (
     AVIF,
@@ -43,6 +44,8 @@ _DRAFT_GAP = 3
 # a crop-the-centre resize, which otherwise would scale the parts it throws away: 60,000 x 1 pixels
 # would become 13 million x 224.
 _LONGEST_STRIP = 8
+
+Side = Literal["short", "long"]
 
 # A text or a colour profile in a PNG may take this much; Pillow's own limit, of 1 MiB, is below
 # that of some profiles and refuses the whole picture.
@@ -82,27 +85,37 @@ def decode_picture(
         max_pixels: refuse what would have to be decoded at more pixels than this.
 
     Returns:
-        (size, size, 3) uint8 pixels, sRGB, and the picture they were made from.
+        (n, size, size, 3) uint8 pixels, sRGB, and the picture they were made from. The first is the
+        whole picture as the encoder wants it; of a long one its squares follow.
 
     Raises:
         MediaError: not a picture, or damaged.
         NotNow: too large for the limits, or its codec is not installed.
     """
-    longest = preprocess.resize_mode == "longest"
-    upright = _read(data, preprocess.size, "long" if longest else "short", max_pixels)
+    fits = preprocess.resize_mode == "fit"  # such an encoder reads long pictures as they are
+
+    def side_that_counts(width: int, height: int) -> Side:
+        whole = squares.count(width, height) == 0 and preprocess.resize_mode == "longest"
+        return "long" if whole else "short"
+
+    upright = _read(data, preprocess.size, side_that_counts, max_pixels)
     image = upright.image
     full = image.size if upright.is_part else (upright.width, upright.height)
+    number = 0 if fits else squares.count(*full)
+    recolour = upright.to_srgb.pixels if upright.to_srgb else None
+    squashing = replace(preprocess, resize_mode="squash")
+    pieces = [resize(piece, squashing, recolour=recolour) for piece in squares.cut(image, number)]
     if preprocess.resize_mode == "shortest":
         image, full = _middle_of_strip(image), _strip(*full)
-    recolour = upright.to_srgb.pixels if upright.to_srgb else None
-    return resize(image, preprocess, full=full, recolour=recolour), upright
+    whole = resize(image, preprocess, full=full, recolour=recolour)
+    return np.stack([whole, *pieces]), upright
 
 
 def read_picture(
     data: bytes,
     *,
     side: int | None = None,
-    of: Literal["short", "long"] = "long",
+    of: Side = "long",
     max_pixels: int,
 ) -> UprightImage:
     """Decode a file to sRGB.
@@ -117,14 +130,14 @@ def read_picture(
         MediaError: not a picture, or damaged.
         NotNow: too large for the limits, or its codec is not installed.
     """
-    upright = _read(data, side, of, max_pixels)
+    upright = _read(data, side, lambda width, height: of, max_pixels)
     if upright.to_srgb is None:
         return upright
     return replace(upright, image=upright.to_srgb.convert(upright.image), to_srgb=None)
 
 
 def _read(
-    data: bytes, side: int | None, of: Literal["short", "long"], max_pixels: int
+    data: bytes, side: int | None, of: Callable[[int, int], Side], max_pixels: int
 ) -> UprightImage:
     form = picture_format(data)
     if form is None:
@@ -163,7 +176,7 @@ def _decoded_or_salvaged(
     data: bytes,
     form: PictureFormat,
     side: int | None,
-    of: Literal["short", "long"],
+    of: Callable[[int, int], Side],
     max_pixels: int,
 ) -> tuple[Image.Image, tuple[int, int], salvage.Salvaged | None]:
     """A loaded picture, the file's size, and what is known of it if it is not whole."""
@@ -174,7 +187,7 @@ def _decoded_or_salvaged(
         image = _open(content, form, max_pixels)
         full = image.size
         if form is JPEG and side is not None:
-            image.draft(None, _scaled(full, side * _DRAFT_GAP, of))
+            image.draft(None, _scaled(full, side * _DRAFT_GAP, of(*full)))
         # A progressive JPEG is held in memory whole, however small the draft made from it.
         _refuse_giant(full if "progressive" in image.info else image.size, full, form, max_pixels)
         return image
@@ -386,7 +399,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _scaled(size: tuple[int, int], side: int, of: Literal["short", "long"]) -> tuple[int, int]:
+def _scaled(size: tuple[int, int], side: int, of: Side) -> tuple[int, int]:
     """``size`` scaled until its ``of`` side is ``side`` pixels."""
     scale = side / (min(size) if of == "short" else max(size))
     return max(1, math.ceil(size[0] * scale)), max(1, math.ceil(size[1] * scale))

@@ -15,7 +15,7 @@ from maxsight.errors import UsageError
 from maxsight.models import compose
 from maxsight.models.mix import Mix
 from maxsight.pipelines import rescore
-from maxsight.pipelines.reference import encode_reference
+from maxsight.pipelines.reference import encode_reference, mean
 
 if TYPE_CHECKING:
     from maxsight.index.records import Kind, UnitHit
@@ -211,7 +211,8 @@ def encode_query(
     parts = []
     for term in terms:
         if term.text is not None:
-            parts.append(_mean([by_text[phrase] for phrase in term.phrases or (term.text,)]))
+            phrases = term.phrases or (term.text,)
+            parts.append(mean(np.stack([by_text[phrase] for phrase in phrases])))
         elif term.image is not None:
             vector, items = encode_reference(snapshot, term.image, encoder=encoder, decoder=decoder)
             parts.append(vector)
@@ -257,14 +258,6 @@ def _encode_texts(
             cache.put_tokens(fingerprint, own)
             tokens |= own
     return vectors, tokens
-
-
-def _mean(vectors: list[np.ndarray]) -> np.ndarray:
-    """The unit vector between some unit vectors; a lone one as it is."""
-    if len(vectors) == 1:
-        return vectors[0]
-    mean: np.ndarray = np.mean(vectors, axis=0)
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
 def _is_reranked(snapshot: Snapshot, query: Query) -> bool:

@@ -26,6 +26,7 @@ from PIL import Image, ImageOps
 
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
+from maxsight.pipelines import squares
 from maxsight.pipelines.content import NotNow, hash_file, read_whole
 from maxsight.pipelines.decode import Decoded
 from maxsight.pipelines.messages import Finished, Frames, Job, Refused
@@ -257,13 +258,13 @@ def test_other_pictures_are_scaled_from_all_their_pixels(form: str, mode: str) -
     preprocess = Preprocess(size=64, resize_mode=mode)  # type: ignore[arg-type]
     data = encoded(photographs()[0].resize((701, 433)), form)
     full = resize(Image.open(io.BytesIO(data)).convert("RGB"), preprocess)
-    assert np.array_equal(decode_picture(data, preprocess, max_pixels=LIMIT)[0], full)
+    assert np.array_equal(decode_picture(data, preprocess, max_pixels=LIMIT)[0][0], full)
 
 
 def test_sides_of_60000_pixels() -> None:
     jpeg = encoded(Image.new("L", (60_000, 400), 99), "JPEG")
     pixels, picture = decode_picture(jpeg, PREPROCESS, max_pixels=LIMIT)
-    assert pixels.shape == (64, 64, 3)
+    assert pixels.shape == (1 + squares.MOST, 64, 64, 3)
     assert (picture.width, picture.height) == (60_000, 400)
     # 3.6 thousand million pixels fit the limit only because an eighth of each side is decoded.
     giant = Image.new("1", (60_000, 3_100))
@@ -279,10 +280,10 @@ def test_odd_shapes(size: tuple[int, int], mode: str) -> None:
     preprocess = Preprocess(size=64, resize_mode=mode)  # type: ignore[arg-type]
     data = encoded(Image.new("RGB", size, (9, 90, 200)), "PNG")
     pixels, picture = decode_picture(data, preprocess, max_pixels=LIMIT)
-    assert pixels.shape == (64, 64, 3)
+    assert pixels.shape == (1 + squares.count(*size), 64, 64, 3)
     assert (picture.width, picture.height) == size
-    if mode != "longest":
-        assert (pixels == (9, 90, 200)).all()
+    seen = pixels[1:] if mode == "longest" else pixels
+    assert (seen == (9, 90, 200)).all()
 
 
 # ---------------------------------------------------------------- files
@@ -388,7 +389,7 @@ def test_pool_decodes_what_this_process_decodes(pictures: list[Path]) -> None:
         (message,) = results[path.name]
         assert isinstance(message, Finished)
         expected, _ = decode_picture(path.read_bytes(), PREPROCESS, max_pixels=LIMIT)
-        assert (message.pixels == expected[None]).all()
+        assert (message.pixels == expected).all()
         assert message.content_hash == hash_file(str(path))[0]
         assert (message.bytes, message.width) == (path.stat().st_size, 80)
 
