@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from maxsight import strict_json
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
@@ -14,6 +17,9 @@ from maxsight.index.upkeep import sealed_json
 
 SCHEMA = 3
 FILE_NAME = "library.json"
+
+# Wider than any encoder's vectors; as long as the longest path.
+_MOST_WIDTH, _MOST_CHARACTERS = 1 << 16, 4096
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,8 @@ class Manifest:
         try:
             fields = strict_json.read(file)
             version = fields["schema"]
-            if not isinstance(version, int) or version < 1:
-                raise ValueError(f"schema is {version!r}")
+            if type(version) is not int or version < 1:
+                raise ValueError(f"schema is {repr(version)[:80]}")
         except (FileNotFoundError, NotADirectoryError):
             raise LibraryNotFound(
                 f"{library} is not a library: it has no {FILE_NAME}; "
@@ -111,14 +117,14 @@ class Manifest:
                 raise ValueError("its checksum does not fit what it says")
             return cls(
                 version,
-                str(fields["library_id"]),
-                str(fields["encoder_uri"]),
-                str(fields["fingerprint"]),
-                int(fields["dim"]),
-                None if fields["token_dim"] is None else int(fields["token_dim"]),
-                datetime.fromisoformat(fields["created"]),
+                _text(fields, "library_id"),
+                _text(fields, "encoder_uri"),
+                _text(fields, "fingerprint"),
+                _count(fields, "dim", most=_MOST_WIDTH),
+                _count_or_none(fields, "token_dim", most=_MOST_WIDTH),
+                datetime.fromisoformat(_text(fields, "created")),
                 # The first libraries named neither.
-                None if fields.get("token_limit") is None else int(fields["token_limit"]),
+                _count_or_none(fields, "token_limit", most=1 << 31),
                 _numbers(fields.get("mix")),
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -134,8 +140,36 @@ class Manifest:
         sealed_json.write(library / FILE_NAME, fields)
 
 
-def _numbers(given: Mapping[str, float] | None) -> dict[str, float] | None:
-    return None if given is None else {str(name): float(number) for name, number in given.items()}
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields[name]
+    if not isinstance(value, str) or not 0 < len(value) <= _MOST_CHARACTERS:
+        raise ValueError(f"{name} must be a text of up to {_MOST_CHARACTERS:,} characters")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise ValueError(f"{name} has control characters: {value[:200]!r}")
+    return value
+
+
+def _count(fields: Mapping[str, Any], name: str, *, most: int) -> int:
+    value = fields[name]
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(
+            f"{name} must be a whole number from 1 to {most:,}, not {repr(value)[:80]}"
+        )
+    return value
+
+
+def _count_or_none(fields: Mapping[str, Any], name: str, *, most: int) -> int | None:
+    return None if fields.get(name) is None else _count(fields, name, most=most)
+
+
+def _numbers(given: Any) -> dict[str, float] | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not all(
+        type(number) in (int, float) and math.isfinite(number) for number in given.values()
+    ):
+        raise ValueError(f"mix must name finite numbers, not {repr(given)[:80]}")
+    return {name: float(number) for name, number in given.items()}
 
 
 def _damaged(file: Path, error: Exception) -> LibraryError:

@@ -5,6 +5,7 @@
     │   └── FilterError            a --where expression the library cannot evaluate
     ├── EncoderError               the encoder cannot be had
     │   ├── UnknownEncoder         no encoder of that name
+    │   ├── UntrustedEncoder       a library names it, and nobody here has used it yet
     │   ├── WeightsMissing         its weights are not on this machine and cannot be fetched
     │   └── WeightsCorrupted       its weights are not the ones this release was measured with
     ├── LibraryError               the library cannot be used
@@ -52,6 +53,10 @@ class UnknownEncoder(EncoderError, UsageError):
     """No encoder answers to that URI."""
 
     exit_code = 2
+
+
+class UntrustedEncoder(EncoderError):
+    """A library names an encoder that was not used on this machine before."""
 
 
 class WeightsMissing(EncoderError):

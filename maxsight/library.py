@@ -9,7 +9,11 @@ from maxsight.library_writing import WritableLibrary
 
 
 def open(
-    path: str | os.PathLike[str], *, encoder: str | None = None, device: str = "auto"
+    path: str | os.PathLike[str],
+    *,
+    encoder: str | None = None,
+    device: str = "auto",
+    trust_encoder: bool = False,
 ) -> Library:
     """Open a library, or name one that the first :meth:`Library.add` will create.
 
@@ -18,12 +22,14 @@ def open(
         encoder: URI (``maxsight.models.encoder.load``). Default: the one the library was made
             with, or ``builtin`` for a new one.
         device: where the encoder computes: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        trust_encoder: load the encoder that the library names though it was not used on this
+            machine before (docs/security.md). Naming it as ``encoder`` does the same.
 
     Raises:
         EncoderMismatch: the library was made with another encoder.
         SchemaTooNew, LibraryError: it cannot be read.
     """
-    return Library(path, encoder=encoder, device=device)
+    return Library(path, encoder=encoder, device=device, trust_encoder=trust_encoder)
 
 
 class Library(ReadableLibrary, WritableLibrary):

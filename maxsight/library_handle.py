@@ -24,17 +24,23 @@ class LibraryHandle:
     """What reading and writing a library have in common; see :class:`maxsight.Library`.
 
     Args:
-        path, encoder, device: as :func:`maxsight.open` takes them.
+        path, encoder, device, trust_encoder: as :func:`maxsight.open` takes them.
 
     Attributes:
         path: its folder, absolute.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, encoder: str | None = None, device: str = "auto"
+        self,
+        path: str | os.PathLike[str],
+        *,
+        encoder: str | None = None,
+        device: str = "auto",
+        trust_encoder: bool = False,
     ) -> None:
         self.path = Path(path).expanduser().absolute()
         self._requested = encoder
+        self._is_asked_for = trust_encoder or encoder is not None
         self._device = device
         self._encoder: Encoder | None = None
         self._reader: Store | None = None
@@ -53,22 +59,35 @@ class LibraryHandle:
         """The library's encoder, loaded on first use.
 
         Raises:
+            UntrustedEncoder: only the library names it, and it was not used on this machine.
             EncoderMismatch: the weights on this machine are not those it was made with.
         """
         if self._encoder is None:
             from maxsight.models.encoder import load
 
-            uri = self._store().manifest.encoder_uri if self.exists() else self._requested
-            encoder = load(uri or _DEFAULT_ENCODER, device=self._device)
-            same = (encoder.fingerprint, *encoder.former_fingerprints)
-            if self.exists() and self._store().manifest.fingerprint not in same:
-                raise EncoderMismatch(
-                    f"{self.path} was made with other weights of {encoder.uri}: its vectors and "
-                    "new ones would not compare. Install the version it was made with, or index "
-                    "the files into a new library"
-                )
-            self._encoder = encoder
+            if self.exists():
+                self._encoder = self._recorded_encoder()
+            else:
+                self._encoder = load(self._requested or _DEFAULT_ENCODER, device=self._device)
         return self._encoder
+
+    def _recorded_encoder(self) -> Encoder:
+        from maxsight import known_encoders
+        from maxsight.models.encoder import load
+
+        manifest = self._store().manifest
+        if not self._is_asked_for:
+            known_encoders.require_known(manifest, self.path)
+        encoder = load(manifest.encoder_uri, device=self._device)
+        if manifest.fingerprint not in (encoder.fingerprint, *encoder.former_fingerprints):
+            raise EncoderMismatch(
+                f"{self.path} was made with other weights of {encoder.uri}: its vectors and "
+                "new ones would not compare. Install the version it was made with, or index "
+                "the files into a new library"
+            )
+        if self._is_asked_for:
+            known_encoders.remember(manifest)
+        return encoder
 
     def close(self) -> None:
         """Let go of files and memory. The library can be used again afterwards."""

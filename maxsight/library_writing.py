@@ -66,6 +66,7 @@ class WritableLibrary(LibraryHandle):
             EncoderError: the encoder gives none.
             BudgetError: making the index that was named needs more memory than it may take.
         """
+        from maxsight import known_encoders
         from maxsight.index.ann import auto
         from maxsight.index.derived import building
         from maxsight.index.store import Store
@@ -80,7 +81,7 @@ class WritableLibrary(LibraryHandle):
             auto.check(index, self._store().manifest.dim if self.exists() else self.encoder.dim)
         if not self.exists():
             encoder = self.encoder
-            Store.create(
+            with Store.create(
                 self.path,
                 encoder_uri=encoder.uri,
                 fingerprint=encoder.fingerprint,
@@ -88,7 +89,8 @@ class WritableLibrary(LibraryHandle):
                 token_dim=self._new_token_dim(tokens or token_limit is not None),
                 token_limit=token_limit,
                 mix=None if encoder.mix is None else asdict(encoder.mix),
-            ).close()
+            ) as new:
+                known_encoders.remember(new.manifest)
         with self._open_for_writing() as store:
             self._check_tokens(store.manifest, tokens, token_limit)
             report = ingest(

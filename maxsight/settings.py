@@ -24,6 +24,18 @@ def cache_directory() -> Path:
     return Path(root) / "maxsight"
 
 
+def state_directory() -> Path:
+    """Where this user's own decisions are kept: which encoders were used on this machine.
+
+    ``MAXSIGHT_STATE`` if set, else ``$XDG_STATE_HOME/maxsight``, else ``~/.local/state/maxsight``.
+    Not the cache, which anyone may empty, and which may be shared.
+    """
+    if explicit := os.environ.get("MAXSIGHT_STATE"):
+        return Path(explicit)
+    root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(root) / "maxsight"
+
+
 def max_pixels() -> int:
     """The largest picture that is decoded, in pixels after JPEG draft scaling.
 

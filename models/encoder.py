@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from maxsight.errors import UnknownEncoder
-from maxsight.models.options import parse
+from maxsight.models import hub
+from maxsight.models.options import EncoderUri, parse
 from maxsight.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -70,6 +72,39 @@ class Encoder(Protocol):
         ...
 
 
+def folder_of(uri: str) -> Path | None:
+    """The folder that an encoder would be loaded from; None for what comes with maxsight or from
+    the hub. Loads nothing.
+
+    Raises:
+        UnknownEncoder: the scheme or an option is not known, or no such folder can be.
+    """
+    scheme, name, _ = _parsed(uri)
+    if scheme == "open_clip" and name.startswith("local-dir:"):
+        return _resolved(name.removeprefix("local-dir:"), uri)
+    if scheme == "st":
+        folder = _resolved(name, uri)
+        # A name without a path is the hub's, unless a folder of that name is here.
+        return folder if folder.is_dir() or not hub.is_repository(name, with_owner=False) else None
+    return None
+
+
+def _resolved(path: str, uri: str) -> Path:
+    folder = hub.folder_at(path, encoder=uri)
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise UnknownEncoder(f"{uri!r} names no folder that can be: {error}") from error
+
+
+def _parsed(uri: str) -> EncoderUri:
+    parts = parse(uri)
+    if parts.scheme not in _SCHEMES:
+        known = ", ".join(_SCHEMES)
+        raise UnknownEncoder(f"no encoder {uri!r}: the part before ':' must be one of {known}")
+    return parts
+
+
 def load(uri: str, *, device: str = "auto") -> Encoder:
     """Load an encoder.
 
@@ -88,10 +123,7 @@ def load(uri: str, *, device: str = "auto") -> Encoder:
         WeightsMissing: the weights are neither on this machine nor to be fetched.
         WeightsCorrupted: a pinned weight file differs from what this release was measured with.
     """
-    scheme, name, options = parse(uri)
-    if scheme not in _SCHEMES:
-        known = ", ".join(_SCHEMES)
-        raise UnknownEncoder(f"no encoder {uri!r}: the part before ':' must be one of {known}")
+    scheme, name, options = _parsed(uri)
     module, _, function = _SCHEMES[scheme].partition(":")
     loader = getattr(importlib.import_module(module), function)
     encoder: Encoder = loader(name, options=options, device=device)

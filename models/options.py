@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from maxsight.errors import EncoderError, UnknownEncoder
+
+# As long as the longest path of a file system.
+_MOST_CHARACTERS = 4096
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def parse(uri: str) -> EncoderUri:
         uri: ``SCHEME:NAME?KEY=VALUE&KEY=VALUE``; the scheme is not looked at.
 
     Raises:
-        UnknownEncoder: an option of no known name, without a value, with a bad one, or given twice.
+        UnknownEncoder: an option of no known name, without a value, with a bad one, or given twice;
+            or the whole is longer than 4,096 characters, or has control characters.
 
     Example:
         >>> scheme, name, options = parse("open_clip:ViT-B-16/openai?tokens=value&merge=013")
@@ -96,6 +101,7 @@ def parse(uri: str) -> EncoderUri:
         >>> str(parse("open_clip:ViT-B-16/openai?tokens=value&merge=013"))
         'open_clip:ViT-B-16/openai?merge=13&tokens=value'
     """
+    _require_readable(uri)
     address, mark, query = uri.rpartition("?")
     scheme, _, name = (address if mark else query).partition(":")
     values: dict[str, object] = {}
@@ -114,6 +120,20 @@ def parse(uri: str) -> EncoderUri:
         except ValueError as error:
             raise UnknownEncoder(f"{key}={text} in {uri!r}: {key} must be {option.form}") from error
     return EncoderUri(scheme, name, Options(**values))  # type: ignore[arg-type]
+
+
+def _require_readable(uri: str) -> None:
+    if len(uri) > _MOST_CHARACTERS:
+        raise UnknownEncoder(
+            f"an encoder's name has at most {_MOST_CHARACTERS:,} characters, and {uri[:60]!r}... "
+            f"has {len(uri):,}"
+        )
+    if wrong := next(
+        (character for character in uri if unicodedata.category(character) == "Cc"), ""
+    ):
+        raise UnknownEncoder(
+            f"an encoder's name has no control characters, and {uri[:200]!r} has {wrong!r}"
+        )
 
 
 class _Option(NamedTuple):

@@ -39,6 +39,11 @@ _REVISION = 1
 
 _WEIGHTS = ("*.safetensors", "**/*.safetensors", "*.bin", "**/*.bin")
 _CONFIGURATION = ("*.json", "*.jinja", "*.txt", "*.model")
+# A model's folder has one of these.
+_MARKS = (
+    *("config.json", "modules.json"),
+    *("config_sentence_transformers.json", "adapter_config.json"),
+)
 _OTHER_BACKENDS = {"onnx", "openvino"}
 
 # Families whose image tower merges by itself; the others merge in front of a language model.
@@ -250,6 +255,13 @@ def _folder(name: str, *, uri: str) -> Path:
             )
         repository = name if "/" in name else f"sentence-transformers/{name}"
         folder = hub.fetch_folder(repository, _CONFIGURATION, complete_with=_WEIGHTS, encoder=uri)
+    if not any((folder / name).is_file() for name in _MARKS):  # any folder may have been named
+        if not any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "*.bin")):
+            raise WeightsMissing(_without_weights(folder, uri))
+        raise EncoderError(
+            f"{uri}: sentence-transformers cannot load {folder}: it has weights but none of "
+            f"{', '.join(_MARKS)}; copy the whole folder of the model"
+        )
     model_folder.inspect(folder, encoder=uri)
     if any(folder.rglob("adapter_config.json")):
         raise EncoderError(
@@ -257,11 +269,15 @@ def _folder(name: str, *, uri: str) -> Path:
             "(for vidore's, the names that end in -hf)"
         )
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
-        raise WeightsMissing(
-            f"{uri}: {folder} holds no weights (.safetensors or .bin); copy them there, or use "
-            "--encoder builtin, which works offline"
-        )
+        raise WeightsMissing(_without_weights(folder, uri))
     return folder
+
+
+def _without_weights(folder: Path, uri: str) -> str:
+    return (
+        f"{uri}: {folder} holds no weights (.safetensors or .bin); copy them there, or use "
+        "--encoder builtin, which works offline"
+    )
 
 
 def _build(folder: Path, *, device: torch.device, dtype: torch.dtype, uri: str) -> tuple[Any, bool]:

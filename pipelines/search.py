@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from maxsight.errors import UsageError
+from maxsight.errors import EncoderMismatch, LibraryError, UsageError
 from maxsight.models import compose
 from maxsight.models.mix import Mix
 from maxsight.pipelines import rescore
@@ -219,6 +219,12 @@ def encode_query(
             references += items
         else:
             parts.append(_checked(term.vector, snapshot.dim))
+    if wrong := {len(part) for part in parts} - {snapshot.dim}:
+        raise EncoderMismatch(
+            f"the library says that it holds vectors of {snapshot.dim} numbers, and the encoder of "
+            f"its fingerprint gives {wrong.pop()}: library.json does not fit it; restore it from a "
+            "backup"
+        )
     vectors = np.stack(parts).astype(np.float32)
     weights = [term.weight for term in terms]
     is_text = [term.text is not None for term in terms]
@@ -227,9 +233,20 @@ def encode_query(
         return EncodedQuery(mixed, tuple(references))
     tokens = [None if term.text is None else tokens_by_text[term.text] for term in terms]
     shares = compose.shares(vectors, weights=weights, is_text=is_text)
-    given = snapshot.manifest.mix
-    mix = None if given is None else Mix(**given)
+    mix = _mix_of(snapshot)
     return EncodedQuery(mixed, tuple(references), rescore.late_query(vectors, shares, tokens, mix))
+
+
+def _mix_of(snapshot: Snapshot) -> Mix | None:
+    """How the library says that vectors and tokens are weighed."""
+    given = snapshot.manifest.mix
+    try:
+        return None if given is None else Mix(**given)
+    except (TypeError, ValueError) as error:
+        raise LibraryError(
+            f"library.json names a mix that cannot be ({error}): restore it from a backup, or "
+            "search without tokens (--no-rerank)"
+        ) from error
 
 
 def _encode_texts(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxsight.cli.search import DeviceOption, LibraryArgument, PhrasesOption
+from maxsight.cli.search import DeviceOption, LibraryArgument, PhrasesOption, TrustOption
 from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, say
 
 
@@ -29,6 +29,7 @@ def evaluate(
     ] = None,
     phrases: PhrasesOption = None,
     device: DeviceOption = "auto",
+    trust_encoder: TrustOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -46,7 +47,7 @@ def evaluate(
     import maxsight
 
     bar = Progress(console=console(stderr=True), transient=True, disable=quiet or json)
-    with maxsight.open(library, device=device) as opened, bar:
+    with maxsight.open(library, device=device, trust_encoder=trust_encoder) as opened, bar:
         task = bar.add_task("asking", total=None)
         found = opened.evaluate(
             queries,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maxsight.cli.progress import ingest_progress
-from maxsight.cli.search import DeviceOption, LibraryArgument
+from maxsight.cli.search import DeviceOption, LibraryArgument, TrustOption
 from maxsight.output import JsonOption, QuietOption, print_json, say
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def index(
         ),
     ] = None,
     device: DeviceOption = "auto",
+    trust_encoder: TrustOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -89,7 +90,9 @@ def index(
     import maxsight
     from maxsight.pipelines.report import IngestInterrupted
 
-    with maxsight.open(library, encoder=encoder, device=device) as opened:
+    with maxsight.open(
+        library, encoder=encoder, device=device, trust_encoder=trust_encoder
+    ) as opened:
         try:
             with ingest_progress(enabled=not (quiet or json)) as progress:
                 report = opened.add(

@@ -16,6 +16,7 @@ from maxsight.cli.search import (
     PhrasesOption,
     SheetOption,
     TextArgument,
+    TrustOption,
     describe,
     make_sheet,
     parse_terms,
@@ -35,6 +36,7 @@ def moments(
     phrases: PhrasesOption = None,
     sheet: SheetOption = None,
     device: DeviceOption = "auto",
+    trust_encoder: TrustOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -45,7 +47,7 @@ def moments(
     import maxsight
 
     terms = parse_terms(text=text, image=image, minus=minus, phrases=phrases)
-    with maxsight.open(library, device=device) as opened:
+    with maxsight.open(library, device=device, trust_encoder=trust_encoder) as opened:
         started = time.perf_counter()
         found = opened.moments_of(terms, k=k, within=within)
         elapsed = round(1000 * (time.perf_counter() - started), 3)

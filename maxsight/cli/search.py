@@ -42,6 +42,10 @@ SheetOption = Annotated[
     typer.Option("--sheet", help="Also write a page of thumbnails.", metavar="OUT.html"),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-encoder", help="Load the encoder that the library names, if it is new."),
+]
 
 
 def search(
@@ -74,6 +78,7 @@ def search(
     phrases: PhrasesOption = None,
     sheet: SheetOption = None,
     device: DeviceOption = "auto",
+    trust_encoder: TrustOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -95,7 +100,7 @@ def search(
         include_references=include_reference,
         rerank="auto" if rerank is None else "on" if rerank else "off",
     )
-    with maxsight.open(library, device=device) as opened:
+    with maxsight.open(library, device=device, trust_encoder=trust_encoder) as opened:
         result = opened.query(query)
     if sheet is not None:
         make_sheet(sheet, result.hits, terms=query.terms)

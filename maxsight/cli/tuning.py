@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maxsight.cli.progress import ingest_progress
-from maxsight.cli.search import DeviceOption, LibraryArgument
+from maxsight.cli.search import DeviceOption, LibraryArgument, TrustOption
 from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, size
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def tune_index(
         Path | None, typer.Option(help="Draw recall against speed into this SVG file.")
     ] = None,
     device: DeviceOption = "auto",
+    trust_encoder: TrustOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -45,7 +46,7 @@ def tune_index(
     import maxsight
 
     with (
-        maxsight.open(library, device=device) as opened,
+        maxsight.open(library, device=device, trust_encoder=trust_encoder) as opened,
         ingest_progress(enabled=not (quiet or json)) as progress,
     ):
         report = opened.tune_index(recall=recall, index=index, progress=progress)

@@ -161,7 +161,7 @@ def test_pickles_give_tensors_alone(clip: Path, trap: Trap, name: str) -> None:
 
 def test_a_scripted_module_is_not_weights(clip: Path, trap: Trap) -> None:
     (clip / "open_clip_model.safetensors").unlink()
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(clip / "weights.pt"))
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), clip / "weights.pt")
     refused(f"open_clip:local-dir:{clip}", trap, "weights.pt")
 
 
