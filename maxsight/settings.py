@@ -39,10 +39,10 @@ def state_directory() -> Path:
 def max_pixels() -> int:
     """The largest picture that is decoded, in pixels after JPEG draft scaling.
 
-    ``MAXSIGHT_MAX_PIXELS``, default 180 million: above it a picture needs more than half a
-    gigabyte of memory and is refused with its dimensions.
+    ``MAXSIGHT_MAX_PIXELS``, default 210 million: room for the 16,320 x 12,240 pixels of telephones.
+    Above it a picture needs more than 0.8 gigabytes of memory and is refused with its dimensions.
     """
-    return _positive_integer("MAXSIGHT_MAX_PIXELS", 180_000_000)
+    return _positive_integer("MAXSIGHT_MAX_PIXELS", 210_000_000)
 
 
 def memory(*, held: int = 0) -> int:

@@ -47,6 +47,9 @@ _LONGEST_STRIP = 8
 
 Side = Literal["short", "long"]
 
+# A row that long, or as many rows, takes codecs more memory and time than its pixels are worth.
+_LONGEST_SIDE = 1_000_000
+
 # A text or a colour profile in a PNG may take this much; Pillow's own limit, of 1 MiB, is below
 # that of some profiles and refuses the whole picture.
 _MOST_NOTE_BYTES = 1 << 24
@@ -259,6 +262,11 @@ def _refusal(
 def _refuse_giant(
     size: tuple[int, ...], full: tuple[int, ...], form: PictureFormat, max_pixels: int
 ) -> None:
+    if max(full) > _LONGEST_SIDE:
+        raise MediaError(
+            f"a {form.name} picture of {full[0]:,} x {full[1]:,} pixels; no picture has a side of "
+            f"more than {_LONGEST_SIDE:,}; cut it into pieces"
+        )
     if math.prod(size) > max_pixels:
         raise NotNow(
             f"a {form.name} picture of {full[0]:,} x {full[1]:,} pixels, above the limit of "

@@ -91,20 +91,26 @@ def salvage(
     with _tolerant():
         try:
             image = _filled(opened(one), form, 0)
-            again = _filled(opened(other), form, 255)
+            known = _same(image, _filled(opened(other), form, 255))
         except Exception:  # plugins raise whatever damaged bytes lead them to
             return None
-    pixels, filled = np.asarray(image), np.asarray(again)
-    if pixels.shape != filled.shape:
-        return None
-    same = pixels == filled
-    known = same if same.ndim == 2 else same.all(2)
     if scans > 1 and not known.all():  # the first scan shows everything already
         return Salvaged(image, np.ones_like(known), coarse=True)
     if form is JPEG:  # what follows on the first other pixel is filling in both
         whole = known.all(1)
         known[whole.argmin() if not whole.all() else len(whole) :] = False
     return Salvaged(image, known)
+
+
+def _same(image: Image.Image, other: Image.Image) -> np.ndarray:
+    """Where two pictures of the same file agree, (H, W) bool."""
+    known = np.empty((image.height, image.width), bool)
+    rows = max(1, _BLOCK // image.width)
+    for top in range(0, image.height, rows):  # a copy of all pixels would double the memory
+        box = (0, top, image.width, min(top + rows, image.height))
+        same = np.asarray(image.crop(box)) == np.asarray(other.crop(box))
+        known[top : box[3]] = same if same.ndim == 2 else same.all(2)
+    return known
 
 
 def without_blanks(data: bytes, form: PictureFormat) -> bytes:

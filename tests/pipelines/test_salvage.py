@@ -128,7 +128,7 @@ def test_whole_pictures_with_something_wrong_beside_them(
     assert picture.remark is None or "profile" in picture.remark
 
 
-NEARLY = {
+NEARLY: dict[str, dict[str, object]] = {
     "JPEG": {"quality": 92, "subsampling": 0},
     "GIF": {"interlace": False},
     "PNG": {},
