@@ -197,6 +197,8 @@ def _is_transport_stream(head: bytes) -> bool:
     return False
 
 
+_CONVERT = "convert it to JPEG or PNG to have it indexed"
+_UNREAD = f"which nothing here decodes; {_CONVERT}"
 _STRANGERS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an office document"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -207,8 +209,25 @@ _STRANGERS: tuple[tuple[bytes, str], ...] = (
     (b"\x7fELF", "a program"),
     (b"\x1aE\xdf\xa3", "a Matroska or WebM film"),
     (b"%!PS", "a PostScript document"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL picture, which nothing here decodes"),
-    (b"\xff\n", "a JPEG XL picture, which nothing here decodes"),
+    (b"\0\0\0\x0cJXL ", f"a JPEG XL picture, {_UNREAD}"),
+    (b"\xff\n", f"a JPEG XL picture, {_UNREAD}"),
+    (b"II\xbc\x01", f"a JPEG XR picture, {_UNREAD}"),
+    (b"v/1\x01", f"an OpenEXR picture, {_UNREAD}"),
+    (b"#?RADIANCE", f"a Radiance picture, {_UNREAD}"),
+    (b"#?RGBE", f"a Radiance picture, {_UNREAD}"),
+    (b"SDPX", f"a DPX picture, {_UNREAD}"),
+    (b"XPDS", f"a DPX picture, {_UNREAD}"),
+    (b"FUJIFILMCCD-RAW", f"a raw photograph of a Fujifilm camera, {_UNREAD}"),
+    (b"IIRO", f"a raw photograph of an Olympus camera, {_UNREAD}"),
+    (b"IIRS", f"a raw photograph of an Olympus camera, {_UNREAD}"),
+    (b"MMOR", f"a raw photograph of an Olympus camera, {_UNREAD}"),
+    (b"IIU\0", f"a raw photograph of a Panasonic camera, {_UNREAD}"),
+    (b"FOVb", f"a raw photograph of a Sigma camera, {_UNREAD}"),
+    (b"\0MRM", f"a raw photograph of a Minolta camera, {_UNREAD}"),
+    (b"gimp xcf", f"a GIMP document, {_UNREAD}"),
+    (b"8BPS\0\2", f"a large Photoshop document (PSB), {_UNREAD}"),
+    (b"AT&TFORM", "a DjVu document"),
+    (b"\xd7\xcd\xc6\x9a", f"a Windows metafile, which has no pixels; {_CONVERT}"),
     (b"ID3", "an MP3 recording"),
     (b"OggS", "an Ogg recording or film"),
     (b"8BPS", "a Photoshop document"),
@@ -222,6 +241,8 @@ def stranger(data: bytes) -> str:
     for prefix, description in _STRANGERS:
         if data.startswith(prefix):
             return description
+    if data[4:12] == b"ftypcrx ":
+        return f"a raw photograph of a Canon camera, {_UNREAD}"
     if data[4:8] == b"ftyp":
         return "a film or recording (MP4 or MOV)"
     if data[:4] == b"RIFF":

@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, PngImagePlugin
 
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
-from maxsight.pipelines import colour, notes, salvage, squares
+from maxsight.pipelines import codings, colour, notes, salvage, squares, tiff_tags
 from maxsight.pipelines.content import NotNow
 from maxsight.pipelines.formats import (
     AVIF,
@@ -49,6 +49,9 @@ Side = Literal["short", "long"]
 
 # A row that long, or as many rows, takes codecs more memory and time than its pixels are worth.
 _LONGEST_SIDE = 1_000_000
+
+# A TIFF's strips or tiles.
+_MOST_PIECES = 200_000
 
 # A text or a colour profile in a PNG may take this much; Pillow's own limit, of 1 MiB, is below
 # that of some profiles and refuses the whole picture.
@@ -209,6 +212,10 @@ def _decoded_or_salvaged(
         trouble = _refusal(error, full, form, data)
         if isinstance(trouble, NotNow):
             raise trouble from None
+    if trouble is not None and (odd := codings.coding(data, form)):
+        full = (odd.width, odd.height)
+        _refuse_giant(full, full, form, max_pixels)
+        return _oddly_coded(odd), full, None
     kept = salvage.salvage(data, form, opened)
     if kept is None or not kept.known.any():
         if trouble is None:
@@ -223,6 +230,24 @@ def _decoded_or_salvaged(
     return kept.image, full, replace(kept, cause=cause)
 
 
+def _oddly_coded(odd: codings.Coding) -> Image.Image:
+    if odd.read is not None:
+        try:
+            image = odd.read()
+            if image.size == (odd.width, odd.height):
+                return image
+        except MemoryError:
+            raise NotNow(f"{odd.words} takes more memory to decode than is allowed") from None
+        except Exception:  # codecs raise whatever the bytes lead them to
+            raise MediaError(
+                f"{odd.words}, and cannot be decoded: damaged, or of a kind that is not read here; "
+                "convert it to PNG, or copy it again"
+            ) from None
+    raise MediaError(
+        f"{odd.words}, which cannot be read here; convert it to PNG or JPEG to have it indexed"
+    )
+
+
 def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
     try:
         plugin = importlib.import_module(form.plugin)
@@ -235,6 +260,8 @@ def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
         plugin.register_heif_opener(thumbnails=False)
     if form is PNG:
         PngImagePlugin.MAX_TEXT_CHUNK = _MOST_NOTE_BYTES
+    if form is TIFF:
+        _refuse_pieces(data, form, max_pixels)
     if form is WEBP and data[12:16] == b"VP8X":
         # libwebp reserves the whole canvas on opening, before Pillow can tell its size.
         canvas = tuple(int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
@@ -247,6 +274,18 @@ def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
         raise _too_hungry(None, form) from None
     except Exception as error:  # as above
         raise _damage(error, form, data) from None
+
+
+def _refuse_pieces(data: bytes, form: PictureFormat, max_pixels: int) -> None:
+    """Refuse a TIFF by its directory, before Pillow makes an object for each of its pieces."""
+    tags = tiff_tags.first_directory(data)
+    if tags is None:
+        return
+    size = tags.value(tiff_tags.WIDTH, 0), tags.value(tiff_tags.HEIGHT, 0)
+    _refuse_giant(size, size, form, max_pixels)
+    pieces = max(tags.count(tiff_tags.STRIP_OFFSETS), tags.count(tiff_tags.TILE_OFFSETS))
+    if pieces > _MOST_PIECES:
+        raise MediaError(f"a TIFF picture in {pieces:,} pieces; save it anew from another program")
 
 
 def _refusal(
@@ -359,6 +398,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return image if "transparency" not in image.info else image.convert("RGBA")
     if image.mode.startswith("I;16"):
         wide = np.asarray(image)
+        if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(tiff_tags.BITS) == (12,):
+            wide = wide * 16 + (wide >> 8)  # Pillow keeps numbers below 4,096
         grey = Image.fromarray(_SIXTEEN_TO_EIGHT[wide])
         if "transparency" not in image.info:
             return grey

@@ -97,8 +97,8 @@ def salvage(
     if scans > 1 and not known.all():  # the first scan shows everything already
         return Salvaged(image, np.ones_like(known), coarse=True)
     if form is JPEG:  # what follows on the first other pixel is filling in both
-        whole = known.all(1)
-        known[whole.argmin() if not whole.all() else len(whole) :] = False
+        gaps = np.flatnonzero(~known.all(1))
+        known[gaps[0] if len(gaps) else len(known) :] = False
     return Salvaged(image, known)
 
 
