@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from maxsight.index.manifest import Manifest
     from maxsight.index.store import Store
     from maxsight.index.upkeep.verify import Verification
+    from maxsight.pipelines.relocate import Relocation
     from maxsight.pipelines.report import IngestReport, Progress, Stage
 
 
@@ -33,6 +34,7 @@ class WritableLibrary(LibraryHandle):
         *,
         fps: float = 1.0,
         exclude: str | Iterable[str] = (),
+        prune: bool = False,
         batch_size: int | None = None,
         tokens: bool | None = None,
         token_limit: int | None = None,
@@ -46,6 +48,8 @@ class WritableLibrary(LibraryHandle):
             fps: frames a second taken from films.
             exclude: patterns of files and folders to leave out, as in a ``.gitignore``; a file
                 ``.maxsightignore`` in a folder can hold some, too.
+            prune: also remove files where a whole folder is empty or gone, as it is when a disk is
+                not mounted. Else they are kept, and a warning says so.
             batch_size: pictures encoded at once; by default 256 on a GPU, 8 by each core of a
                 processor.
             tokens: also store patch embeddings, by which texts are then scored, too. None: as the
@@ -99,6 +103,7 @@ class WritableLibrary(LibraryHandle):
                 paths,
                 fps=fps,
                 exclude=[exclude] if isinstance(exclude, str) else list(exclude),
+                prune=prune,
                 batch_size=batch_size,
                 progress=progress,
             )
@@ -141,6 +146,25 @@ class WritableLibrary(LibraryHandle):
             if gone:
                 store.apply(Changes(removed=gone))
         return len(gone)
+
+    def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocation:
+        """Say that a folder, or a file, has another place now; nothing is read.
+
+        Files keep their ids, vectors and your own columns. All of it is one commit.
+
+        Args:
+            old: as the library names it; it need not be there any more.
+            new: where it is now. Files that are not there are counted, and renamed all the same.
+
+        Raises:
+            UsageError: the library holds nothing at ``old``, or something at the new place.
+        """
+        from maxsight.pipelines import relocate
+
+        with self._open_for_writing() as store:
+            changes, done = relocate.plan(old, new, store.known(), store.failures())
+            store.apply(changes)
+        return done
 
     def annotate(self, annotations: pa.Table | str | os.PathLike[str]) -> Annotation:
         """Give files columns of your own, which ``where`` may name from then on.

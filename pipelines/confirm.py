@@ -6,6 +6,7 @@ Their content is hashed and nothing decoded, so neither encoder nor decoders nee
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -16,7 +17,10 @@ from maxsight.errors import MediaError
 from maxsight.index.records import FileState, Kind, KnownItem
 from maxsight.pipelines.content import hash_file
 from maxsight.pipelines.messages import Job
-from maxsight.pipelines.scan import ScanResult
+from maxsight.pipelines.scan import Absent, ScanResult, absence
+
+# Folders that warnings name, one by one.
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Confirmed:
         alike: new files that hold what a file of ``to_read`` with a name of that kind holds, with
             the hash of it.
         removed: ids of items whose file is gone.
+        warnings: of what is absent.
         to_read: files to decode and encode.
     """
 
@@ -38,6 +43,7 @@ class Confirmed:
     alike: tuple[tuple[str, Job], ...]
     removed: tuple[int, ...]
     to_read: tuple[Job, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def confirm(
@@ -50,9 +56,9 @@ def confirm(
     """Compare contents where sizes agree.
 
     A changed file that holds what it held is touched. A new file that holds what a gone one held is
-    that one, moved; of several gone ones with that content, one of the same name is preferred. If
-    there is none, a new file that holds what another item holds is a copy. Of new files that hold
-    the same, one is read.
+    that one, moved, whatever root it stood under; of several gone ones with that content, the one
+    whose path ends most alike is preferred. If there is none, a new file that holds what another
+    item holds is a copy. Of new files that hold the same, one is read.
 
     Args:
         held: items whose vectors a copy can take over.
@@ -60,8 +66,11 @@ def confirm(
         on_hashed: called with the number of files hashed and to be hashed.
     """
     lost: dict[int, list[KnownItem]] = defaultdict(list)
-    for item in (*scanned.gone, *scanned.absent):
+    for item in (*scanned.gone, *(absent.item for absent in scanned.absent)):
         lost[item.state.bytes].append(item)
+    elsewhere: dict[str, list[KnownItem]] = defaultdict(list)
+    for item in scanned.elsewhere:
+        elsewhere[item.content_hash].append(item)
     models = {(item.content_hash, item.kind): item.item_id for item in held}
     sizes = {item.state.bytes for item in held} | lost.keys()
     suspects = [job for item, job in scanned.changed if item.state.bytes == job.state.bytes]
@@ -93,6 +102,8 @@ def confirm(
         content_hash, state = hashes.get(job.path, (None, job.state))
         twins = [item for item in lost[state.bytes] if item.content_hash == content_hash]
         if not twins and content_hash is not None:
+            twins = [item for item in elsewhere[content_hash] if _is_gone(item.state.path)]
+        if not twins and content_hash is not None:
             job = dataclasses.replace(job, state=state)
             kinds: list[Kind] = [job.kind] if job.kind else ["image", "video"]
             held_by = [models[content_hash, k] for k in kinds if (content_hash, k) in models]
@@ -106,8 +117,9 @@ def confirm(
         if not twins:
             to_read.append(job)
             continue
-        twin = min(twins, key=lambda item: not _same_name(item.state.path, job.path))
-        lost[state.bytes].remove(twin)
+        twin = max(twins, key=lambda item: _kinship(item.state.path, job.path))
+        home = lost[state.bytes] if twin in lost[state.bytes] else elsewhere[twin.content_hash]
+        home.remove(twin)
         moved.append((twin.item_id, state))
 
     found_again = {item_id for item_id, _ in moved}
@@ -118,7 +130,20 @@ def confirm(
         alike=tuple(alike),
         removed=tuple(item.item_id for item in scanned.gone if item.item_id not in found_again),
         to_read=tuple(to_read),
+        warnings=_warnings([one for one in scanned.absent if one.item.item_id not in found_again]),
     )
+
+
+def _warnings(absent: Sequence[Absent]) -> tuple[str, ...]:
+    counts = Counter(one.place for one in absent)
+    told = [
+        absence(place, count, is_folder_there=os.path.isdir(place))
+        for place, count in counts.most_common(_NAMED)
+    ]
+    if (more := len(counts) - _NAMED) > 0:
+        rest = sum(count for _, count in counts.most_common()[_NAMED:])
+        told.append(f"{more:,} more folders are like that, of which the library knows {rest:,}")
+    return tuple(told)
 
 
 def _hash(job: Job) -> tuple[str, FileState] | None:
@@ -128,5 +153,18 @@ def _hash(job: Job) -> tuple[str, FileState] | None:
         return None  # the decoder will meet the same obstacle, and records it
 
 
-def _same_name(path: str, other: str) -> bool:
-    return os.path.basename(path) == os.path.basename(other)
+def _is_gone(path: str) -> bool:
+    """Whether it is certain that nothing is there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _kinship(path: str, other: str) -> int:
+    """How many names at the ends of two paths are the same."""
+    pairs = zip(reversed(path.split("/")), reversed(other.split("/")))
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -59,6 +59,7 @@ def ingest(
     *,
     fps: float = 1.0,
     exclude: Sequence[str] = (),
+    prune: bool = False,
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> IngestReport:
@@ -75,6 +76,8 @@ def ingest(
         roots: folders and files.
         fps: frames a second taken from films.
         exclude: patterns of files and folders to leave out, as in a ``.gitignore``.
+        prune: files are removed also where a whole folder is empty or gone, as it is when a disk
+            is not mounted.
         batch_size: pictures encoded at a time; by default 256 on a GPU, and on the processor 8 by
             each of its cores.
         progress: called about ten times a second, in the calling thread.
@@ -93,7 +96,7 @@ def ingest(
     with Committer(store) as committer:
         run = _Run(committer, Pace(progress or (lambda _: None)), choices)
         try:
-            run.compare(roots, store, exclude=exclude)
+            run.compare(roots, store, exclude=exclude, prune=prune)
             while run.to_read:
                 run.read(load_encoder, store.manifest, batch_size=batch_size)
             committer.finish()
@@ -136,6 +139,7 @@ class _Run:
         store: Store,
         *,
         exclude: Sequence[str],
+        prune: bool,
     ) -> None:
         """Find out what has to be done, and commit what needs no decoding."""
         known, failures = store.known(), store.failures()
@@ -146,6 +150,7 @@ class _Run:
                 known,
                 failures,
                 exclude=exclude,
+                prune=prune,
                 on_files=lambda count: self._pace.count("scan", count),
             )
         with self._timed("compare"):
@@ -159,7 +164,7 @@ class _Run:
         self._live = {
             path: item.item_id for path, item in known.items() if item.item_id not in vacated
         }
-        self._warnings = scanned.warnings
+        self._warnings = (*scanned.warnings, *confirmed.warnings)
         self._passed_over, self._left_out = scanned.passed_over, scanned.left_out
         self._counts.update(
             unchanged=scanned.unchanged,

@@ -12,11 +12,25 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from maxsight.errors import UsageError
 from maxsight.index.records import Failure, KnownItem
-from maxsight.pipelines.content import state_of
+from maxsight.pipelines.aliases import known_names
+from maxsight.pipelines.content import obstacle, state_of
 from maxsight.pipelines.ignore_rules import FILE_NAME
 from maxsight.pipelines.messages import Job
-from maxsight.pipelines.walk import Walk, absolute, is_under
+from maxsight.pipelines.walk import Walk, absolute, is_under, waste_above
+
+
+@dataclass(frozen=True)
+class Absent:
+    """An item of which nothing is left where a whole folder is empty or not there.
+
+    Attributes:
+        place: the outermost such folder, or a root.
+    """
+
+    item: KnownItem
+    place: str
 
 
 @dataclass(frozen=True)
@@ -27,9 +41,10 @@ class ScanResult:
         new: files the library does not hold.
         changed: items whose file has another size or time.
         unchanged: how many items' files are as they were.
-        gone: items whose file stood under a root and is no more.
-        absent: items under a root that now holds no picture or film at all, as an unmounted disk
-            does: they may turn out to be moved, but must not be removed.
+        gone: items whose file stood in a folder that still holds pictures or films, and is no more.
+        absent: items whose folder is empty or gone, as an unmounted disk is: they may turn out to
+            be moved, but must not be removed unasked.
+        elsewhere: items that stand under no root.
         failing: files that could not be read before and have not changed since.
         unreadable: paths that cannot be opened at all.
         forgotten: paths whose recorded failure is void.
@@ -42,7 +57,8 @@ class ScanResult:
     changed: tuple[tuple[KnownItem, Job], ...]
     unchanged: int
     gone: tuple[KnownItem, ...]
-    absent: tuple[KnownItem, ...]
+    absent: tuple[Absent, ...]
+    elsewhere: tuple[KnownItem, ...]
     failing: tuple[Failure, ...]
     unreadable: tuple[Failure, ...]
     forgotten: tuple[str, ...]
@@ -57,48 +73,71 @@ def scan(
     failures: Mapping[str, Failure],
     *,
     exclude: Sequence[str] = (),
+    prune: bool = False,
     on_files: Callable[[int], None] = lambda count: None,
 ) -> ScanResult:
     """List the pictures and films under ``roots`` and compare them with what a library knows.
 
     Args:
-        roots: folders (walked as ``Walk`` says) and single files, whatever their names.
+        roots: folders (walked as ``Walk`` says) and single files, whatever their names. One that
+            is not there, though the library knows files from it, is empty.
         known: the items of the library, by path.
         failures: what it could not read before, by path.
         exclude: patterns of what to leave out below the roots (``ignore_rules``).
+        prune: folders that are empty or gone are meant to be: nothing is absent.
         on_files: called with the number of files found so far, now and then.
 
     Raises:
         UsageError: a root does not exist or cannot be read; a pattern says nothing.
     """
     places = list(dict.fromkeys(absolute(root) for root in roots))
+    there, missing = _present(places, known, prune=prune)
     walk = Walk(
-        places,
+        there,
         on_files,
         is_known=lambda path: path in known or path in failures,
         exclude=exclude,
     )
-    empty = [place for place in places if not any(is_under(path, place) for path in walk.files)]
+    renamed = known_names(walk, known)
+    looked_at = [*places, *renamed]
 
+    lost: list[tuple[KnownItem, str]] = []
     gone: list[KnownItem] = []
-    absent: list[KnownItem] = []
-    missing = dict.fromkeys(empty, 0)
-    ruled_out = 0
+    elsewhere: list[KnownItem] = []
+    warnings = [*walk.warnings]
+    ruled_out = unseen = 0
+    waste: dict[str, int] = {}
     for path, item in known.items():
-        if path in walk.files or (place := _place_of(path, places)) is None:
+        if path in walk.files:
             continue
-        if walk.is_out_of_sight(path):
+        if (place := _place_of(path, looked_at)) is None:
+            elsewhere.append(item)
+        elif walk.is_out_of_sight(path):
             continue
-        if walk.is_ruled_out(path):
+        elif walk.is_ruled_out(path):
             ruled_out += 1
             gone.append(item)
-        elif (job := _standing(item)) is not None:
-            walk.files[path] = job
-        elif place in missing:
-            missing[place] += 1
-            absent.append(item)
         else:
-            gone.append(item)
+            try:
+                job = _standing(item)
+            except OSError:
+                unseen += 1
+                continue
+            if job is None or walk.is_renamed(path):
+                lost.append((item, place))
+                continue
+            walk.files[path] = job
+            if (name := waste_above(path, place)) is not None:
+                waste[name] = waste.get(name, 0) + 1
+
+    absent: list[Absent] = []
+    if lost:
+        live = _folders_above(walk.files)
+        for item, place in lost:
+            if prune or (place not in missing and os.path.dirname(item.state.path) in live):
+                gone.append(item)
+            else:
+                absent.append(Absent(item, _outermost(item.state.path, place, live)))
 
     new: list[Job] = []
     changed: list[tuple[KnownItem, Job]] = []
@@ -115,12 +154,20 @@ def scan(
         else:
             changed.append((former, job))
 
-    warnings = [*walk.warnings]
-    warnings += [_warning(place, count) for place, count in missing.items() if count]
     if ruled_out:
         warnings.append(
             f"{ruled_out:,} files were taken out of the library, because {FILE_NAME} or --exclude "
             "names them now"
+        )
+    for name, count in waste.items():
+        warnings.append(
+            f"{count:,} files of the library stand in folders named {name}, which are left out "
+            f"now, and were kept; take them out with: --exclude '{name}/'"
+        )
+    if unseen:
+        warnings.append(
+            f"{unseen:,} files of the library cannot be looked at now (the disk or the rights to "
+            "it refuse) and were kept as they are"
         )
     # A failure of a file that is tried again now is struck when the file has been read.
     unreadable = {failure.state.path for failure in walk.unreadable}
@@ -129,7 +176,7 @@ def scan(
         for path in failures
         if path not in walk.files
         and path not in unreadable
-        and _place_of(path, places) is not None
+        and _place_of(path, looked_at) is not None
         and not walk.is_out_of_sight(path)
     ]
     return ScanResult(
@@ -138,6 +185,7 @@ def scan(
         unchanged=unchanged,
         gone=tuple(gone),
         absent=tuple(absent),
+        elsewhere=tuple(elsewhere),
         failing=tuple(failing),
         unreadable=tuple(walk.unreadable),
         forgotten=tuple(forgotten),
@@ -147,25 +195,81 @@ def scan(
     )
 
 
+def _present(
+    places: list[str], known: Mapping[str, KnownItem], *, prune: bool
+) -> tuple[list[str], set[str]]:
+    """The roots that are there, and those that are not, of which the library knows files.
+
+    Raises:
+        UsageError: one is not there that the library knows nothing of, or all are not there and
+            that is not meant.
+    """
+    there = []
+    missing = {}
+    for place in places:
+        try:
+            os.stat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            count = sum(is_under(path, place) for path in known)
+            if not count:
+                raise UsageError(f"{place} does not exist; give folders or files that do") from None
+            missing[place] = count
+        except OSError as error:
+            raise UsageError(f"{place} cannot be read: {obstacle(error)}") from None
+        else:
+            there.append(place)
+    if missing and not there and not prune:
+        place, count = next(iter(missing.items()))
+        raise UsageError(absence(place, count, is_folder_there=False))
+    return there, set(missing)
+
+
+def absence(place: str, count: int, *, is_folder_there: bool) -> str:
+    """What a person should know of files that are absent."""
+    what = "holds no picture or film now" if is_folder_there else "does not exist"
+    return (
+        f"{place} {what}, but the library knows {count:,} from there. Nothing was removed, in case "
+        f"a disk is not mounted. If they have another place now: maxsight relocate LIBRARY {place} "
+        f"NEW; if they are gone for good: maxsight index LIBRARY {place} --prune"
+    )
+
+
 def _place_of(path: str, places: list[str]) -> str | None:
     """The innermost root a path stands under."""
     return max((place for place in places if is_under(path, place)), key=len, default=None)
 
 
 def _standing(item: KnownItem) -> Job | None:
-    """A known file that a walk does not come upon, having been given as a root of its own, say."""
+    """A known file that a walk does not come upon, having been given as a root of its own, say.
+
+    Raises:
+        OSError: it cannot be told whether it is there.
+    """
     try:
         status = os.stat(item.state.path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
     return Job(state_of(item.state.path, status), item.kind)
 
 
-def _warning(place: str, count: int) -> str:
-    return (
-        f"{place} holds no picture or film, but the library knows {count:,} from there. Nothing "
-        "was removed, in case a disk is not mounted. If they are gone for good: "
-        f"maxsight remove LIBRARY {place}"
-    )
+def _folders_above(files: Iterable[str]) -> set[str]:
+    """Every folder in which, or below which, one of the files stands."""
+    live: set[str] = set()
+    for path in files:
+        folder = os.path.dirname(path)
+        while folder not in live:
+            live.add(folder)
+            folder = os.path.dirname(folder)
+    return live
+
+
+def _outermost(path: str, place: str, live: set[str]) -> str:
+    """The outermost folder above ``path``, from ``place`` on, that holds nothing."""
+    found = place
+    folder = os.path.dirname(path)
+    while is_under(folder, place) and folder not in live:
+        found = folder
+        folder = os.path.dirname(folder)
+    return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Walk:
         warnings: what the person should know.
 
     Raises:
-        UsageError: a root does not exist, or is neither a folder nor a file.
+        UsageError: a root cannot be looked at, or is neither a folder nor a file.
     """
 
     def __init__(
@@ -91,13 +92,14 @@ class Walk:
         self._out_of_sight: list[str] = []
         self._ruled_out: set[str] = set()
         self._listed: dict[tuple[int, int], str] = {}
+        self._names: dict[tuple[str, str], str] | None = None
         self._linked_files: list[tuple[str, os.stat_result, Kind | None]] = []
         tops: list[_Folder] = []
         for root in roots:
             try:
                 status = os.stat(root)
             except OSError as error:
-                raise UsageError(_missing_root(root, error)) from None
+                raise UsageError(f"{root} cannot be read: {obstacle(error)}") from None
             if stat.S_ISDIR(status.st_mode):
                 rules = (given_rules(root, exclude),) if exclude else ()
                 tops.append(_Folder(root, status, rules))
@@ -123,6 +125,24 @@ class Walk:
                 return False
             path = parent
         return True
+
+    def listed_as(self, folder: str) -> str | None:
+        """The name under which a folder was listed, whatever its name here; None if it was not."""
+        try:
+            status = os.stat(folder)
+        except OSError:
+            return None
+        return self._listed.get((status.st_dev, status.st_ino))
+
+    def is_renamed(self, path: str) -> bool:
+        """Whether a folder shows a file under another name that its file system takes for this."""
+        if self._names is None:
+            self._names = {
+                (os.path.dirname(file), _folded(os.path.basename(file))): file
+                for file in self.files
+            }
+        other = self._names.get((os.path.dirname(path), _folded(os.path.basename(path))))
+        return other is not None and other != path and _is_same(path, other)
 
     def _descend(self, top: _Folder, links: list[_Folder], on_files: Callable[[int], None]) -> None:
         folders = [top]
@@ -241,14 +261,14 @@ class Walk:
     def _name_of(self, real: str) -> str:
         """The name under which a file was listed, if it was."""
         folder, name = os.path.split(real)
-        try:
-            status = os.stat(folder)
-        except OSError:
-            return real
-        return os.path.join(self._listed.get((status.st_dev, status.st_ino), folder), name)
+        return os.path.join(self.listed_as(folder) or folder, name)
 
     def _fail(self, path: str, reason: str) -> None:
         self.unreadable.append(Failure(FileState(path, 0, TRY_AGAIN_NS), reason))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -267,8 +287,36 @@ def _kind_by_content(path: str) -> Kind | None:
 
 
 def absolute(root: str | os.PathLike[str]) -> str:
-    """A root as the library names it: absolute, ``~`` expanded, links kept as given."""
-    return os.path.abspath(os.path.expanduser(os.fspath(root)))
+    """A path as the library names it: absolute, ``~`` expanded, links kept as given.
+
+    ``..`` is the folder above, where a link leads also of the link's target, as for the system.
+
+    Raises:
+        UsageError: it is empty, or relative to a folder that is gone.
+    """
+    path = os.path.expanduser(os.fspath(root))
+    if not path:
+        raise UsageError("an empty path names no file and no folder; say . for the current folder")
+    if not path.startswith("/"):
+        try:
+            path = os.path.join(os.getcwd(), path)
+        except FileNotFoundError:
+            raise UsageError(
+                f"{path} is relative, and the current folder is gone; give the whole path"
+            ) from None
+    plain = "/" + os.path.normpath(path).lstrip("/")
+    names = path.split("/")
+    if ".." in names and os.path.exists(path) and not _is_same(path, plain):
+        last = len(names) - names[::-1].index("..")
+        plain = os.path.join(os.path.realpath("/".join(names[:last])), *filter(None, names[last:]))
+    return plain
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def is_under(path: str, place: str) -> bool:
@@ -276,10 +324,7 @@ def is_under(path: str, place: str) -> bool:
     return path == place or path.startswith(place if place.endswith("/") else place + "/")
 
 
-def _missing_root(root: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return (
-            f"{root} does not exist; give folders or files that do. If it was deleted, take what "
-            f"the library holds from there out with: maxsight remove LIBRARY {root}"
-        )
-    return f"{root} cannot be read: {obstacle(error)}"
+def waste_above(path: str, place: str) -> str | None:
+    """The name of a folder above ``path`` and below ``place`` that is left out by itself."""
+    names = path[len(place) :].split("/")[:-1]
+    return next((name for name in names if name.lower() in _LEFT_OUT), None)

@@ -50,6 +50,14 @@ def index(
             metavar="PATTERN",
         ),
     ] = None,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Also remove files where a whole folder is empty or gone. Without it they are "
+            "kept, in case a disk is not mounted.",
+        ),
+    ] = False,
     tokens: Annotated[
         bool | None,
         typer.Option(
@@ -99,6 +107,7 @@ def index(
                     path,
                     fps=fps,
                     exclude=exclude or (),
+                    prune=prune,
                     batch_size=batch_size,
                     tokens=tokens,
                     token_limit=token_limit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -110,6 +111,30 @@ def remove(
         print_json({"removed": removed})
     elif not quiet:
         say(f"removed from the library: {removed:,}")
+
+
+def relocate(
+    library: LibraryArgument,
+    old: Annotated[Path, typer.Argument(help="A folder or file as the library names it.")],
+    new: Annotated[Path, typer.Argument(help="Where it is now.")],
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say that a folder, or a file, has another place now. Nothing is read; your columns stay.
+
+    Example: `maxsight relocate photos.maxsight /media/me/DISK /media/me/DISK1`
+    """
+    import maxsight
+
+    with maxsight.open(library) as opened:
+        done = opened.relocate(old, new)
+    if json:
+        print_json(asdict(done))
+        return
+    for warning in done.warnings:
+        say(f"warning: {warning}", stderr=True, style="yellow")
+    if not quiet:
+        say(f"have another place now: {done.files:,}")
 
 
 def compact(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption = False) -> None:

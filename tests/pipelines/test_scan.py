@@ -8,27 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from known_files import learn, write
 
 from maxsight.errors import UsageError
-from maxsight.index.records import Failure, FileState, KnownItem
+from maxsight.index.records import Failure, FileState
 from maxsight.pipelines.confirm import Confirmed, confirm
 from maxsight.pipelines.content import hash_file
 from maxsight.pipelines.scan import ScanResult, scan
-
-
-def write(path: Path, text: str = "x") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def learn(*roots: Path) -> dict[str, KnownItem]:
-    """A library that has just read everything under the roots."""
-    known = {}
-    for number, job in enumerate(scan(roots, {}, {}).new):
-        content_hash, state = hash_file(job.path)
-        known[job.path] = KnownItem(number, state, job.kind or "image", content_hash)
-    return known
 
 
 def new_names(result: ScanResult, root: Path) -> list[str]:
@@ -78,7 +64,7 @@ def test_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [job.path for job in scan(["a/../a"], {}, {}).new] == [str(tmp_path / "a" / "1.jpg")]
     monkeypatch.setenv("HOME", str(tmp_path))
     assert [job.path for job in scan(["~/a"], {}, {}).new] == [str(tmp_path / "a" / "1.jpg")]
-    with pytest.raises(UsageError, match=r"none does not exist.*maxsight remove LIBRARY"):
+    with pytest.raises(UsageError, match=r"none does not exist; give folders"):
         scan([tmp_path / "none"], {}, {})
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="named pipe"):
@@ -157,7 +143,8 @@ def test_files_outside_the_roots_are_left_alone(tmp_path: Path) -> None:
     known = learn(tmp_path)
     (tmp_path / "ab" / "2.jpg").unlink()
     assert scan([tmp_path / "a"], known, {}).gone == ()
-    assert len(scan([tmp_path], known, {}).gone) == 1
+    assert scan([tmp_path], known, {}).gone == ()  # a folder that is empty now
+    assert len(scan([tmp_path], known, {}, prune=True).gone) == 1
 
 
 def test_moves(tmp_path: Path) -> None:
@@ -209,10 +196,14 @@ def test_a_root_that_is_empty_now_removes_nothing(tmp_path: Path) -> None:
     confirmed = confirm(result)
     assert confirmed.removed == ()
     assert [state.path for _, state in confirmed.moved] == [str(other / "1.jpg")]
-    (warning,) = result.warnings
-    assert f"maxsight remove LIBRARY {disk}" in warning
-    # Named from above, the folder is not the root; what is gone from it is gone.
-    assert len(confirm(scan([tmp_path], known, {})).removed) == 1
+    (warning,) = confirmed.warnings
+    assert f"{disk} holds no picture or film now, but the library knows 1 from there" in warning
+    assert f"maxsight relocate LIBRARY {disk} NEW" in warning
+    assert f"maxsight index LIBRARY {disk} --prune" in warning
+    # Named from above, too.
+    named = confirm(scan([tmp_path], known, {}))
+    assert (named.removed, named.warnings) == ((), confirmed.warnings)
+    assert len(confirm(scan([tmp_path], known, {}, prune=True)).removed) == 1
 
 
 def test_a_file_given_by_itself_stays_known(tmp_path: Path) -> None:
@@ -268,9 +259,20 @@ def test_any_change_is_told_exactly(
             os.utime(write(root / name, content), ns=(second, second))
         if stamp == 0:
             known = learn(root)
-    result = scan([root], known, {})
-    confirmed = confirm(result)
+    # Without --prune, what stood in a folder that is empty now is kept, and nothing else.
+    kept = confirm(scan([root], known, {}))
+    moved = {item_id for item_id, _ in kept.moved}
+    full = {os.path.dirname(name) for name in after} | {""}
+    gone = {
+        item.item_id: os.path.dirname(os.path.relpath(path, root))
+        for path, item in known.items()
+        if os.path.relpath(path, root) not in after and path != str(anchor)
+    }
+    assert set(kept.removed) == {i for i, folder in gone.items() if folder in full} - moved
+    assert bool(kept.warnings) == bool({i for i, f in gone.items() if f not in full} - moved)
 
+    result = scan([root], known, {}, prune=True)
+    confirmed = confirm(result)
     library = {item.item_id: (item.state.path, item.content_hash) for item in known.values()}
     for item_id in confirmed.removed:
         del library[item_id]
@@ -284,6 +286,6 @@ def test_any_change_is_told_exactly(
     there = {str(root / name): hash_file(str(root / name))[0] for name in (*after, "anchor.jpg")}
     assert sorted(library.values()) == sorted(there.items())
     # As many files count as moved as can be: for each content, gone and new ones pair up.
-    gone = [item.content_hash for path, item in known.items() if path not in there]
+    lost = [item.content_hash for path, item in known.items() if path not in there]
     fresh = [content_hash for path, content_hash in there.items() if path not in known]
-    assert len(confirmed.moved) == sum(min(gone.count(h), fresh.count(h)) for h in set(fresh))
+    assert len(confirmed.moved) == sum(min(lost.count(h), fresh.count(h)) for h in set(fresh))
