@@ -47,7 +47,7 @@ def _known_folders(
         if os.path.basename(item.state.path) in names
     }
     own = {os.path.dirname(path) for path in walk.files if path in known}
-    found = {}
+    found: dict[str, str] = {}
     for folder in sorted(candidates):
         walked = walk.listed_as(folder)
         if walked is not None and walked != folder and walked not in own:
