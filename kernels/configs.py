@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from maxsight import settings, strict_json
 from maxsight.errors import BackendError
@@ -103,14 +104,47 @@ def _stamp(path: Path) -> int:
 
 
 @cache
-def _table(path: Path, stamp: int) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
+def _table(path: Path, stamp: int) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
     """A file of tiles; read again when its ``stamp`` changes."""
-    return strict_json.read(path) if stamp else {}
+    return read(path) if stamp else {}
 
 
-def _tile(row: Mapping[str, object]) -> Tile:
-    blocks, warps, stages = row["blocks"], row["warps"], row["stages"]
-    assert isinstance(blocks, dict)
-    assert isinstance(warps, int)
-    assert isinstance(stages, int)
-    return Tile(blocks, warps, stages)
+def read(path: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """A file of tiles: kernel -> architecture -> bucket -> tile.
+
+    Raises:
+        BackendError: it holds something else, or a tile that no GPU could take.
+    """
+    try:
+        table = strict_json.read(path)
+        for kernel, rows in table.items():
+            for architecture, buckets in rows.items():
+                int(architecture)
+                for bucket, row in buckets.items():
+                    if not _is_tile(row):
+                        raise ValueError(f"{kernel}, {architecture}, {bucket}: {repr(row)[:120]}")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BackendError(
+            f"{path} is no table of tiles ({error}): delete it, or `maxsight tune` on a GPU writes "
+            "it anew"
+        ) from error
+    return table
+
+
+def _is_tile(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and set(row) == {"blocks", "warps", "stages"}
+        and isinstance(row["blocks"], dict)
+        and all(_is_whole(size, 0, 1 << 16) for size in row["blocks"].values())
+        and _is_whole(row["warps"], 1, 32)
+        and _is_whole(row["stages"], 1, 16)
+    )
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _tile(row: Mapping[str, Any]) -> Tile:
+    return Tile(row["blocks"], row["warps"], row["stages"])

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from maxsight import strict_json
 from maxsight.errors import BackendError
 from maxsight.kernels import configs, launch
 from maxsight.kernels.configs import Tile
@@ -163,7 +162,7 @@ def _agree(found: Sequence[Tensor], truth: Sequence[Tensor]) -> bool:
 def _save(chosen: Sequence[Choice], architecture: int) -> None:
     """Into the file of tuned tiles, beside what other GPUs have there."""
     path = configs.tuned_path()
-    table = strict_json.read(path) if path.exists() else {}
+    table = configs.read(path) if path.exists() else {}
     for each in chosen:
         rows = table.setdefault(each.kernel, {}).setdefault(str(architecture), {})
         rows[each.bucket] = asdict(each.tile)

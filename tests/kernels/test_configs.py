@@ -66,6 +66,37 @@ def test_what_is_not_there_is_named(
         assert part in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            "",
+            "[]",
+            "7",
+            "NaN",
+            "[" * 200_000,
+            '{"k": 7}',
+            '{"k": {"x": {}}}',
+            '{"k": {"90": [1]}}',
+        ),
+        *(
+            json.dumps({"maxsim.score/bfloat16": {"90": {"long": row}}})
+            for row in (
+                *(7, {}, ROW | {"warps": "4"}, ROW | {"warps": 0}, ROW | {"warps": True}),
+                *(ROW | {"stages": 10**9}, ROW | {"blocks": [1]}, ROW | {"more": 1}),
+                *(ROW | {"blocks": {"TOKENS": -1}}, ROW | {"blocks": {"TOKENS": 1.5}}),
+            )
+        ),
+    ],
+    ids=lambda content: content[:60],
+)
+def test_a_file_of_something_else_is_one_message(table: Path, tuned: Path, content: str) -> None:
+    tuned.write_text(content)
+    with pytest.raises(BackendError, match="no table of tiles") as raised:
+        warps(90)
+    assert str(tuned) in str(raised.value)
+
+
 def test_shipped_lists_every_row(table: Path) -> None:
     assert sorted(configs.shipped("maxsim.score/bfloat16"), key=lambda row: row[:2]) == [
         (80, "long", Tile({"TOKENS": 128}, 4, 3)),
