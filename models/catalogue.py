@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from maxsight import plain_files
+
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 _MARKS = {
     "open_clip_config.json": "hf-hub",
@@ -199,7 +201,8 @@ def _changed(path: Path) -> float:
 def _licence(card: Path) -> str:
     """From the head of a model card, if that was fetched."""
     try:
-        head = card.read_text(encoding="utf-8", errors="replace")[:4096]
+        with plain_files.open_to_read(card) as stream:
+            head = stream.read(4096).decode("utf-8", errors="replace")
     except OSError:
         return ""
     found = re.search(r"^license:\s*['\"]?([\w.-]+)", head, flags=re.MULTILINE)

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from ssl import SSLError
+from threading import get_ident
+from typing import Any
 
 from maxsight import plain_files
 from maxsight.errors import UnknownEncoder, WeightsMissing
@@ -61,17 +63,46 @@ def folder_at(text: str, *, encoder: str) -> Path:
 
 
 @contextmanager
-def without_network() -> Iterator[None]:
-    """The hub's client reaches nobody meanwhile: names in a model's files cannot fetch others."""
+def sealed() -> Iterator[None]:
+    """Meanwhile the hub's client reaches nobody, and transformers runs no code of a repository.
+
+    Both hold whatever a model's files name and however deep: some of transformers' classes load
+    others without handing on that code is not trusted, and then ask on the terminal.
+    """
     from huggingface_hub import constants
 
-    with _network:
+    with _network, _without_code():
         before = constants.HF_HUB_OFFLINE
         constants.HF_HUB_OFFLINE = True
         try:
             yield
         finally:
             constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def _without_code() -> Iterator[None]:
+    import importlib.util
+
+    if importlib.util.find_spec("transformers") is None:
+        yield
+        return
+    from transformers import dynamic_module_utils as dynamic
+
+    seconds, run, here = dynamic.TIME_OUT_REMOTE_CODE, dynamic.get_class_in_module, get_ident()
+
+    def refuse(name: str, *args: Any, **options: Any) -> Any:
+        if get_ident() != here:
+            return run(name, *args, **options)
+        raise ValueError(f"{name} is code of the model's own")
+
+    dynamic.TIME_OUT_REMOTE_CODE = 0  # of waiting for an answer: it does not ask, and refuses
+    dynamic.get_class_in_module = refuse
+    try:
+        yield
+    finally:
+        dynamic.TIME_OUT_REMOTE_CODE = seconds
+        dynamic.get_class_in_module = run
 
 
 def fetch(repository: str, filenames: Sequence[str], *, encoder: str) -> Path:

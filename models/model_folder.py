@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maxsight import plain_files, strict_json
-from maxsight.errors import EncoderError
+from maxsight.errors import BackendError, EncoderError, MaxsightError
 
 _MOST_FILES = 10_000
 # Read by compiled parsers, which bound their own depth; some have 30 MB.
@@ -29,6 +30,7 @@ _IMPORTABLE = re.compile(
 _ACTIVATION = re.compile(r"torch\.nn\.modules\.(activation|linear)\.[A-Z]\w*|torch\.nn\.[A-Z]\w*")
 _METHOD = re.compile(r"forward|get_(text|image|audio|video|vision|multimodal)_features")
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+_ROUTES = ("router_config.json", "config.json")
 # Of timm.create_model: each names a file, a folder or a network address.
 _OF_TIMM = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
 
@@ -86,6 +88,36 @@ def read(file: Path, *, encoder: str) -> dict[str, Any]:
     return content
 
 
+@contextmanager
+def read_by(library: str, place: Path | str, *, encoder: str) -> Iterator[None]:
+    """Whatever a library raises over the files of a model becomes one message.
+
+    Args:
+        library: its name, and its version if that is known.
+        place: what it reads, a path or in words.
+        encoder: the URI.
+
+    Raises:
+        BackendError: the library needs a package that is not installed.
+        EncoderError: it raised anything else.
+    """
+    try:
+        yield
+    except MaxsightError:
+        raise
+    except ImportError as error:
+        raise BackendError(f"{encoder} needs a package that is not installed: {error}") from error
+    # Of no family: tokenizers raises Exception itself, or panics in Rust.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        raise EncoderError(
+            f"{encoder}: {library} cannot load {place} ({reason}); fetch it again, or give the "
+            "files that belong together. A model that brings code of its own is not run"
+        ) from error
+
+
 def _inspect(file: Path, encoder: str) -> Any:
     try:
         content = strict_json.parse(plain_files.read_bytes(file, most=strict_json.MOST_BYTES))
@@ -120,8 +152,8 @@ def _complaints(file: Path, content: Any) -> Iterator[str]:
     """What is wrong with a configuration, each a few words for ``... names X``."""
     if file.name == "modules.json":
         yield from _modules(content)
-    elif file.name in ("router_config.json", "config.json") and _is_router(content):
-        yield from _routes(content)
+    elif isinstance(content, dict) and "types" in content and file.name in _ROUTES:
+        yield from _routes(content["types"])
     elif _SENTENCE_CONFIGURATION.fullmatch(file.name):
         yield from _sentence_configuration(content)
     if file.name.startswith("audio_tokenizer"):
@@ -145,12 +177,7 @@ def _modules(content: Any) -> Iterator[str]:
             yield f"the folder {_short(entry.get('path'))}"
 
 
-def _is_router(content: Any) -> bool:
-    return isinstance(content, dict) and "types" in content and "structure" in content
-
-
-def _routes(content: dict[str, Any]) -> Iterator[str]:
-    types = content["types"]
+def _routes(types: Any) -> Iterator[str]:
     if not isinstance(types, dict):
         yield f"types {_short(types)}"
         return
@@ -247,6 +274,7 @@ _ANYWHERE: Mapping[str, Callable[[Any], bool]] = {
     "audio_tokenizer": _is_off,
     "backbone": _is_plain,
     "experts_implementation": _is_plain,
+    "quantization_config": _is_off,  # its kernels come from other packages, or from the hub
     "tokenizer_name_or_path": _is_off,
     "transformers_weights": _is_plain,
     "trust_remote_code": _is_off,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,12 +18,18 @@ import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from maxsight.errors import EncoderError
 from maxsight.kernels.merge import Schedule
-from maxsight.models import hub, merging, open_clip_zoo, text_open_clip, vision_open_clip
+from maxsight.models import (
+    hub,
+    merging,
+    model_folder,
+    open_clip_zoo,
+    text_open_clip,
+    vision_open_clip,
+)
 from maxsight.models.device import resolve
 from maxsight.models.embeddings import Embeddings, offsets_of
 from maxsight.models.mix import Mix
@@ -282,39 +287,22 @@ def _build(source: open_clip_zoo.Source, *, device: torch.device, dtype: torch.d
     """The network with its weights."""
     precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "fp32")
     text_tower = open_clip_zoo.text_tower(source)
-    try:
-        with (
-            _without_warnings_of_no_weights(),
-            hub.without_network(),
-            _written(source.model, text_tower) as folder,
-        ):
-            network = open_clip.create_model(
-                f"{open_clip_zoo.LOCAL}{folder}",
-                load_weights=False,
-                pretrained_text=False,
-                precision=precision,
-                device=device,
-                force_preprocess_cfg=source.preprocess,
-            )
-            # Not create_model's own loading: it may pick another file of a folder than was hashed.
-            open_clip.load_checkpoint(network, str(source.weights), weights_only=True)
-    except (
-        ArithmeticError,  # what open_clip makes of numbers that do not belong together
-        AssertionError,
-        AttributeError,
-        LookupError,
-        OSError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
-        raise EncoderError(
-            f"{source.uri}: {source.weights} cannot be read as weights of the architecture "
-            f"({error}); fetch the file again or give the configuration that belongs to it"
-        ) from error
+    with (
+        model_folder.read_by("open_clip", source.weights, encoder=source.uri),
+        _without_warnings_of_no_weights(),
+        hub.sealed(),
+        _written(source.model, text_tower) as folder,
+    ):
+        network = open_clip.create_model(
+            f"{open_clip_zoo.LOCAL}{folder}",
+            load_weights=False,
+            pretrained_text=False,
+            precision=precision,
+            device=device,
+            force_preprocess_cfg=source.preprocess,
+        )
+        # Not create_model's own loading: it may pick another file of a folder than was hashed.
+        open_clip.load_checkpoint(network, str(source.weights), weights_only=True)
     return network
 
 

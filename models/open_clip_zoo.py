@@ -22,13 +22,6 @@ _SAFETENSORS, _PICKLE = "open_clip_model.safetensors", "open_clip_pytorch_model.
 _TOKENIZER_FILES = ("tokenizer*.json", "*.model", "vocab.*", "merges.txt")
 
 
-# Whatever transformers makes of a folder's files.
-_TOKENIZER_ERRORS = (
-    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
-    *(RuntimeError, TypeError, ValueError),
-)
-
-
 @dataclass(frozen=True)
 class Source:
     """What is known of an encoder before it is built."""
@@ -189,23 +182,15 @@ def tokenizer(source: Source) -> tuple[HFTokenizer | SimpleTokenizer, str]:
     for file in files:
         digest.update(file.name.encode() + hub.content_hash(file).encode())
     mode = text_config.get("tokenizer_mode")
-    try:
-        with hub.without_network():
-            made = HFTokenizer(
-                str(folder),
-                context_length=length,
-                tokenizer_mode=mode,
-                **options,
-                # transformers would ask on the terminal whether to run what the folder brings.
-                trust_remote_code=False,
-                local_files_only=True,
-            )
-    except _TOKENIZER_ERRORS as error:
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise EncoderError(
-            f"{source.uri}: {folder} holds no tokenizer that can be read ({reason}); a tokenizer "
-            "that brings code of its own is not run"
-        ) from error
+    with model_folder.read_by("transformers", folder, encoder=source.uri), hub.sealed():
+        made = HFTokenizer(
+            str(folder),
+            context_length=length,
+            tokenizer_mode=mode,
+            **options,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
     return made, digest.hexdigest()
 
 

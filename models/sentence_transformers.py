@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from maxsight.errors import (
     BackendError,
     EncoderError,
-    MaxsightError,
     UnknownEncoder,
     WeightsMissing,
 )
@@ -97,7 +93,7 @@ def load(
     target = resolve(device)
     dtype = dtype or precision.arithmetic(target, fits_float16=False)
     folder = _folder(name, uri=uri)
-    with _errors_of(folder, uri=uri):
+    with model_folder.read_by("sentence-transformers", folder, encoder=uri):
         model, is_multi_vector = _build(folder, device=target, dtype=dtype, uri=uri)
         for modality in ("text", "image"):
             if not model.supports(modality):
@@ -231,13 +227,12 @@ class SentenceTransformersEncoder:
         """The model's output features, and the sizes of tokens by place where some merged."""
         from sentence_transformers.util import batch_to_device
 
-        try:
-            with self._processor_lock:
-                features = self._model.preprocess(inputs, prompt=self._prompts[task], task=task)
-        except TemplateError as error:  # of a chat, which jinja renders without Python's reach
-            raise EncoderError(
-                f"{self.uri}: its chat template cannot be used ({error}); fetch the model again"
-            ) from error
+        # Its chat template is a program, too, if one without Python's reach.
+        with (
+            model_folder.read_by("sentence-transformers", "what it is to encode", encoder=self.uri),
+            self._processor_lock,
+        ):
+            features = self._model.preprocess(inputs, prompt=self._prompts[task], task=task)
         features = batch_to_device(features, self.device)
         if self._reduction is None or task == "query":
             return self._model(features, task=task), None
@@ -290,7 +285,7 @@ def _build(folder: Path, *, device: torch.device, dtype: torch.dtype, uri: str) 
         if is_multi_vector
         else sentence_transformers.SentenceTransformer
     )
-    with _without_progress_bars(), hub.without_network():
+    with _without_progress_bars(), hub.sealed():
         model = kind(
             str(folder),
             device=str(device),
@@ -318,36 +313,6 @@ def _is_multi_vector(folder: Path, *, uri: str) -> bool:
 
 def _read(path: Path, uri: str) -> dict[str, Any]:
     return model_folder.read(path, encoder=uri) if path.is_file() else {}
-
-
-@contextmanager
-def _errors_of(folder: Path, *, uri: str) -> Iterator[None]:
-    """Whatever a folder's configuration makes of transformers' classes becomes one message."""
-    try:
-        yield
-    except MaxsightError:
-        raise
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
-        import sentence_transformers
-
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise EncoderError(
-            f"{uri}: sentence-transformers {sentence_transformers.__version__} cannot load "
-            f"{folder} ({reason}); a model that brings code of its own is not run"
-        ) from error
-    except ImportError as error:
-        raise BackendError(f"{uri} needs a package that is not installed: {error}") from error
 
 
 @contextmanager

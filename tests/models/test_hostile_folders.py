@@ -377,6 +377,8 @@ def test_options_of_calls_are_named_harmless_ones(
         ("config.json", {"model_type": "timm_wrapper", "architecture": "local-dir:/x"}),
         ("config.json", {"architecture": "a", "model_args": {"checkpoint_path": "/x"}}),
         ("config.json", {"backbone": "resnet18", "use_pretrained_backbone": True}),
+        ("config.json", {"quantization_config": {"quant_method": "fp8"}}),
+        ("9/router_config.json", {"types": {"a": "os.system"}}),
         ("config.json", {"transformers_weights": "../other.safetensors"}),
         ("processor_config.json", {"audio_tokenizer": {"audio_tokenizer_name_or_path": "a/b"}}),
         ("audio_tokenizer_config.json", {"audio_tokenizer_name_or_path": "a/b"}),
@@ -445,13 +447,51 @@ def test_a_large_folder_is_not_walked_through(tmp_path: Path) -> None:
         model_folder.inspect(tmp_path, encoder="st:x")
 
 
+@pytest.mark.parametrize("trust", [None, True])
+def test_code_is_off_by_force(
+    clip: Path, trap: Trap, trust: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a library in between asked on the terminal, or forgot that nothing is trusted."""
+    from transformers import AutoTokenizer
+
+    edit(clip / "tokenizer_config.json", auto_map=AUTO_TOKENIZER, tokenizer_class="Evil")
+    asked: list[str] = []
+
+    def say_yes(text: str) -> str:
+        asked.append(text)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", say_yes)
+    with hub.sealed(), pytest.raises(ValueError, match=r"code|custom"):
+        AutoTokenizer.from_pretrained(str(clip), trust_remote_code=trust)
+    assert asked == []
+    assert not trap.marker.exists()
+
+
+def test_a_tokenizer_within_a_tokenizer_is_not_run(
+    copy: Callable[[str], Path], trap: Trap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RAG's loads two others, and says nothing to them of what may be trusted."""
+    folder = copy("clip")
+    monkeypatch.setattr("builtins.input", lambda text: "y")
+    for name in ("question_encoder_tokenizer", "generator_tokenizer"):
+        inner = folder / name
+        edit(inner / "tokenizer_config.json", auto_map=AUTO_TOKENIZER, tokenizer_class="Evil")
+        edit(inner / "config.json", model_type="clip")
+        shutil.copy(folder / "evil.py", inner)
+    part = {"model_type": "clip"}
+    edit(folder / "tokenizer_config.json", tokenizer_class="RagTokenizer")
+    edit(folder / "config.json", model_type="rag", question_encoder=part, generator=part)
+    refused(f"st:{folder}", trap)
+
+
 def test_nothing_is_fetched_while_a_model_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     asked: list[Any] = []
     monkeypatch.setattr(socket.socket, "connect", lambda *args: asked.append(args))
-    with hub.without_network(), pytest.raises(LocalEntryNotFoundError):
+    with hub.sealed(), pytest.raises(LocalEntryNotFoundError):
         hf_hub_download("someone/other", "config.json")
     assert asked == []
     assert not huggingface_hub.constants.HF_HUB_OFFLINE

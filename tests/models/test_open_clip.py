@@ -493,9 +493,9 @@ def test_a_folder_that_is_no_encoder_says_what_it_lacks(
     whole = (folders["tiny-vit"] / "open_clip_model.safetensors").read_bytes()
     weights = tmp_path / "open_clip_model.safetensors"
     weights.write_bytes(whole[: len(whole) // 2])
-    assert "cannot be read" in error(tmp_path, EncoderError)
+    assert "cannot load" in error(tmp_path, EncoderError)
     shutil.copy(folders["tiny-resnet"] / weights.name, weights)
-    assert "cannot be read" in error(tmp_path, EncoderError)
+    assert "cannot load" in error(tmp_path, EncoderError)
 
 
 @pytest.mark.skipif(
