@@ -45,6 +45,13 @@ _NOISE = 1e-3
 # What the picture's structure, change at the ends less change inside, can add to a value at most.
 _MOST_STRUCTURE = 1.0
 
+# The usual gap between frames is that of the part of a film that moves: the least gap but for this
+# share. A gap of less than so many usual ones is a film's variable rate and no still. A frame stands
+# for at most so many samples: what is longer was not sampled.
+_MOVING = 0.1
+_STOOD = 2.5
+_MOST_SAMPLES = 4096
+
 _EVERY_LENGTH_TO = 16
 _LENGTH_STEP = 1.2
 
@@ -145,7 +152,8 @@ def find_moments(
     numbers = [number for number, film in enumerate(films) if len(film.scores)]
     if not numbers:
         return []
-    standing = _standing([films[number].scores for number in numbers])
+    counts = {number: _samples(films[number].spans) for number in numbers}
+    standing = _standing([np.repeat(films[number].scores, counts[number]) for number in numbers])
     promises = _promises(standing)
     found: list[tuple[int, Moment]] = []
     for place in np.argsort(-promises, kind="stable"):
@@ -154,9 +162,10 @@ def find_moments(
             break
         number = numbers[place]
         film = films[number]
-        changes = None if vectors is None else _changes(vectors(number))
+        changes = None if vectors is None else _changes(vectors(number), counts[number])
         reel = _Reel([standing[place]], changes=changes)
-        edges = _edges(film.spans)
+        spans = _sampled(film.spans, counts[number])
+        edges = _edges(spans)
         for start, stop, value in _best_runs(reel, edges, k=k, min_s=min_s, max_s=max_s):
             best = start + int(np.argmax(standing[place][start:stop]))
             moment = Moment(
@@ -165,7 +174,7 @@ def find_moments(
                 item_id=film.item_id,
                 start=float(edges[start]),
                 end=float(edges[stop]),
-                peak=float(film.spans[best, 0]),
+                peak=float(spans[best, 0]),
                 score=value,
             )
             found.append((number, moment))
@@ -298,9 +307,39 @@ def _best_runs(
     return found
 
 
-def _changes(vectors: NDArray[np.float32]) -> Floats:
-    """(U - 1,) in [0, 1): cosine distance of neighbours against the film's usual."""
-    distances = 1.0 - np.einsum("ud,ud->u", vectors[1:], vectors[:-1]).astype(np.float64)
+def _samples(spans: Floats) -> Integers:
+    """(U,) how many frames each stands for: a still that was stored once counts as often as it was
+    sampled, so that neither it nor what surrounds it weighs less than the same seconds of a film
+    that moves.
+    """
+    gaps: Floats = np.diff(spans[:, 0], append=spans[-1:, 1])
+    usual = float(np.quantile(gaps[:-1], _MOVING)) if len(gaps) > 1 else 0.0
+    counts = np.ones(len(spans), np.int64)
+    if usual > 0:
+        ratio = np.minimum(gaps / usual, _MOST_SAMPLES)
+        counts = np.where(ratio < _STOOD, 1, np.rint(ratio)).astype(np.int64)
+    return counts
+
+
+def _sampled(spans: Floats, counts: Integers) -> Floats:
+    """(sum counts, 2): each span in as many equal parts."""
+    if (counts == 1).all():
+        return spans
+    part = (spans[:, 1] - spans[:, 0]) / counts
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.repeat(spans[:, 0], counts) + number * np.repeat(part, counts)
+    ends = np.append(starts[1:], spans[-1, 1])
+    last = np.cumsum(counts) - 1
+    ends[last] = spans[:, 1]
+    return np.stack([starts, ends], axis=1)
+
+
+def _changes(vectors: NDArray[np.float32], counts: Integers) -> Floats:
+    """(sum counts - 1,) in [0, 1): cosine distance of neighbours against the film's usual."""
+    distances = np.zeros(int(counts.sum()) - 1)
+    distances[np.cumsum(counts)[:-1] - 1] = 1.0 - np.einsum(
+        "ud,ud->u", vectors[1:], vectors[:-1]
+    ).astype(np.float64)
     distances = np.maximum(distances, 0.0)
     usual = distances.mean() if len(distances) else 0.0
     changes: Floats = distances / (distances + usual + _STILL)

@@ -359,3 +359,31 @@ def test_a_shot_is_found_in_a_library(library: Callable[[Sequence[EncodedItem]],
 def test_a_library_without_films(library: Callable[[Sequence[EncodedItem]], Store]) -> None:
     with library([]) as store:
         assert search_moments(store.snapshot(), shots([1])[0]) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stills_stored_once_change_no_moment(seed: int) -> None:
+    """A film of shots and stills, with a unit a second and with a unit a still."""
+    rng = np.random.default_rng(seed)
+    vectors, stands = [], []
+    for _ in range(12):
+        shot = rng.normal(size=24)
+        if rng.random() < 0.5:
+            stands += [1] * 6
+            vectors += [shot + 0.3 * rng.normal(size=24) for _ in range(6)]
+        else:
+            stands.append(int(rng.integers(5, 40)))
+            vectors.append(shot)
+    kept = np.array([vector / np.linalg.norm(vector) for vector in vectors], np.float32)
+    query = kept[int(rng.integers(len(kept)))]
+    ends = np.cumsum(stands).astype(float)
+    spans = np.stack([ends - stands, ends], axis=1)
+    seconds = np.arange(ends[-1])
+    whole = FilmScores(
+        0, "film", np.stack([seconds, seconds + 1], axis=1), np.repeat(kept @ query, stands)
+    )
+    brief = FilmScores(0, "film", spans, kept @ query)
+    found = find_moments([brief], k=3, vectors=lambda number: kept)
+    expected = find_moments([whole], k=3, vectors=lambda number: np.repeat(kept, stands, axis=0))
+    assert [(m.start, m.end) for m in found] == [(m.start, m.end) for m in expected]
+    assert [m.score for m in found] == pytest.approx([m.score for m in expected])
