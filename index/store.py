@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from maxsight.errors import LibraryError, LibraryLocked
-from maxsight.index import filters, loading, tables
+from maxsight.index import filters, loading, partial, tables
 from maxsight.index.annotations import Annotation, annotate, drop_columns
 from maxsight.index.copies import copies
 from maxsight.index.derived import generations
@@ -320,7 +320,11 @@ class Store:
         recorder = self._writing()
         with self._guard, tables.storage_errors(self.path):
             self._ledger = None
-            return compaction.compact(self.path, recorder, timedelta(seconds=grace_seconds))
+            done = compaction.compact(self.path, recorder, timedelta(seconds=grace_seconds))
+            partial.clear(
+                self.path, {(item.content_hash, item.settings) for item in self.known().values()}
+            )
+            return done
 
     def _known(self, status: str) -> list[KnownItem]:
         columns = ["item_id", "path", "path_bytes", "bytes", "mtime_ns", "kind", "content_hash"]

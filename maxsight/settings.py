@@ -76,6 +76,14 @@ def decode_timeout() -> int:
     return _positive_integer("MAXSIGHT_DECODE_TIMEOUT", 60)
 
 
+def film_frames() -> int:
+    """How many frames of one film are stored at most; stills count once.
+
+    ``MAXSIGHT_FILM_FRAMES``, default 100,000: more than a day at one frame a second.
+    """
+    return _positive_integer("MAXSIGHT_FILM_FRAMES", 100_000)
+
+
 def decode_workers() -> int:
     """How many decoder processes run.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from maxsight.index.partial import Keeper, PartialFilm, Stretch
 from maxsight.index.records import Changes, EncodedItem, Failure
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Outbox:
 
     Attributes:
         units: pictures and frames among them.
+        kept: what is encoded of films that are not done.
+        settled: films of which nothing need be kept any more.
     """
 
     added: list[EncodedItem] = field(default_factory=list)
@@ -35,6 +38,8 @@ class Outbox:
     failed: list[Failure] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     units: int = 0
+    kept: list[tuple[PartialFilm, Stretch]] = field(default_factory=list)
+    settled: list[PartialFilm] = field(default_factory=list)
 
     def changes(self) -> Changes:
         """All of them as one step."""
@@ -60,6 +65,13 @@ def is_empty(changes: Changes) -> bool:
     return not any(parts)
 
 
+@dataclass(frozen=True)
+class _Step:
+    changes: Changes
+    kept: Sequence[tuple[PartialFilm, Stretch]]
+    settled: Sequence[PartialFilm]
+
+
 class Committer:
     """Applies changes to a store in a thread, in order.
 
@@ -72,7 +84,8 @@ class Committer:
         self._store = store
         self._error: BaseException | None = None
         # One step is written and one waits; a third would only hold memory.
-        self._steps: queue.Queue[Changes | None] = queue.Queue(maxsize=1)
+        self._steps: queue.Queue[_Step | None] = queue.Queue(maxsize=1)
+        self._keeper = Keeper(store.path)
         # A daemon: a second Ctrl-C leaves at once. A step cut short has never happened.
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
@@ -94,14 +107,24 @@ class Committer:
         """Whether a step would be taken without waiting."""
         return not self._steps.full()
 
-    def commit(self, changes: Changes) -> None:
+    def commit(
+        self,
+        changes: Changes,
+        *,
+        kept: Sequence[tuple[PartialFilm, Stretch]] = (),
+        settled: Sequence[PartialFilm] = (),
+    ) -> None:
         """Hand over a step; waits if one is written and another one waits.
+
+        Args:
+            kept: what to keep of films that are not done.
+            settled: films of which nothing need be kept once the changes are stored.
 
         Raises:
             MaxsightError, OSError: an earlier step failed.
         """
-        if not is_empty(changes):
-            self._put(changes)
+        if kept or settled or not is_empty(changes):
+            self._put(_Step(changes, kept, settled))
         self._raise()
 
     def finish(self) -> None:
@@ -114,7 +137,7 @@ class Committer:
         self._thread.join()
         self._raise()
 
-    def _put(self, step: Changes | None) -> None:
+    def _put(self, step: _Step | None) -> None:
         while self._thread.is_alive():
             try:
                 self._steps.put(step, timeout=0.2)
@@ -128,9 +151,14 @@ class Committer:
 
     def _run(self) -> None:
         try:
-            while (changes := self._steps.get()) is not None:
+            while (step := self._steps.get()) is not None:
                 began = time.perf_counter()
-                self._store.apply(changes)
+                for film, stretch in step.kept:
+                    self._keeper.append(film, stretch)
+                if not is_empty(step.changes):
+                    self._store.apply(step.changes)
+                for film in step.settled:
+                    self._keeper.remove(film)
                 self.busy_s += time.perf_counter() - began
         except BaseException as error:  # raised again in the thread that hands over or finishes
             self._error = error

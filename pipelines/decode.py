@@ -42,6 +42,7 @@ class DecodePool:
     Args:
         preprocess: the encoder's wishes.
         fps: frames a second taken from films.
+        film_frames: frames decoded of one film at most.
         workers: processes.
         timeout_s: seconds without a sign of life after which a decoder is stopped.
         max_pixels: refuse larger pictures.
@@ -53,13 +54,16 @@ class DecodePool:
         preprocess: Preprocess,
         *,
         fps: float,
+        film_frames: int = 100_000,
         workers: int,
         timeout_s: float,
         max_pixels: int,
         queue_size: int = 64,
     ) -> None:
         self._preprocess = preprocess
-        self._order = Order(preprocess, fps, max_pixels, most_memory(max_pixels), os.getpid())
+        self._order = Order(
+            preprocess, fps, film_frames, max_pixels, most_memory(max_pixels), os.getpid()
+        )
         self._workers = workers
         self._timeout_s = timeout_s
         self._results: queue.Queue[Decoded | BaseException | None] = queue.Queue(queue_size)

@@ -12,7 +12,9 @@ import resource
 import signal
 import sys
 import time
-from typing import BinaryIO
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -35,7 +37,9 @@ from maxsight.pipelines.messages import (
     Finished,
     Frames,
     Job,
+    Kept,
     Message,
+    Opened,
     Order,
     Refused,
     View,
@@ -43,8 +47,12 @@ from maxsight.pipelines.messages import (
 )
 from maxsight.pipelines.pictures import decode_picture, read_picture
 
-# Frames of a film go out in groups this large, or when the last message is this long ago.
+if TYPE_CHECKING:
+    from maxsight.pipelines.video.frame import Frame, Mark
+
+# Frames of a film go out in groups this large.
 _FRAMES = 8
+# Without a message for so long a sign of life is sent.
 _SIGN_OF_LIFE_S = 2.0
 
 _PR_SET_PDEATHSIG = 1
@@ -57,10 +65,11 @@ class Decoder:
         self._order = order
         self._out = out
         self._since = time.monotonic()
+        self._unsaid = 0.0
 
     def run(self, job: Job | View) -> None:
         """Decode one file; the last message is ``Finished``, ``Viewed`` or ``Refused``."""
-        self._since = time.monotonic()
+        self._since, self._unsaid = time.monotonic(), 0.0
         try:
             if isinstance(job, View):
                 self._view(job)
@@ -116,38 +125,44 @@ class Decoder:
 
     def _film(self, job: Job) -> None:
         from maxsight.pipelines import video
+        from maxsight.pipelines.video.frame import clock_time
 
         content_hash, before = hash_file(job.path, self._show_life)
         if not before.bytes:
             raise MediaError("empty (0 bytes)")
-        preprocess = self._preprocess
         info = video.probe(job.path, on_step=self._show_life)
         remarks: list[str] = []
+        kept = next((kept for kept in job.kept if kept.content_hash == content_hash), None)
+        units, frames = self._frames(job.path, kept, remarks)
+        self._send(Opened(self._seconds(), content_hash, before.bytes, units))
         ready: list[np.ndarray] = []
         spans: list[tuple[float, float]] = []
-        for frame in video.sample_frames(
-            job.path,
-            fps=self._order.fps,
-            size=preprocess.size,
-            on_step=self._show_life,
-            on_remark=remarks.append,
-        ):
-            pixels = resize(frame.image, preprocess)
-            if ready and (
-                len(ready) == _FRAMES
-                or pixels.shape != ready[0].shape  # in the mode "fit", of a film that changes size
-                or self._lap() > _SIGN_OF_LIFE_S
-            ):
-                self._send(Frames(self._lap(), tuple(spans), np.stack(ready)))
+        mark: Mark | None = None
+        is_cut = False
+        for frame in frames:
+            if units == self._order.film_frames:
+                is_cut = True
+                remarks.append(
+                    f"read up to {clock_time(frame.time)}: it has more than the {units:,} frames "
+                    "that are stored of a film (MAXSIGHT_FILM_FRAMES)"
+                )
+                break
+            pixels = resize(frame.image, self._preprocess)
+            # The shape changes in the mode "fit", of a film that changes its size.
+            if ready and (len(ready) == _FRAMES or pixels.shape != ready[0].shape):
+                packed = None if mark is None else mark.packed()
+                self._send(Frames(self._seconds(), tuple(spans), np.stack(ready), packed))
                 ready, spans = [], []
             ready.append(pixels)
             spans.append((frame.time, frame.end))
+            mark = frame.next
+            units += 1
         after = os.stat(job.path)
         if (after.st_size, after.st_mtime_ns) != (before.bytes, before.mtime_ns):
             raise NotNow(CHANGED_MEANWHILE)
         self._send(
             Finished(
-                seconds=self._lap(),
+                seconds=self._seconds(),
                 kind="video",
                 bytes=before.bytes,
                 mtime_ns=before.mtime_ns,
@@ -156,10 +171,40 @@ class Decoder:
                 height=info.height,
                 captured_at=info.captured_at,
                 remark="; ".join(remarks) or None,
+                is_cut=is_cut,
                 spans=tuple(spans),
                 pixels=np.stack(ready),
             )
         )
+
+    def _frames(
+        self, path: str, kept: Kept | None, remarks: list[str]
+    ) -> tuple[int, Iterator[Frame]]:
+        """How many frames need not be read again, and the others, of which there is one."""
+        from maxsight.pipelines import video
+        from maxsight.pipelines.video.frame import CannotResume, Mark
+        from maxsight.pipelines.video.stills import without_stills
+
+        def sampled(start: Mark | None) -> Iterator[Frame]:
+            return without_stills(
+                video.sample_frames(
+                    path,
+                    fps=self._order.fps,
+                    size=self._preprocess.size,
+                    start=start,
+                    on_step=self._show_life,
+                    on_remark=remarks.append,
+                )
+            )
+
+        if kept is not None:
+            try:
+                frames = sampled(Mark.unpacked(kept.mark))
+                return kept.units, chain([next(frames)], frames)
+            except (CannotResume, ValueError):
+                remarks.clear()
+        frames = sampled(None)
+        return 0, chain([next(frames)], frames)
 
     @property
     def _preprocess(self) -> Preprocess:
@@ -168,8 +213,14 @@ class Decoder:
         return self._order.preprocess
 
     def _show_life(self) -> None:
-        if self._lap() > _SIGN_OF_LIFE_S:
-            self._send(Alive(self._lap()))
+        if (lap := self._lap()) > _SIGN_OF_LIFE_S:
+            self._send(Alive())
+            self._unsaid += lap
+
+    def _seconds(self) -> float:
+        """Worked since the last message that said how long."""
+        seconds, self._unsaid = self._unsaid + self._lap(), 0.0
+        return seconds
 
     def _lap(self) -> float:
         return time.monotonic() - self._since

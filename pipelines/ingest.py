@@ -25,14 +25,14 @@ from maxsight.pipelines.commit import COMMIT_SECONDS, COMMIT_UNITS, Committer, O
 from maxsight.pipelines.confirm import confirm
 from maxsight.pipelines.decode import Decoded, DecodePool
 from maxsight.pipelines.encode import BatchEncoder, EncodedUnits
-from maxsight.pipelines.messages import Finished, Frames, Job, Refused
+from maxsight.pipelines.messages import Finished, Frames, Job, Opened, Refused
 from maxsight.pipelines.pace import Pace
 from maxsight.pipelines.report import IngestInterrupted, IngestReport, Progress, StageSeconds
 from maxsight.pipelines.scan import scan
+from maxsight.pipelines.unfinished import UnfinishedFilms
 from maxsight.pipelines.walk import TRY_AGAIN_NS
 
 if TYPE_CHECKING:
-    from maxsight.index.manifest import Manifest
     from maxsight.index.store import Store
     from maxsight.models.encoder import Encoder
 
@@ -67,8 +67,9 @@ def ingest(
 
     Only what is new or changed is read; what is gone is removed; what was moved keeps its id. A
     file that cannot be read is recorded with its reason and never ends the run. Every few seconds
-    what is done is committed: a run that was killed is completed by the next one. Token embeddings
-    are stored where the library was created for them, merged down to as many as it was created for.
+    what is done is committed: a run that was killed is completed by the next one, in the middle of
+    a film, too. Token embeddings are stored where the library was created for them, merged down to
+    as many as it was created for.
 
     Args:
         store: opened for writing.
@@ -92,13 +93,13 @@ def ingest(
         raise UsageError(f"fps={fps} must be above 0 frames a second")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size={batch_size} must be 1 or more")
-    choices = Choices(fps)
+    choices = Choices(fps, settings.film_frames())
     with Committer(store) as committer:
         run = _Run(committer, Pace(progress or (lambda _: None)), choices)
         try:
             run.compare(roots, store, exclude=exclude, prune=prune)
             while run.to_read:
-                run.read(load_encoder, store.manifest, batch_size=batch_size)
+                run.read(load_encoder, store, batch_size=batch_size)
             committer.finish()
             run.tell_end()
         except KeyboardInterrupt:
@@ -120,6 +121,7 @@ class _Run:
         self._live: dict[str, int] = {}
         self._alike: defaultdict[tuple[str, Kind | None], list[Job]] = defaultdict(list)
         self._under_way: dict[str, Assembly] = {}
+        self._unfinished: UnfinishedFilms | None = None
         self._outbox = Outbox()
         self._committed_at = time.monotonic()
         self._failed_before: Mapping[str, Failure] = {}
@@ -195,12 +197,14 @@ class _Run:
     def read(
         self,
         load_encoder: Callable[[], Encoder],
-        manifest: Manifest,
+        store: Store,
         *,
         batch_size: int | None,
     ) -> None:
         """Decode, encode and store what has to be read; ``to_read`` is then what is left of it."""
-        jobs, self.to_read = self.to_read, ()
+        manifest = store.manifest
+        unfinished = self._unfinished = UnfinishedFilms(store, self._choices)
+        jobs, self.to_read = tuple(map(unfinished.job, self.to_read)), ()
         self._pace.count("load", 0, len(jobs))
         with self._timed("load"):
             encoder = self._encoder = self._encoder or load_encoder()
@@ -213,6 +217,7 @@ class _Run:
         pool = DecodePool(
             encoder.preprocess,
             fps=self._choices.fps,
+            film_frames=self._choices.film_frames,
             workers=min(settings.decode_workers(), len(jobs)),
             timeout_s=settings.decode_timeout(),
             max_pixels=settings.max_pixels(),
@@ -250,7 +255,9 @@ class _Run:
         # Emptied first: interrupted in between, work is lost and done again, never stored twice.
         outbox, self._outbox = self._outbox, Outbox()
         self._committed_at = time.monotonic()
-        self._committer.commit(outbox.changes())
+        if self._unfinished is not None:
+            outbox.kept += self._unfinished.progress(self._under_way.values())
+        self._committer.commit(outbox.changes(), kept=outbox.kept, settled=outbox.settled)
 
     def tell_end(self) -> None:
         self._pace.end(done=self._counts["closed"], failed=len(self._failures))
@@ -312,6 +319,8 @@ class _Run:
             assembly.take_decoded(message)
             yield from batches.add(assembly, message.pixels)
             return
+        if isinstance(message, Opened) and self._unfinished is not None:
+            self._outbox.settled += self._unfinished.open(assembly, message)
         if isinstance(message, Refused) and not assembly.is_void:
             self._refuse(assembly, message.reason, again=message.again)
         if isinstance(message, Refused | Finished):
@@ -336,7 +345,13 @@ class _Run:
             for job in self._alike.pop((item.content_hash, assembly.job.kind), ()):
                 self._add(dataclasses.replace(item, state=job.state))
                 self._commit_if_due()
+            self._settle(assembly)
             self._close(assembly)
+
+    def _settle(self, assembly: Assembly) -> None:
+        """The film need not be taken up again."""
+        if self._unfinished is not None and (film := self._unfinished.of(assembly)) is not None:
+            self._outbox.settled.append(film)
 
     def _add(self, item: EncodedItem) -> None:
         """A file is done."""
@@ -362,8 +377,10 @@ class _Run:
         state = assembly.job.state
         if again:
             state = FileState(state.path, state.bytes, TRY_AGAIN_NS)
-        elif (old := self._live.pop(state.path, None)) is not None:
-            self._outbox.removed.append(old)
+        else:
+            self._settle(assembly)
+            if (old := self._live.pop(state.path, None)) is not None:
+                self._outbox.removed.append(old)
         self._fail(Failure(state, reason))
         assembly.is_void = True
 

@@ -131,7 +131,7 @@ class LoneDecoder:
     def _started(self, preprocess: Preprocess | None) -> DecoderProcess:
         """The process, which is started anew where it works by other settings."""
         limit = settings.max_pixels()
-        order = Order(preprocess, 1.0, limit, most_memory(limit), os.getpid())
+        order = Order(preprocess, 1.0, 1, limit, most_memory(limit), os.getpid())
         if (process := self._process) is not None:
             if preprocess is None:  # which showing a picture does not ask for
                 order = replace(order, preprocess=process.order.preprocess)

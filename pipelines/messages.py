@@ -29,6 +29,7 @@ class Order:
     Attributes:
         preprocess: the encoder's wishes; None where pictures are only shown.
         fps: frames a second taken from films.
+        film_frames: frames sent of one film at most.
         max_pixels: refuse larger pictures.
         max_memory: bytes of data the process may allocate.
         parent: process id without which the decoder has no reason to live.
@@ -36,9 +37,25 @@ class Order:
 
     preprocess: Preprocess | None
     fps: float
+    film_frames: int
     max_pixels: int
     max_memory: int
     parent: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a film that an earlier run did not finish.
+
+    Attributes:
+        content_hash: of the film.
+        units: how many of its frames are kept.
+        mark: where to go on, as the decoder said it then.
+    """
+
+    content_hash: str
+    units: int
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -48,10 +65,12 @@ class Job:
     Attributes:
         state: the file as the scan saw it.
         kind: what its name promises; None leaves it to its content.
+        kept: of films that it may be, by their size.
     """
 
     state: FileState
     kind: Kind | None
+    kept: tuple[Kept, ...] = ()
 
     @property
     def path(self) -> str:
@@ -81,6 +100,23 @@ def _none() -> np.ndarray:
     return np.empty((0, 0, 0, 3), np.uint8)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A film gives frames; comes before them.
+
+    Attributes:
+        seconds: the decoder worked for it.
+        content_hash: of the film.
+        bytes: its size.
+        units: so many frames that are kept of it are not sent again.
+    """
+
+    seconds: float
+    content_hash: str
+    bytes: int
+    units: int
+
+
 @dataclass(frozen=True, eq=False)
 class Frames:
     """The next few frames of a film.
@@ -90,11 +126,13 @@ class Frames:
         spans: n pairs [start, end) in seconds.
         pixels: (n, height, width, 3) uint8, a square unless the encoder wants each picture's own
             shape.
+        mark: where a later run can go on after them; None where it cannot.
     """
 
     seconds: float
     spans: tuple[tuple[float, float], ...]
     pixels: np.ndarray = field(default_factory=_none)
+    mark: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +147,7 @@ class Finished:
         captured_at: when the camera says it was taken.
         spans: of the film's last n frames; empty for a picture.
         remark: what a person should know, say that the file breaks off; mostly None.
+        is_cut: the film has more frames than are sent of one.
         pixels: (n, height, width, 3) uint8, the film's last frames; a picture's squares, one for
             most.
     """
@@ -122,6 +161,7 @@ class Finished:
     height: int
     captured_at: datetime | None = None
     remark: str | None = None
+    is_cut: bool = False
     spans: tuple[tuple[float, float], ...] = ()
     pixels: np.ndarray = field(default_factory=_none)
 
@@ -160,9 +200,9 @@ class Alive:
     seconds: float = 0.0
 
 
-Message = Frames | Finished | Viewed | Refused | Alive
+Message = Opened | Frames | Finished | Viewed | Refused | Alive
 _MESSAGES: dict[str, Callable[..., Message]] = {
-    cls.__name__: cls for cls in (Frames, Finished, Viewed, Refused, Alive)
+    cls.__name__: cls for cls in (Opened, Frames, Finished, Viewed, Refused, Alive)
 }
 
 
@@ -224,7 +264,8 @@ def pack_job(job: Job | View) -> dict[str, Any]:
 def unpack_job(header: dict[str, Any]) -> Job | View:
     if "side" in header:
         return View(**header)
-    return Job(state=FileState(**header["state"]), kind=header["kind"])
+    kept = tuple(Kept(**part) for part in header["kept"])
+    return Job(state=FileState(**header["state"]), kind=header["kind"], kept=kept)
 
 
 def send(stream: BinaryIO, message: Message) -> None:
@@ -259,8 +300,9 @@ def unpack(
         if len(pixels) and not gives(width, height):
             raise ValueError(f"pixels of {width} x {height}, which nobody asked for")
         header["pixels"] = pixels.reshape(-1, height, width, 3) if len(pixels) else _none()
-    if not isinstance(header.get("remark"), str | None):
-        raise ValueError(f"a remark that is no text: {header['remark']!r}")
+    for name in ("remark", "mark", "content_hash"):
+        if not isinstance(header.get(name), str | None):
+            raise ValueError(f"a {name} that is no text: {header[name]!r}")
     if header.get("captured_at"):
         header["captured_at"] = datetime.fromisoformat(header["captured_at"])
     return make(**header)

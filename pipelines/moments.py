@@ -46,8 +46,8 @@ _NOISE = 1e-3
 _MOST_STRUCTURE = 1.0
 
 # The usual gap between frames is that of the part of a film that moves: the least gap but for this
-# share. A gap of less than so many usual ones is a film's variable rate and no still. A frame stands
-# for at most so many samples: what is longer was not sampled.
+# share. A gap of less than so many usual ones is a film's variable rate and no still. A frame
+# stands for at most so many samples: what is longer was not sampled.
 _MOVING = 0.1
 _STOOD = 2.5
 _MOST_SAMPLES = 4096

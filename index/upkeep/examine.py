@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
-from maxsight.index import checksum, tables
+from maxsight.index import checksum, partial, tables
 from maxsight.index.checksum import Checksum
 from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.upkeep import checksums, index_checks, row_checks, versions
@@ -26,12 +26,13 @@ class Problem:
     Attributes:
         kind: ``damaged``: other bytes than were written; ``missing``: a file is gone; ``rows``:
             what the rows say contradicts itself; ``index``: a derived index does not fit;
+            ``partial``: what is kept of a film that is not done is damaged;
             ``ledger``: a line of ``checksums.txt`` is damaged.
         place: relative to the library's folder.
         text: what is wrong, for people.
     """
 
-    kind: Literal["damaged", "missing", "rows", "index", "ledger"]
+    kind: Literal["damaged", "missing", "rows", "index", "partial", "ledger"]
     place: str
     text: str
 
@@ -47,6 +48,7 @@ class Examination:
         damaged_remains: damaged files that only older versions need, relative to the library.
         broken_items: ids of live files whose units cannot be trusted.
         damaged_indexes: folders of indexes that do not fit.
+        damaged_films: files of films that are not done.
         orphans: units no file owns.
         unrecorded: files of the tables without a checksum, as a killed writer leaves them.
         files, bytes: that were read and compared with their checksum.
@@ -59,6 +61,7 @@ class Examination:
     damaged_remains: tuple[str, ...]
     broken_items: tuple[int, ...]
     damaged_indexes: tuple[Path, ...]
+    damaged_films: tuple[Path, ...]
     orphans: int
     unrecorded: int
     files: int
@@ -140,6 +143,10 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
             damaged_indexes.append(folder)
             place = folder.relative_to(library).as_posix()
             problems.append(Problem("index", place, text))
+    damaged_films = []
+    for file, text in partial.problems(library):
+        damaged_films.append(file)
+        problems.append(Problem("partial", file.relative_to(library).as_posix(), text))
     return Examination(
         manifest=manifest,
         problems=tuple(problems),
@@ -147,6 +154,7 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
         damaged_remains=tuple(remains),
         broken_items=rows.broken_items,
         damaged_indexes=tuple(damaged_indexes),
+        damaged_films=tuple(damaged_films),
         orphans=rows.orphans,
         unrecorded=len(present - recorded.files.keys()),
         files=len(same | different),

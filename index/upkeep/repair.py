@@ -13,7 +13,7 @@ import lance
 import pyarrow as pa
 
 from maxsight.errors import LibraryError
-from maxsight.index import tables
+from maxsight.index import partial, tables
 from maxsight.index.derived import generations
 from maxsight.index.durable_files import clear
 from maxsight.index.ledger import Ledger
@@ -56,6 +56,9 @@ def repair(library: Path, hashes: Hashes, progress: Progress) -> list[str]:
     for folder in found.damaged_indexes:
         clear(folder)
         done.append(f"deleted {folder}; the next `maxsight index` makes it again")
+    for file in found.damaged_films:
+        partial.delete(file)
+        done.append(f"deleted {file}; its film is read from the start")
     generations.remove_drafts(library)
     if lost_rows:
         _skip_ids(library)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
+
+from maxsight import strict_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,22 +67,23 @@ class Mark:
     wanted: float
     sparse: bool
 
-    def packed(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
+    def packed(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self))
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> Self:
+    def unpacked(cls, text: str) -> Self:
         """From ``packed``.
 
         Raises:
             ValueError: it was never one.
         """
+        packed = strict_json.parse(text)
         names = {field.name for field in fields(cls)}
         if not isinstance(packed, dict) or packed.keys() != names:
             raise ValueError("not the mark of a frame")
         clock = packed["clock"]
-        numbers = [packed[name] for name in ("keyframe", "fed", "picture", "wanted")]
+        numbers = [packed[name] for name in ("keyframe", "fed", "picture", "wanted", "sparse")]
         optional = [packed["pts"], packed["dts"], *(clock if isinstance(clock, list) else [""])]
         if not all(isinstance(value, int | float) for value in numbers) or not all(
             value is None or isinstance(value, int | float) for value in optional

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # A frame is another one where a block of this many pixels a side differs in one of its colours by
-# more than so many levels of 255 on average. Coding noise and a mouse pointer stay below it, lips that move do not.
+# more than so many levels of 255 on average. Coding noise and a mouse pointer stay below it, lips
+# that move do not.
 _BLOCK = 16
 _CHANGE = 4
 
@@ -49,4 +50,5 @@ def differ(one: Image, other: Image) -> bool:
     if one.size != other.size:
         return True
     means = ImageChops.difference(one, other).reduce(_BLOCK)
-    return max(most for _, most in means.getextrema()) > _CHANGE
+    bands: list[tuple[int, int]] = list(means.getextrema())  # type: ignore[arg-type]
+    return max(most for _, most in bands) > _CHANGE

@@ -31,7 +31,7 @@ def seen(frames: list[Frame]) -> list[tuple[float, float, bytes, Mark | None]]:
 
 def carried(mark: Mark) -> Mark:
     """As it comes back from a file."""
-    return Mark.unpacked(json.loads(json.dumps(mark.packed())))
+    return Mark.unpacked(mark.packed())
 
 
 @pytest.mark.parametrize("name", CODINGS)
@@ -69,13 +69,16 @@ def test_a_mark_that_does_not_fit_is_refused(part: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "packed", [{}, {"keyframe": 1}, {"clock": 5}, [], None, {"clock": ["a"]}], ids=str
+    "changes",
+    [{"clock": 5}, {"clock": ["a"]}, {"keyframe": None}, {"pts": "1"}, {"more": 1}],
+    ids=str,
 )
-def test_nonsense_is_no_mark(packed: Any, folder: Path) -> None:
+def test_nonsense_is_no_mark(changes: dict[str, Any], folder: Path) -> None:
     mark = next(sample_frames(plain_film(folder))).next
     assert mark is not None
-    with pytest.raises(ValueError, match="mark"):
-        Mark.unpacked({**mark.packed(), **packed} if packed and "clock" in packed else packed)
+    for text in ("", "{}", "[1]", json.dumps(json.loads(mark.packed()) | changes)):
+        with pytest.raises(ValueError):  # noqa: PT011 (a parser's or a mark's)
+            Mark.unpacked(text)
 
 
 def test_decord_goes_on_at_a_mark(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
