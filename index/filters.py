@@ -9,16 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from maxsight.errors import FilterError
+from maxsight.errors import FilterError, UsageError
 from maxsight.index import tables
+from maxsight.index.where import parser
+from maxsight.index.where.tokens import NoCondition, brief
 
-# A quoted text or name, which is passed over, or glob(column, 'pattern').
-_GLOB = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
-    r"""\bglob\s*\(\s*(?P<column>\w+|"(?:[^"]|"")*")\s*,\s*'(?P<pattern>(?:[^']|'')*)'\s*\)""",
-    re.IGNORECASE,
-)
-_GLOB_PARTS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def matching_items(items: Any, where: str, columns: list[str], library: Path) -> pa.Table:
@@ -28,18 +24,20 @@ def matching_items(items: Any, where: str, columns: list[str], library: Path) ->
         FilterError: it is not a condition over the item columns.
         LibraryError: the rows cannot be read.
     """
-    # Lance reads one expression and ignores what follows it; inside a function call anything but
-    # one whole condition is an error. The status is checked on what comes back, because text
-    # joined to another condition could undo it, as `1=1) OR (1=1` would.
-    condition = f"nullif(\n{_with_globs(where)}\n, FALSE)"
+    if not isinstance(where, str):
+        raise UsageError(f"where must be a text, got {type(where).__name__}")
     extra = [] if "status" in columns else ["status"]
     with tables.storage_errors(library / tables.ITEMS):
         try:
+            # Inside the call anything but true, false and null is an error.
+            condition = f"nullif({parser.condition(where, _kinds(items))}, FALSE)"
             found = items.to_table(columns=[*columns, *extra], filter=condition)
         except ValueError as error:
+            is_ours = isinstance(error, NoCondition)
             raise FilterError(
-                f"cannot evaluate --where {where!r}: {_reason(str(error))}; it is SQL over the "
-                f'columns {", ".join(columns_of(items))}, for example "width > 1000 AND '
+                f"cannot evaluate --where {brief(where)!r}: "
+                f"{error if is_ours else _reason(str(error))}; it is SQL over the columns "
+                f'{", ".join(columns_of(items))}, for example "width > 1000 AND '
                 "glob(path, '**/Rome/*.jpg')\" or \"kind = 'video' AND captured_at > "
                 "'2024-05-01'\""
             ) from error
@@ -57,46 +55,19 @@ def own_columns_of(items: Any) -> list[str]:
     return [name for name in items.schema.names if name not in tables.ITEM_SCHEMA.names]
 
 
-def _with_globs(where: str) -> str:
-    """``glob(path, '**/Rome/*.jpg')`` as the regular expression it stands for."""
-
-    def rewrite(match: re.Match[str]) -> str:
-        if match["pattern"] is None:  # quoted: not ours
-            return match[0]
-        pattern = match["pattern"].replace("''", "'")
-        expression = glob_expression(pattern).replace("'", "''")
-        return f"regexp_like({match['column']}, '{expression}')"
-
-    return _GLOB.sub(rewrite, where)
-
-
-def glob_expression(pattern: str) -> str:
-    """A regular expression for ``*``, ``?`` and ``[a-z]`` within a name and ``**`` across folders.
-
-    ``**/`` stands for any folders or none; ``[!a-z]`` for any other character.
-    """
-    parts = []
-    for part in re.findall(r"\*\*/|\*\*|\*|\?|\[(?:!.|[^!])[^\]]*\]|.", pattern, re.DOTALL):
-        if len(part) > 1 and part.startswith("["):
-            negated, letters = part[1] == "!", part[1:-1].removeprefix("!")
-            # A hyphen between two letters is a range, and one at an end is itself.
-            escaped = re.sub(r"[\\\[\]^&~]|^-|-$", r"\\\g<0>", letters)
-            parts.append(f"[{'^/' if negated else ''}{escaped}]")
-        else:
-            parts.append(_GLOB_PARTS.get(part) or re.escape(part))
-    # (?s): a name may hold a newline.
-    return f"(?s)^{''.join(parts)}$"
+def _kinds(items: Any) -> dict[str, parser.ColumnKind]:
+    """What each column holds, as far as lists of its values are concerned."""
+    kinds: dict[str, parser.ColumnKind] = {}
+    for field in items.schema:
+        if _NAME.fullmatch(field.name):  # in a library that maxsight made they all are
+            is_text, is_integer = pa.types.is_string(field.type), pa.types.is_integer(field.type)
+            kinds[field.name] = "text" if is_text else "integer" if is_integer else "other"
+    return kinds
 
 
 def _reason(text: str) -> str:
-    """Lance's message without its source files and our wrapping."""
-    if column := re.search(r"No field named \"?([^\s\"]+?)\"?\. ", text):
-        return f"there is no column {column[1]}"
-    if parser := re.search(r"sql parser error: (.*?)\), /", text, re.DOTALL):
-        text = parser[1].replace("found: ,", "found the end")
-    elif token := re.search(r"\(([^()]+) at Line[^()]*\)", text):
-        text = token[1]
-    elif "'nullif'" in text:
+    """Lance's message without its source files, its layers and our wrapping."""
+    if "'nullif'" in text:
         return "it is not one condition that is true or false"
-    text = text.split(", /")[0].removeprefix("Invalid user input: ")
-    return " ".join(text.split())[:200]
+    text = " ".join(text[-20_000:].split(", /")[0].split())
+    return re.split(r"\b(?:[Ee]rror|[Ee]rror during planning|Invalid user input): ", text)[-1][:200]

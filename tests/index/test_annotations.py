@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from maxsight.errors import FilterError, LibraryLocked, UsageError
 from maxsight.index.annotations import read_table
-from maxsight.index.filters import glob_expression
 from maxsight.index.records import Changes, Failure, FileState
 from maxsight.index.store import Store
 from maxsight.index.upkeep.verify import verify
+from maxsight.index.where.globs import glob_expression
 
 Create = Callable[..., Store]
 
