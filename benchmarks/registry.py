@@ -21,6 +21,10 @@ BENCHMARKS = {
         "maxsight.benchmarks.scenes",
         "Does late interaction find pictures of several things, and cost nothing on those of one?",
     ),
+    "long-pictures": (
+        "maxsight.benchmarks.long_pictures",
+        "What is found of long pictures: seen whole, squeezed, or in squares?",
+    ),
     "composed": (
         "maxsight.benchmarks.composed_triplets",
         "Does a picture plus a change in words find the changed picture?",

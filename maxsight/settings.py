@@ -46,7 +46,7 @@ def max_pixels() -> int:
 
 
 def memory(*, held: int = 0) -> int:
-    """Bytes that a search and the making of an index may take.
+    """Bytes that a search, the making of an index, and all decoders together may take.
 
     ``MAXSIGHT_MEMORY``, say ``1GiB`` or ``800MB``; default: half of what is free when it is asked.
 

@@ -29,6 +29,10 @@ class NotNow(MediaError):
     """
 
 
+class TooHungry(NotNow):
+    """It takes more memory to decode than is allowed."""
+
+
 def obstacle(error: OSError) -> MediaError:
     """The reason a person understands for a path that cannot be opened, read or listed."""
     match error:

@@ -3,6 +3,9 @@
 Each process is driven by one thread, which hands it a file, receives what it decodes, and puts that
 into one bounded queue. A decoder that crashes or falls silent costs the file it was at: the file is
 refused with a reason, the decoder is started anew.
+
+The processes share a budget of memory (decoder_memory.py). A picture that takes more than the part
+of one waits until the others are done, and then has all of it.
 """
 
 from __future__ import annotations
@@ -12,14 +15,15 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from maxsight.errors import BackendError
 from maxsight.models.preprocess import Preprocess
-from maxsight.pipelines.decoder_process import DecoderGone, DecoderProcess, most_memory
-from maxsight.pipelines.messages import Alive, Finished, Job, Message, Order, Refused
+from maxsight.pipelines.decoder_memory import share
+from maxsight.pipelines.decoder_process import DecoderGone, DecoderProcess
+from maxsight.pipelines.messages import Alive, Finished, Frames, Job, Message, Order, Refused
 
 # Files a process has been handed at a time: one it is at, and one so that it need not wait.
 _AHEAD = 2
@@ -46,6 +50,7 @@ class DecodePool:
         workers: processes.
         timeout_s: seconds without a sign of life after which a decoder is stopped.
         max_pixels: refuse larger pictures.
+        memory: bytes that the processes may allocate, all together; fewer run where they are few.
         queue_size: messages that wait for the reader before decoding pauses.
     """
 
@@ -58,13 +63,15 @@ class DecodePool:
         workers: int,
         timeout_s: float,
         max_pixels: int,
+        memory: int,
         queue_size: int = 64,
     ) -> None:
         self._preprocess = preprocess
+        self._memory = share(memory, workers=workers, max_pixels=max_pixels)
         self._order = Order(
-            preprocess, fps, film_frames, max_pixels, most_memory(max_pixels), os.getpid()
+            preprocess, fps, film_frames, max_pixels, self._memory.each, os.getpid()
         )
-        self._workers = workers
+        self._hungry: list[Job] = []
         self._timeout_s = timeout_s
         self._results: queue.Queue[Decoded | BaseException | None] = queue.Queue(queue_size)
         self._jobs_lock = threading.Lock()
@@ -104,8 +111,15 @@ class DecodePool:
         Raises:
             BackendError: a decoder process cannot be started.
         """
-        source = iter(jobs)
-        count = self._workers
+        yield from self._decoded(iter(jobs), self._memory.workers, wait_s)
+        if self._hungry:
+            hungry, self._hungry = self._hungry, []
+            self._order = replace(self._order, max_memory=self._memory.largest)
+            yield from self._decoded(iter(hungry), 1, wait_s)
+
+    def _decoded(
+        self, source: Iterator[Job], count: int, wait_s: float | None
+    ) -> Iterator[Decoded | None]:
         for number in range(count):
             driver = threading.Thread(
                 target=self._drive, args=(source,), name=f"decode-{number}", daemon=True
@@ -143,6 +157,7 @@ class DecodePool:
     def _drive_until_done(self, jobs: Iterator[Job]) -> None:
         handed: deque[Job] = deque()
         process: DecoderProcess | None = None
+        begun = False  # some of the first file's frames are out
         try:
             while not self._closing.is_set():
                 while len(handed) < _AHEAD and (job := self._next(jobs)) is not None:
@@ -160,15 +175,22 @@ class DecodePool:
                 except DecoderGone as gone:
                     self._stop(process)
                     process = None
-                    self._put(Decoded(handed.popleft(), Refused(0.0, str(gone), gone.again)))
-                    continue
-                if not isinstance(message, Alive):
+                    message = Refused(0.0, str(gone), gone.again, gone.hungry)
+                if isinstance(message, Refused) and message.hungry and not begun and self._has_more:
+                    self._hungry.append(handed[0])
+                elif not isinstance(message, Alive):
                     self._put(Decoded(handed[0], message))
                 if isinstance(message, Finished | Refused):
                     handed.popleft()
+                begun = isinstance(message, Frames) or (begun and isinstance(message, Alive))
         finally:
             if process is not None:
                 self._stop(process)
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether a file may have more memory when the others are done."""
+        return self._order.max_memory < self._memory.largest
 
     def _next(self, jobs: Iterator[Job]) -> Job | None:
         with self._jobs_lock:

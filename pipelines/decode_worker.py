@@ -25,6 +25,7 @@ from maxsight.pipelines import messages
 from maxsight.pipelines.content import (
     CHANGED_MEANWHILE,
     NotNow,
+    TooHungry,
     digest,
     hash_file,
     most_bytes,
@@ -55,6 +56,8 @@ _FRAMES = 8
 # Without a message for so long a sign of life is sent.
 _SIGN_OF_LIFE_S = 2.0
 
+_HUNGRY = "takes more memory to read than is allowed; raise MAXSIGHT_MEMORY and run again"
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -80,7 +83,10 @@ class Decoder:
         except BackendError as error:
             self._send(Refused(self._lap(), str(error), again=True))
         except MediaError as error:
-            self._send(Refused(self._lap(), str(error), again=isinstance(error, NotNow)))
+            again, hungry = isinstance(error, NotNow), isinstance(error, TooHungry)
+            self._send(Refused(self._lap(), str(error), again, hungry))
+        except MemoryError:
+            self._send(Refused(self._lap(), _HUNGRY, again=True, hungry=True))
 
     def _view(self, job: View) -> None:
         if job.time is None:

@@ -37,11 +37,13 @@ class DecoderGone(Exception):
 
     Attributes:
         again: the cause may lie outside the file.
+        hungry: it may be that it got too little memory.
     """
 
-    def __init__(self, reason: str, *, again: bool) -> None:
+    def __init__(self, reason: str, *, again: bool, hungry: bool = False) -> None:
         super().__init__(reason)
         self.again = again
+        self.hungry = hungry
 
 
 class DecoderProcess:
@@ -179,20 +181,12 @@ class DecoderProcess:
             return DecoderGone(
                 f"it crashed its decoder ({signal.strsignal(-code)}): damaged, or made to harm",
                 again=False,
+                hungry=True,  # as codecs do that never look whether they got what they asked for
             )
         return DecoderGone(
             f"its decoder stopped on an error of its own; please report it ({self.last_words})",
             again=False,
         )
-
-
-def most_memory(max_pixels: int) -> int:
-    """Bytes of data a decoder may allocate where pictures may have ``max_pixels``.
-
-    A decoded picture takes up to four bytes a pixel, twice where it is converted; the rest is for
-    the interpreter and for films, whose decoders hold some dozens of frames.
-    """
-    return 8 * max_pixels + (1 << 30)
 
 
 def _environment() -> dict[str, str]:

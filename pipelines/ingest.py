@@ -221,6 +221,7 @@ class _Run:
             workers=min(settings.decode_workers(), len(jobs)),
             timeout_s=settings.decode_timeout(),
             max_pixels=settings.max_pixels(),
+            memory=settings.memory(),
             queue_size=max(_FEWEST_WAITING, batches.batch_size),
         )
         self._pace.begin(jobs, fps=self._choices.fps)

@@ -21,7 +21,8 @@ from maxsight import settings
 from maxsight.errors import MediaError
 from maxsight.index.records import FileState
 from maxsight.models.preprocess import Preprocess
-from maxsight.pipelines.decoder_process import NONSENSE, DecoderGone, DecoderProcess, most_memory
+from maxsight.pipelines.decoder_memory import share
+from maxsight.pipelines.decoder_process import NONSENSE, DecoderGone, DecoderProcess
 from maxsight.pipelines.messages import Alive, Finished, Job, Order, Refused, View, Viewed
 
 Answer = TypeVar("Answer", Finished, Viewed)
@@ -131,13 +132,14 @@ class LoneDecoder:
     def _started(self, preprocess: Preprocess | None) -> DecoderProcess:
         """The process, which is started anew where it works by other settings."""
         limit = settings.max_pixels()
-        order = Order(preprocess, 1.0, 1, limit, most_memory(limit), os.getpid())
         if (process := self._process) is not None:
-            if preprocess is None:  # which showing a picture does not ask for
-                order = replace(order, preprocess=process.order.preprocess)
+            wished = preprocess or process.order.preprocess  # showing a picture asks for none
+            order = replace(process.order, preprocess=wished, max_pixels=limit, parent=os.getpid())
             if process.order == order and process.is_alive:
                 return process
             self._stop()
+        memory = share(settings.memory(), workers=1, max_pixels=limit).largest
+        order = Order(preprocess, 1.0, 1, limit, memory, os.getpid())
         process = DecoderProcess(order)
         process.greet()
         self._process = process

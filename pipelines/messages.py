@@ -186,11 +186,13 @@ class Refused:
     Attributes:
         reason: in a person's words.
         again: try again at the next run even if the file stays the same.
+        hungry: it takes more memory than the decoder may allocate.
     """
 
     seconds: float
     reason: str
     again: bool = False
+    hungry: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from PIL import Image, ImageChops, PngImagePlugin
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
 from maxsight.pipelines import codings, colour, notes, salvage, squares, tiff_tags
-from maxsight.pipelines.content import NotNow
+from maxsight.pipelines.content import NotNow, TooHungry
 from maxsight.pipelines.formats import (
     AVIF,
     HEIF,
@@ -316,9 +316,9 @@ def _refuse_giant(
 
 def _too_hungry(size: tuple[int, int] | None, form: PictureFormat) -> MediaError:
     extent = f" of {size[0]:,} x {size[1]:,} pixels" if size else ""
-    return NotNow(
+    return TooHungry(
         f"a {form.name} picture{extent} that takes more memory to decode than is allowed; "
-        "scale it down, or raise MAXSIGHT_MAX_PIXELS and run again"
+        "scale it down, or raise MAXSIGHT_MEMORY or MAXSIGHT_MAX_PIXELS and run again"
     )
 
 

@@ -440,6 +440,7 @@ def test_decoders_cannot_take_the_machines_memory(tmp_path: Path) -> None:
         ((message,),) = by_path(decoders.decode([job(path)])).values()
     assert isinstance(message, Refused)
     assert "more memory" in message.reason
+    assert "MAXSIGHT_MEMORY" in message.reason
     assert message.again
 
 

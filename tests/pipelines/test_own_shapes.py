@@ -73,7 +73,7 @@ def test_decoders_hand_over_pictures_of_their_shapes(tmp_path: Path) -> None:
     for number, (height, width) in enumerate(shapes):
         noise = Image.fromarray(draw.integers(0, 255, (height, width, 3), np.uint8))
         noise.save(tmp_path / f"{number}.png")
-    with DecodePool(FIT, fps=1, workers=2, timeout_s=30, max_pixels=LIMIT) as pool:
+    with DecodePool(FIT, fps=1, workers=2, timeout_s=30, max_pixels=LIMIT, memory=8 << 30) as pool:
         found = {
             Path(each.job.path).stem: each.message
             for each in pool.decode([job(file) for file in sorted(tmp_path.iterdir())])
@@ -91,7 +91,7 @@ def test_a_film_that_changes_size_comes_in_groups_of_one_shape(tmp_path: Path) -
     with film.open("wb") as joined:
         for part, (width, height) in enumerate([(96, 48), (48, 96)]):
             joined.write(_seconds_of_film(tmp_path / f"{part}.ts", width, height, start=3 * part))
-    with DecodePool(FIT, fps=1, workers=1, timeout_s=60, max_pixels=LIMIT) as pool:
+    with DecodePool(FIT, fps=1, workers=1, timeout_s=60, max_pixels=LIMIT, memory=8 << 30) as pool:
         received = [each.message for each in pool.decode([job(film, "video")]) if each is not None]
     blocks = [message for message in received if isinstance(message, Frames | Finished)]
     shapes = [block.pixels.shape[1:3] for block in blocks if len(block.pixels)]

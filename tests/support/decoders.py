@@ -18,9 +18,16 @@ def job(path: Path, kind: str | None = "image") -> Job:
     return Job(state_of(str(path), path.stat()), kind)  # type: ignore[arg-type]
 
 
-def pool(*, workers: int = 1, timeout_s: float = 30, max_pixels: int = LIMIT) -> DecodePool:
+def pool(
+    *, workers: int = 1, timeout_s: float = 30, max_pixels: int = LIMIT, memory: int = 8 << 30
+) -> DecodePool:
     return DecodePool(
-        PREPROCESS, fps=2, workers=workers, timeout_s=timeout_s, max_pixels=max_pixels
+        PREPROCESS,
+        fps=2,
+        workers=workers,
+        timeout_s=timeout_s,
+        max_pixels=max_pixels,
+        memory=memory,
     )
 
 
