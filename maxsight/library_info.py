@@ -30,7 +30,10 @@ class LibraryInfo:
         bytes_on_disk: of the library itself.
         bytes_by_part: of ``items``, ``units``, ``indexes`` and the rest.
         index: how vectors are searched; ``exact`` where no index has been made.
-        recall: kind of query -> share of the ten best that the index found when it was measured.
+        recall: kind of query -> share of the ten best that the index found when it was measured, by
+            queries that its setting was not chosen by.
+        margin: kind of query -> two standard errors of that recall.
+        first: kind of query beside stored vectors -> share that found their own vector first.
         vectors_in_memory: or read from disk.
         memory_estimate: bytes held between searches, by the formula of docs/indexes.md.
         memory_measured: by how much this process grew when it opened the library for searching.
@@ -53,6 +56,8 @@ class LibraryInfo:
     bytes_by_part: dict[str, int]
     index: str
     recall: dict[str, float] | None
+    margin: dict[str, float] | None
+    first: dict[str, float] | None
     vectors_in_memory: bool
     memory_estimate: int
     memory_measured: int
@@ -87,6 +92,8 @@ class LibraryInfo:
             bytes_by_part=parts,
             index=str(details.get("spec", "exact")),
             recall=details.get("recall"),
+            margin=details.get("margin"),
+            first=details.get("first"),
             vectors_in_memory=state.plan.in_memory,
             memory_estimate=state.plan.held,
             memory_measured=measured,

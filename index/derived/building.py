@@ -22,7 +22,7 @@ from maxsight.index.ann.gpu_index import GpuIndex
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.derived import generations, questions, token_folder, tuning, vector_folder
 from maxsight.index.derived.dimensionality import OrderEffect, order_effect
-from maxsight.index.derived.tuning import Asked, OperatingPoint
+from maxsight.index.derived.tuning import OperatingPoint, Questions
 from maxsight.index.derived.vector_folder import Built
 from maxsight.index.disk_vectors import DiskVectors, chunks
 from maxsight.index.indexed_vectors import IndexedVectors
@@ -184,17 +184,16 @@ def build(
         _log.warning("%s is made on the processor: %s", choice.spec, error)
         card = None
         index, efforts = _made(choice, stored, learned, step, "cpu")
-    points = tuning.sweep(
-        lambda queries, effort: [
-            found
-            for found, _ in searcher.search(index, stored, queries, tuning.DEPTH, effort=effort)
-        ],
+    points, point = tuning.settle(
+        lambda queries, effort: searcher.search(
+            index, stored, queries, tuning.DEPTH, effort=effort
+        ),
         efforts,
         _asked(stored, stored, asked, step),
+        recall=recall,
         enough=tuning.ENOUGH if thorough else recall,
         progress=lambda done, total: _tell(step, "measure", done, total),
     )
-    point = tuning.choose(points, recall)
     index.effort = point.effort
     details = {"spec": choice.spec, "trained_rows": rows, **_measured(point, recall)}
     vector_folder.save(store.path, store.manifest, index, unit_ids, details)
@@ -237,15 +236,14 @@ def tune(
         vectors = vectors.searched_by(saved.load(built.folder, device="cpu")[0])
     live = snapshot.allowed()
     asked = None if texts is None else questions.apart(texts())[1]
-    points = tuning.sweep(
-        lambda queries, effort: [
-            found for found, _ in vectors.search(queries, tuning.DEPTH, allowed=live, effort=effort)
-        ],
+    points, point = tuning.settle(
+        lambda queries, effort: vectors.search(queries, tuning.DEPTH, allowed=live, effort=effort),
         built.index.efforts(tuning.DEPTH),
         _asked(vectors.stored, stored, asked, step, live),
+        recall=recall,
+        enough=tuning.ENOUGH,
         progress=lambda done, total: _tell(step, "measure", done, total),
     )
-    point = tuning.choose(points, recall)
     built.index.effort = point.effort
     details = {**built.details, **_measured(point, recall)}
     tuned = vector_folder.save(store.path, store.manifest, built.index, built.unit_ids, details)
@@ -331,7 +329,7 @@ def _asked(
     texts: Floats | None,
     step: Step | None,
     allowed: Mask | None = None,
-) -> dict[str, Asked]:
+) -> Questions:
     _tell(step, "truth", 0, 1)
     asked = questions.sampled(searched, stored, texts, allowed=allowed)
     _tell(step, "truth", 1, 1)
@@ -341,6 +339,8 @@ def _asked(
 def _measured(point: OperatingPoint, target: float) -> dict[str, object]:
     return {
         "recall": dict(point.recall),
+        "margin": dict(point.margin),
+        "first": dict(point.first),
         "target": target,
         "queries_per_second": round(point.queries_per_second, 1),
     }

@@ -6,14 +6,16 @@ import numpy as np
 
 from maxsight.index.array_types import Floats, Mask
 from maxsight.index.derived import tuning
-from maxsight.index.derived.tuning import Asked
+from maxsight.index.derived.tuning import Asked, Near, Questions
 from maxsight.index.disk_vectors import DiskVectors
-from maxsight.index.vectors import ExactIndex
+from maxsight.index.vectors import ExactIndex, inner
 
+# To choose by, and to tell of the choice.
+_ASKED = 2 * tuning.QUERIES
 # Fewer are not divided into those learned from and those measured by.
-_FEW_TEXTS = 4 * tuning.QUERIES
-# How far a sampled query lies from the vector it was made of.
-_AWAY = 0.3
+_FEW_TEXTS = 2 * _ASKED
+# How far a sampled query lies from the vector it was made of, and a near-duplicate.
+_AWAY, _NEAR = 0.3, 0.1
 
 
 def apart(texts: Floats) -> tuple[Floats, Floats]:
@@ -23,7 +25,8 @@ def apart(texts: Floats) -> tuple[Floats, Floats]:
     """
     if len(texts) < _FEW_TEXTS:
         return texts, texts
-    is_asked = np.arange(len(texts)) % (len(texts) // tuning.QUERIES) == 0
+    is_asked = np.zeros(len(texts), bool)
+    is_asked[np.linspace(0, len(texts) - 1, _ASKED).astype(np.int64)] = True
     return texts[~is_asked], texts[is_asked]
 
 
@@ -33,7 +36,7 @@ def sampled(
     texts: Floats | None,
     *,
     allowed: Mask | None = None,
-) -> dict[str, Asked]:
+) -> Questions:
     """Queries of each kind, and what is nearest to them.
 
     Args:
@@ -43,24 +46,49 @@ def sampled(
         allowed: (N,) rows of ``searched`` that may be found.
     """
     draw = np.random.default_rng(1)
-    count = min(tuning.QUERIES, len(stored))
+    count = min(_ASKED, len(stored))
     own = stored.take(np.sort(draw.choice(len(stored), count, replace=False))).astype(np.float32)
     # Not the stored vectors themselves, which would be their own first answers: each a little way
     # along the line between two others.
     others = stored.take(draw.integers(0, len(stored), 2 * count)).astype(np.float32)
     kinds = {"pictures": _unit(own + _AWAY * (others[:count] - others[count:]))}
     if texts is not None and len(texts):
-        chosen = draw.choice(len(texts), min(tuning.QUERIES, len(texts)), replace=False)
-        kinds["texts"] = _unit(texts[np.sort(chosen)])
+        chosen = draw.choice(len(texts), min(_ASKED, len(texts)), replace=False)
+        kinds["texts"] = _unit(texts[chosen])
     together = np.concatenate(list(kinds.values()))
     found = searched.search(together, tuning.DEPTH, allowed=allowed)
     truth = np.full((len(together), tuning.DEPTH), -1, dtype=np.int64)
     for query, (rows, _) in enumerate(found):
         truth[query, : len(rows)] = rows
     answers = np.split(truth, np.cumsum([len(queries) for queries in kinds.values()])[:-1])
-    return {
+    asked = {
         kind: Asked(queries, answer)
         for (kind, queries), answer in zip(kinds.items(), answers, strict=True)
+    }
+    return Questions(
+        {kind: _every_second(each, 0) for kind, each in asked.items()},
+        # Of a single query there is no other.
+        {kind: _every_second(each, min(1, len(each.queries) - 1)) for kind, each in asked.items()},
+        _near(stored),
+    )
+
+
+def _every_second(asked: Asked, start: int) -> Asked:
+    return Asked(asked.queries[start::2], asked.truth[start::2])
+
+
+def _near(stored: DiskVectors) -> dict[str, Near]:
+    """Stored vectors themselves, and what lies so near that it must be a copy of one."""
+    draw = np.random.default_rng(2)
+    count = min(tuning.NEAR, len(stored))
+    vectors = stored.take(np.sort(draw.choice(len(stored), count, replace=False)))
+    own = vectors.astype(np.float32)
+    others = stored.take(draw.integers(0, len(stored), 2 * count)).astype(np.float32)
+    beside = own + _NEAR * _unit(others[:count] - others[count:])
+    kinds = {"stored": _unit(own), "near-duplicates": _unit(beside)}
+    return {
+        kind: Near(queries, np.array([inner(v[None], q)[0] for v, q in zip(vectors, queries)]))
+        for kind, queries in kinds.items()
     }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from maxsight.index.ann.contract import Effort
 from maxsight.index.array_types import Floats, Rows
@@ -16,6 +17,13 @@ QUERIES = 400
 DEPTH = 10
 # Recall at which nothing more is worth trying.
 ENOUGH = 0.999
+# Share of queries at or beside a stored vector that find it first. Recall of the ten best does not
+# see the one that matters most.
+FIRST = 0.999
+# Queries of each kind that this is measured on: of fewer, one that is missed says too little.
+NEAR = 3_000
+# So many at a time: an effort that misses many is soon known.
+_NEAR_PART = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +39,35 @@ class Asked:
     truth: Rows
 
 
+@dataclass(frozen=True, eq=False)
+class Near:
+    """Queries at or beside stored vectors.
+
+    Attributes:
+        queries: (n, D) float32.
+        scores: (n,) float32, of each with its own vector: the first answer has this or more.
+    """
+
+    queries: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What an index is measured by.
+
+    Attributes:
+        chosen_by: kind -> queries that settings are compared on.
+        held: the same kinds, other queries: what is told of the chosen one. On those that it was
+            chosen by it looks better than it is.
+        near: kind -> queries that must find their own vector first.
+    """
+
+    chosen_by: Mapping[str, Asked]
+    held: Mapping[str, Asked]
+    near: Mapping[str, Near]
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """What one effort gives.
@@ -40,12 +77,15 @@ class OperatingPoint:
         recall: kind of queries -> share of the true ``DEPTH`` that was found.
         queries_per_second: of processor time, over all kinds, in one batch.
         margin: kind -> two standard errors of its recall.
+        first: kind of :class:`Near` -> share that found their own vector first; empty where this
+            was not measured.
     """
 
     effort: Effort
     recall: Mapping[str, float]
     queries_per_second: float
     margin: Mapping[str, float] = field(default_factory=dict)
+    first: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def worst(self) -> float:
@@ -60,8 +100,111 @@ class OperatingPoint:
         """
         return min(recall - self.margin.get(kind, 0.0) for kind, recall in self.recall.items())
 
+    def reaches(self, recall: float) -> bool:
+        """Whether it has ``recall``, and what should be first is."""
+        return self.worst >= recall and min(self.first.values(), default=1.0) >= FIRST
+
 
 Search = Callable[[Floats, Effort], list[Rows]]
+# Rows and scores of the ``DEPTH`` best, best first.
+Answers = Callable[[Floats, Effort], list[tuple[Rows, Floats]]]
+
+
+def settle(
+    answers: Answers,
+    efforts: Sequence[Effort],
+    questions: Questions,
+    *,
+    recall: float,
+    enough: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[OperatingPoint], OperatingPoint]:
+    """Try efforts, cheapest first, and take the fastest that surely finds enough.
+
+    It finds ``recall`` on the queries that efforts are compared on and on others, and ``FIRST`` of
+    the queries beside stored vectors find these first, each with two standard errors to spare.
+    Where no effort does all of that, it is the fastest that finds ``recall`` twice, else the best.
+
+    Args:
+        enough: recall at which no costlier effort is tried.
+        progress: as in :func:`sweep`.
+
+    Returns:
+        What was tried, and the chosen one, measured by queries that it was not chosen by.
+    """
+
+    def search(queries: Floats, effort: Effort) -> list[Rows]:
+        return [rows for rows, _ in answers(queries, effort)]
+
+    points: list[OperatingPoint] = []
+    # Efforts that miss what should be first, and the first point that lacks nothing else.
+    blind: list[Effort] = []
+    second: OperatingPoint | None = None
+    tried: set[Effort] = set()
+    while len(points) < len(efforts):
+        rest = efforts[len(points) :]
+        points += sweep(search, rest, questions.chosen_by, enough=enough, progress=progress)
+        enough = recall
+        good = [point for point in points if point.surely >= recall]
+        for point in sorted(good, key=lambda point: -point.queries_per_second):
+            own = point.effort
+            if own in tried:
+                continue
+            tried.add(own)
+            if any(own.probes <= b.probes and own.shortlist <= b.shortlist for b in blind):
+                continue
+            told = _held(search, point, questions)
+            if told.surely < recall:
+                continue
+            if _finds_first(answers, own, questions.near):
+                return _told(points, _first(answers, told, questions.near))
+            blind.append(own)
+            second = second or told
+    best = second or _held(search, choose(points, recall), questions)
+    return _told(points, _first(answers, best, questions.near))
+
+
+def _told(
+    points: list[OperatingPoint], chosen: OperatingPoint
+) -> tuple[list[OperatingPoint], OperatingPoint]:
+    """The points, the chosen one as it was measured last."""
+    return [chosen if point.effort == chosen.effort else point for point in points], chosen
+
+
+def _held(search: Search, point: OperatingPoint, questions: Questions) -> OperatingPoint:
+    """The point as other queries find it."""
+    other = _measure(search, point.effort, questions.held)
+    return replace(point, recall=other.recall, margin=other.margin)
+
+
+def _first(answers: Answers, point: OperatingPoint, near: Mapping[str, Near]) -> OperatingPoint:
+    shares = {
+        kind: float(_is_first(answers, point.effort, asked).mean()) for kind, asked in near.items()
+    }
+    return replace(point, first=shares)
+
+
+def _finds_first(answers: Answers, effort: Effort, near: Mapping[str, Near]) -> bool:
+    """Whether an effort surely finds what should be first; left off when it cannot."""
+    for asked in near.values():
+        count, missed = len(asked.queries), 0
+        for start in range(0, count, _NEAR_PART):
+            part = slice(start, start + _NEAR_PART)
+            some = Near(asked.queries[part], asked.scores[part])
+            missed += int(np.count_nonzero(~_is_first(answers, effort, some)))
+            share = missed / count
+            if share + 2 * (share * (1 - share) / count) ** 0.5 > 1 - FIRST + 1e-9:
+                return False
+    return True
+
+
+def _is_first(answers: Answers, effort: Effort, asked: Near) -> npt.NDArray[np.bool_]:
+    """Whether each query's first answer is as good as its own vector: that, or a copy of it."""
+    found = answers(asked.queries, effort)
+    return np.array(
+        [len(scores) > 0 and scores[0] >= own for (_, scores), own in zip(found, asked.scores)],
+        bool,
+    )
 
 
 def sweep(

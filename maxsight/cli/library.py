@@ -41,8 +41,17 @@ def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption 
     if held.token_dim is not None:
         kept = f"at most {held.token_limit}" if held.token_limit else "all"
         say(f"  tokens   {kept} of a unit, {held.token_dim} dimensions")
-    found = ", ".join(f"{kind} {share:.3f}" for kind, share in (held.recall or {}).items())
-    say(f"  index    {held.index}" + (f", recall@10: {found}" if found else ""))
+    margin = held.margin or {}
+    found = ", ".join(
+        f"{kind} {share:.3f}" + (f" ± {margin[kind]:.3f}" if kind in margin else "")
+        for kind, share in (held.recall or {}).items()
+    )
+    first = ", ".join(f"{kind} {share:.4f}" for kind, share in (held.first or {}).items())
+    say(
+        f"  index    {held.index}"
+        + (f", recall@10: {found}" if found else "")
+        + (f"; found first: {first}" if first else "")
+    )
     place = "in memory" if held.vectors_in_memory else "read from disk"
     say(
         f"  memory   {size(held.memory_estimate)} expected, {size(held.memory_measured)} taken to "

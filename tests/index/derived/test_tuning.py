@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from maxsight.errors import BudgetError, UsageError
+from maxsight.index.ann import searcher
 from maxsight.index.ann.contract import Effort
+from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.leanvec import LeanVec
-from maxsight.index.derived import building, generations, tuning, vector_folder
+from maxsight.index.derived import building, generations, questions, tuning, vector_folder
 from maxsight.index.derived.dimensionality import local_dimensionality, order_effect
 from maxsight.index.derived.tuning import Asked, OperatingPoint
 from maxsight.index.disk_vectors import DiskVectors
@@ -72,6 +74,104 @@ def test_the_margin_of_a_recall_covers_other_queries() -> None:
     parts = [tuning.recall_of(found[at : at + 100], truth[:100]) for at in range(0, 4_000, 100)]
     off = np.array([abs(recall - whole) <= margin for recall, margin in parts])
     assert 0.85 <= off.mean() < 1
+
+
+def one_kind(count: int) -> tuning.Questions:
+    """Answered by row numbers; a stored vector's score with itself is 1."""
+    asked = {"texts": Asked(np.zeros((count, 4), np.float32), np.tile(np.arange(10), (count, 1)))}
+    other = {"texts": Asked(np.ones((count, 4), np.float32), np.tile(np.arange(10), (count, 1)))}
+    near = {"stored": tuning.Near(np.full((3_000, 4), 2, np.float32), np.ones(3_000, np.float32))}
+    return tuning.Questions(asked, other, near)
+
+
+def test_an_effort_that_misses_what_should_be_first_is_not_chosen() -> None:
+    """As 32 lists of 200,000 x 512 were: recall@10 above .95, 17 of 3,000 not their own first."""
+    missed = {4: 400, 8: 17, 16: 3, 32: 0, 64: 0}
+    asked: list[int] = []
+
+    def answers(queries: np.ndarray, effort: Effort) -> list[tuple[np.ndarray, np.ndarray]]:
+        if queries[0, 0] < 2:
+            rows = np.arange(10 if effort.probes > 4 else 5)
+            return [(rows, np.ones(len(rows), np.float32))] * len(queries)
+        asked.append(effort.probes)
+        # The last of them, so that all parts are asked.
+        firsts = np.ones(len(queries), np.float32)
+        firsts[len(queries) - missed[effort.probes] :] -= 0.5 * bool(missed[effort.probes])
+        return [(np.zeros(1, np.int64), score[None]) for score in firsts]
+
+    efforts = [Effort(probes, 10) for probes in missed]
+    points, chosen = tuning.settle(answers, efforts, one_kind(100), recall=0.95, enough=0.95)
+    assert chosen.effort.probes == 32
+    assert chosen.first == {"stored": 1}
+    assert chosen.reaches(0.95)
+    assert set(asked) == {8, 16, 32}
+    assert chosen in points
+    # Where none finds them, it is the fastest that has the recall, and it is told.
+    points, chosen = tuning.settle(answers, efforts[:2], one_kind(100), recall=0.95, enough=0.95)
+    assert chosen.effort.probes == 8
+    assert chosen.first["stored"] < tuning.FIRST
+    assert not chosen.reaches(0.95)
+
+
+def test_recall_is_told_by_queries_that_the_effort_was_not_chosen_by() -> None:
+    def answers(queries: np.ndarray, effort: Effort) -> list[tuple[np.ndarray, np.ndarray]]:
+        chosen_by = queries[0, 0] == 0
+        rows = np.arange(10 if chosen_by or effort.probes == 2 else 9)
+        return [(rows, np.ones(len(rows), np.float32))] * len(queries)
+
+    efforts = [Effort(1, 10), Effort(2, 10)]
+    _, chosen = tuning.settle(answers, efforts, one_kind(100), recall=0.95, enough=0.95)
+    assert chosen.effort.probes == 2
+    _, chosen = tuning.settle(answers, efforts[:1], one_kind(100), recall=0.95, enough=0.95)
+    assert chosen.recall["texts"] == 0.9
+
+
+class Held:
+    """Vectors in memory."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = vectors
+        self.dim = vectors.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: Any) -> np.ndarray:
+        taken: np.ndarray = self.vectors[np.asarray(rows)]
+        return taken
+
+
+def test_what_is_told_of_an_index_holds_for_other_queries() -> None:
+    """On 20 collections, its recall on many fresh queries against the bound that was told."""
+    holds = []
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        rows = draw.standard_normal((800, 16)) + 2 * draw.standard_normal((40, 16)).repeat(20, 0)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        stored: Any = Held(rows.astype(np.float16))
+        exact = ExactIndex(16).extended([stored.vectors])
+        index = FaissIndex("IVF32,Flat", 16)
+        index.train(rows.astype(np.float32))
+        index.add(stored.vectors)
+
+        def answers(
+            queries: np.ndarray, effort: Effort, index: FaissIndex = index, stored: Any = stored
+        ) -> list[tuple[np.ndarray, np.ndarray]]:
+            return searcher.search(index, stored, queries, 10, effort=effort)
+
+        efforts = [Effort(probes, 10) for probes in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)]
+        asked = questions.sampled(exact, stored, None)
+        _, chosen = tuning.settle(answers, efforts, asked, recall=0.8, enough=0.8)
+        pairs = draw.integers(0, 800, (3, 2_000))
+        fresh = rows[pairs[0]] + 0.3 * (rows[pairs[1]] - rows[pairs[2]])
+        fresh = (fresh / np.linalg.norm(fresh, axis=1, keepdims=True)).astype(np.float32)
+        truth = np.array([best for best, _ in exact.search(fresh, 10)])
+        found = [best for best, _ in answers(fresh, chosen.effort)]
+        recall, _ = tuning.recall_of(found, truth)
+        holds.append(recall >= chosen.surely)
+        assert recall >= 0.8 - 0.02
+        assert chosen.reaches(0.8)
+    assert sum(holds) >= 19
 
 
 @pytest.mark.parametrize("dimension", [2, 5, 10])
@@ -236,12 +336,13 @@ def test_what_was_learned_from_is_not_measured_by(
     texts = samples.unit_vectors(2_000, seed=3)
     building.build(store, "leanvec:16/SQ8", texts=lambda: texts)
     for _ in range(2):
-        assert (seen["learned"].shape, seen["asked"].shape) == ((1_600, 24), (400, 24))
+        assert (seen["learned"].shape, seen["asked"].shape) == ((1_200, 24), (400, 24))
         assert (seen["learned"] @ seen["asked"].T).max() < 1 - 1e-4
         building.tune(store, texts=lambda: texts)
     few = texts[:30]
     building.build(store, "leanvec:16/SQ8", texts=lambda: few)
-    assert len(seen["learned"]) == len(seen["asked"]) == 30
+    # One half to choose by, the other to tell of the choice.
+    assert (len(seen["learned"]), len(seen["asked"])) == (30, 15)
 
 
 def test_an_index_of_rows_that_are_gone_is_made_anew(
