@@ -97,7 +97,7 @@ def test_an_effort_that_misses_what_should_be_first_is_not_chosen() -> None:
         # The last of them, so that all parts are asked.
         firsts = np.ones(len(queries), np.float32)
         firsts[len(queries) - missed[effort.probes] :] -= 0.5 * bool(missed[effort.probes])
-        return [(np.zeros(1, np.int64), score[None]) for score in firsts]
+        return [(np.zeros(1, np.int64), np.array([score])) for score in firsts]
 
     efforts = [Effort(probes, 10) for probes in missed]
     points, chosen = tuning.settle(answers, efforts, one_kind(100), recall=0.95, enough=0.95)
