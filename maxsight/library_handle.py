@@ -79,7 +79,8 @@ class LibraryHandle:
         if not self._is_asked_for:
             known_encoders.require_known(manifest, self.path)
         encoder = load(manifest.encoder_uri, device=self._device)
-        if manifest.fingerprint not in (encoder.fingerprint, *encoder.former_fingerprints):
+        names = (encoder.fingerprint, *encoder.former_fingerprints)
+        if manifest.fingerprint not in names or manifest.dim != encoder.dim:
             raise EncoderMismatch(
                 f"{self.path} was made with other weights of {encoder.uri}: its vectors and "
                 "new ones would not compare. Install the version it was made with, or index "

@@ -109,9 +109,11 @@ def read_by(library: str, place: Path | str, *, encoder: str) -> Iterator[None]:
         raise BackendError(f"{encoder} needs a package that is not installed: {error}") from error
     # Of no family: tokenizers raises Exception itself, or panics in Rust.
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        kind = type(error).__name__
+        is_panic = kind == "PanicException"
+        if kind == "OutOfMemoryError" or not (is_panic or isinstance(error, Exception)):
             raise
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+        reason = f"{kind}: {error}".strip().splitlines()[0][:500]
         raise EncoderError(
             f"{encoder}: {library} cannot load {place} ({reason}); fetch it again, or give the "
             "files that belong together. A model that brings code of its own is not run"

@@ -217,8 +217,9 @@ class OpenClipEncoder:
             return self._nothing(tokens)
         if tokens:
             self._require_tokens()
-        ids = self._tokenizer(list(texts)).to(self.device)
-        pooled, states = self._text(ids, tokens=tokens)
+        with model_folder.read_by("open_clip", "a text", encoder=self.uri):
+            ids = self._tokenizer(list(texts)).to(self.device)
+            pooled, states = self._text(ids, tokens=tokens)
         if not tokens or states is None:
             return Embeddings(unit(pooled))
         is_word = _is_word(ids, self._tokenizer)
@@ -252,7 +253,8 @@ class OpenClipEncoder:
         if tokens:
             self._require_tokens()
         elif self._schedule == 0:
-            return Embeddings(unit(self._network.encode_image(batch, normalize=False)))
+            with model_folder.read_by("open_clip", "a picture", encoder=self.uri):
+                return Embeddings(unit(self._network.encode_image(batch, normalize=False)))
         assert self._tower is not None
         entered, left = merging.run(self._tower, batch, self._schedule)
         vectors = unit(self._tower.pool(left.tokens, left.sizes))

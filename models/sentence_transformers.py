@@ -110,6 +110,9 @@ def load(
             "preprocess": asdict(preprocess),
             "revision": _REVISION,
         }
+        dim = model.get_embedding_dimension()
+        if type(dim) is not int or dim < 1:
+            raise ValueError(f"its vectors have {dim!r} dimensions")
         digest = hashlib.sha256(b"st\n" + json.dumps(identity, sort_keys=True).encode())
         return SentenceTransformersEncoder(
             model,
@@ -227,17 +230,15 @@ class SentenceTransformersEncoder:
         """The model's output features, and the sizes of tokens by place where some merged."""
         from sentence_transformers.util import batch_to_device
 
-        # Its chat template is a program, too, if one without Python's reach.
-        with (
-            model_folder.read_by("sentence-transformers", "what it is to encode", encoder=self.uri),
-            self._processor_lock,
-        ):
-            features = self._model.preprocess(inputs, prompt=self._prompts[task], task=task)
-        features = batch_to_device(features, self.device)
-        if self._reduction is None or task == "query":
-            return self._model(features, task=task), None
-        with self._reduction.of(features["input_ids"], features["attention_mask"]) as batch:
-            return self._model(features, task=task), batch.sizes
+        # Configurations that do not fit are seen here at last, or a chat template that tries more.
+        with model_folder.read_by("sentence-transformers", f"a {task}", encoder=self.uri):
+            with self._processor_lock:
+                features = self._model.preprocess(inputs, prompt=self._prompts[task], task=task)
+            features = batch_to_device(features, self.device)
+            if self._reduction is None or task == "query":
+                return self._model(features, task=task), None
+            with self._reduction.of(features["input_ids"], features["attention_mask"]) as batch:
+                return self._model(features, task=task), batch.sizes
 
 
 def _folder(name: str, *, uri: str) -> Path:

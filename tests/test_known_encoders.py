@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import open_clip
 import pytest
 from PIL import Image
 from shell import Shell
-from tiny_clips import save_model
+from tiny_clips import ARCHITECTURES, save_model
 
 import maxsight
 from maxsight.errors import (
@@ -306,6 +307,31 @@ def test_a_dimension_that_is_not_the_encoders(library: Path) -> None:
     rewrite(library, dim=25)
     with pytest.raises((EncoderMismatch, LibraryError)):
         search(library, "cached")
+    with pytest.raises((EncoderMismatch, LibraryError)):
+        search(library)
+
+
+def test_a_fingerprint_of_an_earlier_release_opens(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """roberta-ViT-B-32 was named without QuickGELU, and built with it; here a small one like it."""
+    cached = tmp_path / "hub" / "models--someone--tiny"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("c" * 40)
+    shutil.copytree(model, cached / "snapshots" / ("c" * 40))
+    quick = ARCHITECTURES["tiny-vit"] | {"quick_gelu": True}
+    tags = {"t": open_clip.pretrained._pcfg(hf_hub="someone/tiny/")}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-vit", tags)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny-vit", quick)
+    library = tmp_path / "l.maxsight"
+    with maxsight.open(library, encoder="open_clip:tiny-vit/t", device="cpu") as opened:
+        opened.add([pictures])
+        (former,) = opened.encoder.former_fingerprints
+    rewrite(library, fingerprint=former)
+    assert search(library) == 2
+    rewrite(library, fingerprint=former[::-1])
+    with pytest.raises(EncoderMismatch):
+        search(library)
 
 
 # --- names --------------------------------------------------------------------------------------

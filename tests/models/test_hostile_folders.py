@@ -18,6 +18,7 @@ import open_clip
 import pytest
 import tiny_vlms
 import torch
+from PIL import Image
 
 from maxsight.errors import EncoderError
 from maxsight.models import hub, model_folder, open_clip_config
@@ -392,6 +393,44 @@ def test_other_names_in_a_folder_are_refused(
     folder = copy("qwen")
     edit(folder / file, **fields)
     refused(f"st:{folder}", trap, Path(file).name)
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("sentence_bert_config.json", {"module_output_name": ""}),
+        ("sentence_bert_config.json", {"module_output_name": {"a": 1}}),
+        ("tokenizer_config.json", {"model_max_length": 0}),
+        ("1_Pooling/config.json", {"embedding_dimension": -1}),
+    ],
+)
+def test_what_does_not_fit_is_one_message_when_it_is_seen(
+    copy: Callable[[str], Path], trap: Trap, file: str, fields: dict[str, Any]
+) -> None:
+    folder = copy("qwen")
+    edit(folder / file, **fields)
+    with pytest.raises(EncoderError, match="sentence-transformers"):
+        load(f"st:{folder}", device="cpu").encode_text(["a red bus"])
+
+
+def test_a_size_that_the_tower_has_not(clip: Path, trap: Trap) -> None:
+    of_vision(clip, image_size=64)
+    encoder = load(f"open_clip:local-dir:{clip}", device="cpu")
+    with pytest.raises(EncoderError, match="cannot load a picture"):
+        encoder.encode_images([Image.new("RGB", (64, 64))])
+
+
+def test_files_that_compiled_parsers_read(copy: Callable[[str], Path], trap: Trap) -> None:
+    folder = copy("qwen")
+    for name, content in (
+        ("tokenizer.json", "[" * 200_000),
+        ("tokenizer.json", '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": [7]}}'),
+        ("model.safetensors", "\xff" * 64),
+    ):
+        before = (folder / name).read_bytes()
+        (folder / name).write_text(content)
+        refused(f"st:{folder}", trap)
+        (folder / name).write_bytes(before)
 
 
 def test_a_template_of_a_chat_is_not_a_program(copy: Callable[[str], Path], trap: Trap) -> None:
