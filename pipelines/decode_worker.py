@@ -203,7 +203,7 @@ class Decoder:
                 )
             )
 
-        if kept is not None:
+        if kept is not None and kept.units < self._order.film_frames:
             try:
                 frames = sampled(Mark.unpacked(kept.mark))
                 return kept.units, chain([next(frames)], frames)

@@ -178,7 +178,10 @@ class Film:
                     break
                 if (frame.pts, frame.dts) != (start.pts, start.dts):
                     continue
-                schedule.restore(start)
+                try:
+                    schedule.restore(start)
+                except ValueError:
+                    break
             before = schedule.clock.state
             time, end = schedule.clock.span(frame)
             if not schedule.is_due(time):
@@ -348,11 +351,11 @@ def _open(path: str) -> tuple[InputContainer, VideoStream]:
         )
     except OSError as error:
         raise MediaError(f"cannot be read: {error.strerror}") from error
-    except av.InvalidDataError as error:
-        raise MediaError("not a video, or one that was cut off before it was complete") from error
-    except _DAMAGE as error:
+    except av.ArgumentError as error:
         # What FFmpeg knows but the list leaves out is an invalid argument to it.
-        raise MediaError(f"not a video but another kind of file ({error})") from error
+        raise MediaError("not a video but another kind of file") from error
+    except _DAMAGE as error:
+        raise MediaError("not a video, or one that was cut off before it was complete") from error
     try:
         return container, _video_stream(container)
     except BaseException:

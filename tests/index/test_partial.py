@@ -1,4 +1,4 @@
-"""What is kept of films that are not done: whole records, the right film's, and nothing through links."""
+"""What is kept of films that are not done: whole records, of the right film, none through links."""
 
 from __future__ import annotations
 

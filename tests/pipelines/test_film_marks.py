@@ -58,6 +58,13 @@ def test_what_lies_before_a_mark_is_not_decoded(folder: Path) -> None:
     assert all(mark.fed - mark.keyframe < 40 for mark in marks if mark is not None)
 
 
+def test_a_mark_whose_clock_is_none_is_refused(folder: Path) -> None:
+    mark = list(sample_frames(plain_film(folder), fps=2))[2].next
+    assert mark is not None
+    with pytest.raises(CannotResume):
+        next(sample_frames(plain_film(folder), fps=2, start=replace(mark, clock=(1.0,))))
+
+
 @pytest.mark.parametrize("part", ["picture", "pts", "keyframe"])
 def test_a_mark_that_does_not_fit_is_refused(part: str, folder: Path) -> None:
     film = plain_film(folder)

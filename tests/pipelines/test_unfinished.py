@@ -160,13 +160,14 @@ def test_damage_costs_the_beginning(films: Path, killed: Path, tmp_path: Path) -
     assert kept_bytes(library) == 0
 
 
+@pytest.mark.parametrize("change", [{"picture": 1}, {"clock": []}], ids=str)
 def test_a_mark_that_leads_nowhere_costs_the_beginning(
-    films: Path, killed: Path, tmp_path: Path
+    change: dict[str, object], films: Path, killed: Path, tmp_path: Path
 ) -> None:
     library = shutil.copytree(killed, tmp_path / "stopped.maxsight")
     (film,) = partial.found(library)
     first, *_ = partial.load(library, film)
-    mark = json.loads(first.mark) | {"picture": 1}
+    mark = json.loads(first.mark) | change
     keeper = partial.Keeper(library)
     keeper.remove(film)
     keeper.append(film, partial.Stretch(first.spans, first.vectors, first.tokens, json.dumps(mark)))
