@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -74,26 +75,24 @@ class Encoder(Protocol):
 
 def folder_of(uri: str) -> Path | None:
     """The folder that an encoder would be loaded from; None for what comes with maxsight or from
-    the hub. Loads nothing.
+    the hub. Loads nothing, and looks at no other folder than the current one.
 
     Raises:
         UnknownEncoder: the scheme or an option is not known, or no such folder can be.
     """
     scheme, name, _ = _parsed(uri)
     if scheme == "open_clip" and name.startswith("local-dir:"):
-        return _resolved(name.removeprefix("local-dir:"), uri)
-    if scheme == "st":
-        folder = _resolved(name, uri)
-        # A name without a path is the hub's, unless a folder of that name is here.
-        return folder if folder.is_dir() or not hub.is_repository(name, with_owner=False) else None
-    return None
+        return _absolute(name.removeprefix("local-dir:"), uri)
+    # A name without a path is the hub's, unless a folder of that name is here.
+    is_of_hub = hub.is_repository(name, with_owner=False) and not os.path.isdir(name)
+    return None if scheme != "st" or is_of_hub else _absolute(name, uri)
 
 
-def _resolved(path: str, uri: str) -> Path:
-    folder = hub.folder_at(path, encoder=uri)
+def _absolute(path: str, uri: str) -> Path:
+    """By the letter: a path that a stranger chose may stand for a disk far away."""
     try:
-        return folder.resolve()
-    except (OSError, RuntimeError) as error:  # links in a circle
+        return Path(os.path.abspath(Path(path).expanduser()))
+    except RuntimeError as error:  # no such home
         raise UnknownEncoder(f"{uri!r} names no folder that can be: {error}") from error
 
 

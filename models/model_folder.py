@@ -277,6 +277,7 @@ _ANYWHERE: Mapping[str, Callable[[Any], bool]] = {
     "backbone": _is_plain,
     "experts_implementation": _is_plain,
     "quantization_config": _is_off,  # its kernels come from other packages, or from the hub
+    "tesseract_config": _is_off,  # words for the command line of another program
     "tokenizer_name_or_path": _is_off,
     "transformers_weights": _is_plain,
     "trust_remote_code": _is_off,

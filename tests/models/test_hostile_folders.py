@@ -378,6 +378,8 @@ def test_options_of_calls_are_named_harmless_ones(
         ("config.json", {"model_type": "timm_wrapper", "architecture": "local-dir:/x"}),
         ("config.json", {"architecture": "a", "model_args": {"checkpoint_path": "/x"}}),
         ("config.json", {"backbone": "resnet18", "use_pretrained_backbone": True}),
+        ("preprocessor_config.json", {"tesseract_config": "-c debug_file=/tmp/x"}),
+        ("config.json", {"keypoint_detector_config": {"trust_remote_code": True}}),
         ("config.json", {"quantization_config": {"quant_method": "fp8"}}),
         ("9/router_config.json", {"types": {"a": "os.system"}}),
         ("config.json", {"transformers_weights": "../other.safetensors"}),
