@@ -97,6 +97,10 @@ BENCHMARKS = {
         "maxsight.benchmarks.crashes",
         "Does a library survive a writer that is killed, at any moment, whatever it was doing?",
     ),
+    "flips": (
+        "maxsight.benchmarks.flips",
+        "Does damage of any byte of a library end a search, or go unseen?",
+    ),
     "startup": (
         "maxsight.benchmarks.startup",
         "How long does a cold command take, against importing torch?",

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from maxsight.errors import UsageError
-from maxsight.index import filters, tables
+from maxsight.index import filters, lance_tables, tables
 
 # What SQL takes without quotes.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -81,14 +81,14 @@ def annotate(library: Path, given: pa.Table, item_of: Mapping[str, int]) -> Anno
         UsageError: a column cannot be one, or a path is there twice.
         LibraryError: the disk refused; no value was changed.
     """
-    items = tables.open_table(library, tables.ITEMS)
+    items = lance_tables.open_table(library, tables.ITEMS)
     paths, columns = _checked(given, items.schema)
     unknown = [path for path in paths if path not in item_of]
-    with tables.storage_errors(library / tables.ITEMS):
+    with lance_tables.storage_errors(library / tables.ITEMS):
         added = [field for field in columns.schema if field.name not in items.schema.names]
         if added:
             items.add_columns(pa.schema(added))
-            items = tables.open_table(library, tables.ITEMS)
+            items = lance_tables.open_table(library, tables.ITEMS)
         chosen = [row for row, path in enumerate(paths) if path in item_of]
         ids = [item_of[paths[row]] for row in chosen]
         if chosen:
@@ -109,7 +109,7 @@ def drop_columns(library: Path, names: Sequence[str]) -> None:
     """
     if not names:
         raise UsageError("name the columns to drop")
-    items = tables.open_table(library, tables.ITEMS)
+    items = lance_tables.open_table(library, tables.ITEMS)
     own = filters.own_columns_of(items)
     for name in names:
         if name not in own:
@@ -117,7 +117,7 @@ def drop_columns(library: Path, names: Sequence[str]) -> None:
                 f"{name} is no column of yours, which alone can be dropped: you have "
                 f"{', '.join(own) or 'none'}"
             )
-    with tables.storage_errors(library / tables.ITEMS):
+    with lance_tables.storage_errors(library / tables.ITEMS):
         items.drop_columns(list(dict.fromkeys(names)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import EncodedItem, FileState
 
@@ -38,8 +38,8 @@ def copies(
         In the order given; None where a compaction has deleted what was removed.
     """
     rows = tables.rows_by_id(library, [item_id for item_id, _ in wanted]).to_pylist()
-    units = tables.open_table(library, tables.UNITS)
-    with tables.storage_errors(library / tables.UNITS):
+    units = lance_tables.open_table(library, tables.UNITS)
+    with lance_tables.storage_errors(library / tables.UNITS):
         ids = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
         first = np.array([row["first_unit"] for row in rows], np.int64)
         count = np.array([row["unit_count"] for row in rows], np.int64)

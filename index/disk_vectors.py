@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.vectors import ExactIndex, inner
 
@@ -43,7 +43,7 @@ class DiskVectors:
         One that a compaction has deleted from the table, and that no search may therefore return,
         has the vector of another.
         """
-        with tables.storage_errors(place):
+        with lance_tables.storage_errors(place):
             stored = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
         return cls(
             units, np.minimum(np.searchsorted(stored, unit_ids), len(stored) - 1), dim, place
@@ -57,7 +57,7 @@ class DiskVectors:
         places = self._positions[np.asarray(rows, dtype=np.int64)]
         if not len(places):
             return np.empty((0, self.dim), dtype=np.float16)
-        with tables.storage_errors(self._place):
+        with lance_tables.storage_errors(self._place):
             column = self._units.take(places, columns=["vector"])["vector"].combine_chunks()
         return tables.vectors_of(column, self.dim)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import FilterError, UsageError
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.where import parser
 from maxsight.index.where.tokens import NoCondition, brief
 
@@ -27,7 +27,7 @@ def matching_items(items: Any, where: str, columns: list[str], library: Path) ->
     if not isinstance(where, str):
         raise UsageError(f"where must be a text, got {type(where).__name__}")
     extra = [] if "status" in columns else ["status"]
-    with tables.storage_errors(library / tables.ITEMS):
+    with lance_tables.storage_errors(library / tables.ITEMS):
         try:
             # Inside the call anything but true, false and null is an error.
             condition = f"nullif({parser.condition(where, _kinds(items))}, FALSE)"

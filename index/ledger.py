@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.records import Changes, Failure
 
 
@@ -53,10 +53,10 @@ class Ledger:
     @classmethod
     def read(cls, library: Path) -> Ledger:
         """The ledger of the library's newest state."""
-        items = tables.open_table(library, tables.ITEMS)
-        units = tables.open_table(library, tables.UNITS)
+        items = lance_tables.open_table(library, tables.ITEMS)
+        units = lance_tables.open_table(library, tables.UNITS)
         columns = ["item_id", "status", "path", "path_bytes", "first_unit", "unit_count"]
-        with tables.storage_errors(library):
+        with lance_tables.storage_errors(library):
             rows = items.to_table(columns=columns)
             # Units a killed writer left behind count too: their ids are in the table.
             last_unit = pc.max(units.to_table(columns=["unit_id"])["unit_id"]).as_py()

@@ -10,7 +10,7 @@ import numpy as np
 
 from maxsight import settings
 from maxsight.errors import BudgetError, LibraryError
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations, vector_folder
 from maxsight.index.derived.generations import Stamp
@@ -43,7 +43,7 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
             built = vector_folder.load(library, manifest, None if old is None else old.built)
             tokens = generations.stamp(library, generations.TOKENS)
             # Items first: the units read after them hold every unit that these items claim.
-            items = tables.open_table(library, tables.ITEMS)
+            items = lance_tables.open_table(library, tables.ITEMS)
             if (
                 previous is not None
                 and previous.items_version == items.version
@@ -51,7 +51,7 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
                 and previous.state.tokens == tokens
             ):
                 return previous
-            units = tables.open_table(library, tables.UNITS)
+            units = lance_tables.open_table(library, tables.UNITS)
             snapshot = _load(library, manifest, items, units, built, tokens, old)
         except BudgetError:
             raise
@@ -76,7 +76,7 @@ def _load(
     tokens: Stamp | None,
     old: State | None,
 ) -> Snapshot | None:
-    with tables.storage_errors(library / tables.ITEMS):
+    with lance_tables.storage_errors(library / tables.ITEMS):
         item_table = items.to_table(columns=COLUMNS, filter=f"status = '{tables.LIVE}'")
         item_table = item_table.sort_by("first_unit").combine_chunks()
     first: Rows = item_table["first_unit"].to_numpy()
@@ -99,7 +99,7 @@ def _load(
     settled = frozenset[int]() if old is None else old.settled
     newest = int(unit_ids[-1]) if len(unit_ids) else -1
     stored: ExactIndex | DiskVectors
-    with tables.storage_errors(library / tables.UNITS):
+    with lance_tables.storage_errors(library / tables.UNITS):
         fragments = units.get_fragments()
         reader = UnitReader(units, [f for f in fragments if f.fragment_id not in settled])
         if memory.in_memory:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import UsageError
-from maxsight.index import filters, tables
+from maxsight.index import filters, lance_tables, tables
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.derived.generations import Stamp
 from maxsight.index.derived.vector_folder import Built
@@ -271,7 +271,7 @@ class Snapshot:
             positions.max(initial=0) < len(stored) and bool(np.all(stored[positions] == ids))
         ):
             raise ValueError("unit_ids must be units of this snapshot")
-        with tables.storage_errors(self._library / tables.UNITS):
+        with lance_tables.storage_errors(self._library / tables.UNITS):
             rows = self._units.take(
                 positions, columns=["tokens", "token_scales", "token_sizes"]
             ).combine_chunks()
@@ -348,7 +348,7 @@ class Snapshot:
     @functools.cached_property
     def _stored_units(self) -> Rows:
         """Unit ids of the table's rows in their order, those nobody claims included."""
-        with tables.storage_errors(self._library / tables.UNITS):
+        with lance_tables.storage_errors(self._library / tables.UNITS):
             ids: Rows = self._units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
         return ids
 

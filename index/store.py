@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from maxsight.errors import LibraryError, LibraryLocked
-from maxsight.index import filters, loading, partial, tables
+from maxsight.index import filters, lance_tables, loading, partial, tables
 from maxsight.index.annotations import Annotation, annotate, drop_columns
 from maxsight.index.copies import copies
 from maxsight.index.derived import generations
@@ -91,11 +92,13 @@ class Store:
             raise LibraryError(f"cannot create {path}: {error.strerror or error}") from error
         lock = None
         try:
-            tables.create(draft, manifest)
             lock = WriteLock(draft)
+            lance_tables.learn_links(draft)
+            tables.create(draft, manifest)
             manifest.write(draft)
             checksums.Recorder(draft).rewrite()
-            draft.chmod(0o777 & ~_umask())
+            with contextlib.suppress(PermissionError):  # where files have no modes of their own
+                draft.chmod(0o777 & ~_umask())
             draft.rename(path)
             force(path.parent)
         except BaseException as error:
@@ -126,16 +129,17 @@ class Store:
             require_writable(path)
         lock = WriteLock(path) if write else None
         try:
-            with tables.storage_errors(path):
+            with lance_tables.storage_errors(path):
                 if write:
+                    recovery.clear_leftovers(path)
+                    lance_tables.learn_links(path)
                     if manifest.schema > 1:  # which had no checksums to tell by
                         recovery.drop_torn_steps(path, checksums.Recorder(path).missing())
                     manifest = migrate.upgrade(path, manifest)
                 for name in (tables.ITEMS, tables.UNITS):
-                    tables.open_table(path, name)
+                    lance_tables.open_table(path, name)
                 store = cls(path, manifest, lock)
                 if store._checksums is not None:  # what a killed writer left
-                    generations.remove_drafts(path)
                     store._checksums.take()
                     store._checksums.commit()
         except BaseException:
@@ -209,7 +213,7 @@ class Store:
         Raises:
             FilterError: ``where`` cannot be evaluated.
         """
-        items = tables.open_table(self.path, tables.ITEMS)
+        items = lance_tables.open_table(self.path, tables.ITEMS)
         chosen = list(columns or filters.columns_of(items))
         if unknown := sorted(set(chosen) - set(items.schema.names)):
             raise ValueError(
@@ -224,7 +228,7 @@ class Store:
         with self._guard:
             names = (generations.VECTORS, generations.TOKENS)
             derived = [generations.stamp(self.path, name) for name in names]
-            stamp = tables.stamp(self.path / tables.ITEMS), derived
+            stamp = lance_tables.stamp(self.path / tables.ITEMS), derived
             if self._snapshot is None or stamp[0] is None or stamp != self._snapshot_stamp:
                 self._snapshot = loading.load(self.path, self.manifest, self._snapshot)
                 self._snapshot_stamp = stamp
@@ -262,8 +266,8 @@ class Store:
             new, old = self._item_rows(changes, step, ledger)
             if len(old):
                 rows = pa.concat_tables([old, new], promote_options="default")
-                with tables.storage_errors(self.path):
-                    merge = tables.open_table(self.path, tables.ITEMS).merge_insert("item_id")
+                with lance_tables.storage_errors(self.path):
+                    merge = lance_tables.open_table(self.path, tables.ITEMS).merge_insert("item_id")
                     merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
             elif len(new):
                 self._append(tables.ITEMS, new)
@@ -318,7 +322,7 @@ class Store:
             LibraryError: the disk refused; the library is as it was.
         """
         recorder = self._writing()
-        with self._guard, tables.storage_errors(self.path):
+        with self._guard, lance_tables.storage_errors(self.path):
             self._ledger = None
             done = compaction.compact(self.path, recorder, timedelta(seconds=grace_seconds))
             partial.clear(
@@ -348,14 +352,14 @@ class Store:
         return rows["settings"].to_pylist() if self._settings else [None] * len(rows)
 
     def _rows(self, status: str, columns: list[str], *, where: str | None = None) -> pa.Table:
-        items = tables.open_table(self.path, tables.ITEMS)
+        items = lance_tables.open_table(self.path, tables.ITEMS)
         condition = f"status = '{status}'" + (f" AND {where}" if where else "")
-        with tables.storage_errors(self.path):
+        with lance_tables.storage_errors(self.path):
             return items.to_table(columns=columns, filter=condition)
 
     def _append(self, name: str, rows: pa.Table) -> None:
-        table = tables.open_table(self.path, name)
-        with tables.storage_errors(self.path):
+        table = lance_tables.open_table(self.path, name)
+        with lance_tables.storage_errors(self.path):
             table.insert(rows)
 
     def _item_rows(self, changes: Changes, step: Step, ledger: Ledger) -> tuple[pa.Table, pa.Table]:
@@ -397,7 +401,7 @@ class Store:
         return pa.concat_tables(new), pa.concat_tables(changed)
 
     def _force(self, recorder: checksums.Recorder) -> None:
-        with tables.storage_errors(self.path):
+        with lance_tables.storage_errors(self.path):
             recorder.take()
 
     def _writing(self) -> checksums.Recorder:

@@ -5,21 +5,15 @@ Lance and Arrow are imported here; import this module only when a library is ope
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from maxsight.errors import LibraryError, MaxsightError
-from maxsight.index import heaps
+from maxsight.index import lance_tables
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import EncodedItem, Failure, FileState, TokenTable
 
@@ -94,71 +88,7 @@ def unit_schema(manifest: Manifest) -> pa.Schema:
 def create(library: Path, manifest: Manifest) -> None:
     """Write both tables, empty, into the folder ``library``."""
     for name, schema in ((ITEMS, ITEM_SCHEMA), (UNITS, unit_schema(manifest))):
-        with storage_errors(library):
-            lance.write_dataset(schema.empty_table(), str(library / name), schema=schema)
-
-
-def open_table(library: Path, name: str) -> Any:
-    """The newest version of one table, as a ``lance.LanceDataset``.
-
-    Raises:
-        LibraryError: it is missing or damaged.
-    """
-    if not (library / name / "_versions").is_dir():
-        raise LibraryError(
-            f"{library / name} is missing: the library is incomplete; restore the folder from a "
-            "backup, or delete it and index again"
-        )
-    heaps.share()
-    with storage_errors(library / name):
-        return lance.dataset(str(library / name))
-
-
-def stamp(table: Path) -> int | None:
-    """A number that differs when a version was committed since; None while that cannot be told.
-
-    A commit adds a file to a folder, whose time the file system keeps to a few milliseconds: a
-    second commit right after the first may leave it the same.
-    """
-    with storage_errors(table):
-        changed = (table / "_versions").stat().st_mtime_ns
-    return changed if changed < time.time_ns() - 100_000_000 else None
-
-
-@contextlib.contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
-    """Turn what Lance raises while it works on ``place`` into LibraryError."""
-    try:
-        yield
-    except MaxsightError:
-        raise
-    # Lance has no exception classes of its own; every failure of a read or a write is one of these.
-    except (OSError, ValueError, RuntimeError) as error:
-        text = str(error)
-        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if any(os.strerror(code) in text or f"os error {code})" in text for code in full):
-            raise LibraryError(
-                f"no space left for {place} (disk of {_mount_point(place)}): what was stored "
-                "before is safe; free some space and run the same command again"
-            ) from error
-        if "Not found" in text:
-            raise LibraryError(
-                f"{place} has lost a file: a compaction deleted what this process had open, take a "
-                "new snapshot; if that does not help, the library is damaged, and `maxsight verify "
-                f"--repair` tells what of it is left ({text[:300]})"
-            ) from error
-        # Lance goes on with the place in its own source, and its own user's home in it.
-        reason = text.partition("\n")[0].partition(", /")[0][:500]
-        raise LibraryError(
-            f"{place} cannot be used: {reason}; `maxsight verify` tells whether it is damaged"
-        ) from error
-
-
-def _mount_point(place: Path) -> Path:
-    place = place.absolute()
-    while not place.is_mount() and place != place.parent:
-        place = place.parent
-    return place
+        lance_tables.create(library, name, schema)
 
 
 def encode_path(path: str) -> tuple[str, bytes | None]:
@@ -248,9 +178,9 @@ def item_rows(ids: Sequence[int], status: str, columns: dict[str, pa.Array]) -> 
 
 def rows_by_id(library: Path, ids: Sequence[int]) -> pa.Table:
     """Item rows in the order of ``ids``, all of which the table holds."""
-    items = open_table(library, ITEMS)
+    items = lance_tables.open_table(library, ITEMS)
     few = f"item_id IN ({', '.join(map(str, ids))})" if len(ids) <= 1000 else None
-    with storage_errors(library):
+    with lance_tables.storage_errors(library):
         rows = items.to_table(filter=few)
     places = pc.index_in(pa.array(ids, pa.int64()), rows["item_id"].combine_chunks())
     return rows.take(places)

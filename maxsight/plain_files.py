@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from io import BufferedReader
 from pathlib import Path
 
@@ -90,6 +91,28 @@ def require_folder(folder: Path) -> None:
         return
     if not stat.S_ISDIR(status.st_mode):
         raise OSError(errno.ENOTDIR, f"it is {_kind(status)}, not a folder", str(folder))
+
+
+def makes_links(folder: Path) -> bool:
+    """Whether hard links can be made in a folder: not on exFAT, FAT and many mounts.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".link-", suffix=".partial", dir=folder)
+    os.close(descriptor)
+    link = f"{name}.partial"
+    try:
+        os.link(name, link)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        return False
+    else:
+        os.unlink(link)
+        return True
+    finally:
+        os.unlink(name)
 
 
 def _require_regular(file: Path, status: os.stat_result) -> None:

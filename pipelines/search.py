@@ -259,7 +259,7 @@ def _encode_texts(
     late: bool,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The (D,) vector of each text and, if ``late``, its (n, d) tokens; from the cache or not."""
-    vectors = cache.get(fingerprint, texts)
+    vectors = cache.get(fingerprint, texts, dim=snapshot.manifest.dim)
     width = snapshot.manifest.token_dim if late else None
     tokens = {} if width is None else cache.get_tokens(fingerprint, texts, width=width)
     known = vectors.keys() & tokens.keys() if late else vectors.keys()

@@ -10,6 +10,8 @@ import contextlib
 import logging
 import sqlite3
 import time
+import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,15 +24,25 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (
     fingerprint TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL,
     used INTEGER NOT NULL, PRIMARY KEY (fingerprint, text)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sums (
+    fingerprint TEXT NOT NULL, text TEXT NOT NULL, crc32 INTEGER NOT NULL,
+    PRIMARY KEY (fingerprint, text)
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS forget AFTER DELETE ON texts BEGIN
+    DELETE FROM sums WHERE fingerprint = old.fingerprint AND text = old.text;
+END;
 """
+# Rows of older maxsights have no sum.
+_ROWS = "SELECT vector, crc32 FROM texts LEFT JOIN sums USING (fingerprint, text)"
 
 
 class TextCache:
     """Text -> vector and tokens on disk, keyed by the encoder's fingerprint. Safe among processes.
 
     A cache that cannot be read or written (no space, no permission, a damaged file) is logged
-    once and then does nothing: it only ever saves time.
+    once and then does nothing: it only ever saves time. A row that is damaged is as if it were not
+    there, and written anew.
 
     Args:
         path: of the SQLite file; its folder is made.
@@ -43,41 +55,49 @@ class TextCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
             _write_ahead(self._connection)
-            self._connection.execute(_SCHEMA)
+            self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def get(self, fingerprint: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """The known ones among ``texts``, each (D,) float32."""
+    def get(
+        self, fingerprint: str, texts: Sequence[str], *, dim: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """The known ones among ``texts``, each (D,) float32.
+
+        Args:
+            dim: D; None: whatever it is.
+        """
         if self._connection is None:
             return {}
         found = {}
         try:
-            for text in texts:
+            for text in filter(_is_storable, texts):
                 row = self._connection.execute(
-                    "SELECT vector FROM texts WHERE fingerprint = ? AND text = ?",
-                    (fingerprint, text),
+                    f"{_ROWS} WHERE fingerprint = ? AND text = ?", (fingerprint, text)
                 ).fetchone()
-                if row is not None:
-                    found[text] = np.frombuffer(row[0], dtype="<f4")
+                vector = None if row is None else _vector(*row)
+                if vector is not None and dim in (None, len(vector)):
+                    found[text] = vector
         except sqlite3.Error as error:
             self._give_up(error)
         return found
 
     def newest(self, fingerprint: str, count: int) -> np.ndarray:
         """The vectors of the texts encoded last: (n, D) float32; (0, 0) if there are none."""
-        rows: list[tuple[bytes]] = []
+        rows: list[tuple[object, object]] = []
         if self._connection is not None:
             try:
                 rows = self._connection.execute(
-                    "SELECT vector FROM texts WHERE fingerprint = ? ORDER BY used DESC LIMIT ?",
+                    f"{_ROWS} WHERE fingerprint = ? ORDER BY used DESC LIMIT ?",
                     (fingerprint, count),
                 ).fetchall()
             except sqlite3.Error as error:
                 self._give_up(error)
-        if not rows:
+        vectors = [vector for row in rows if (vector := _vector(*row)) is not None]
+        if not vectors:
             return np.empty((0, 0), dtype=np.float32)
-        return np.stack([np.frombuffer(vector, dtype="<f4") for (vector,) in rows])
+        dim, _ = Counter(map(len, vectors)).most_common(1)[0]
+        return np.stack([vector for vector in vectors if len(vector) == dim])
 
     def put(self, fingerprint: str, vectors: Mapping[str, np.ndarray]) -> None:
         """Remember ``text -> (D,) vector``; beyond 100,000 texts the oldest go."""
@@ -87,12 +107,18 @@ class TextCache:
             with contextlib.closing(self._connection.cursor()) as cursor:
                 cursor.execute("BEGIN IMMEDIATE")
                 newest = cursor.execute("SELECT coalesce(max(used), 0) FROM texts").fetchone()[0]
+                rows = {
+                    text: np.asarray(vector, "<f4").tobytes()
+                    for text, vector in vectors.items()
+                    if _is_storable(text)
+                }
                 cursor.executemany(
                     "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
-                    [
-                        (fingerprint, text, np.asarray(vector, "<f4").tobytes(), newest + 1)
-                        for text, vector in vectors.items()
-                    ],
+                    [(fingerprint, text, row, newest + 1) for text, row in rows.items()],
+                )
+                cursor.executemany(
+                    "INSERT OR REPLACE INTO sums VALUES (?, ?, ?)",
+                    [(fingerprint, text, zlib.crc32(row)) for text, row in rows.items()],
                 )
                 cursor.execute(
                     "DELETE FROM texts WHERE used <= ("
@@ -108,7 +134,9 @@ class TextCache:
     ) -> dict[str, np.ndarray]:
         """Of the texts whose tokens are known, (n, width) float32 each."""
         found = self.get(_of_tokens(fingerprint), texts)
-        return {text: flat.reshape(-1, width) for text, flat in found.items()}
+        return {
+            text: flat.reshape(-1, width) for text, flat in found.items() if len(flat) % width == 0
+        }
 
     def put_tokens(self, fingerprint: str, tokens: Mapping[str, np.ndarray]) -> None:
         """Remember ``text -> (n, d) tokens``."""
@@ -139,6 +167,23 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(0.01)
+
+
+def _vector(row: object, crc32: object) -> np.ndarray | None:
+    """The numbers of a row; None if they are not what was written, or cannot be."""
+    if not isinstance(row, bytes) or len(row) % 4 or crc32 not in (None, zlib.crc32(row)):
+        return None
+    vector: np.ndarray = np.frombuffer(row, dtype="<f4")
+    return vector if np.isfinite(vector).all() else None
+
+
+def _is_storable(text: str) -> bool:
+    """Whether SQLite takes it: a name that is not UTF-8 is no text to it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _of_tokens(fingerprint: str) -> str:

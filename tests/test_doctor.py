@@ -266,3 +266,24 @@ def test_the_copy_is_what_the_tests_think_it_is(installation: Installation) -> N
     assert "av" in gone
     assert all(name == "av" or name.startswith(("av-", "av.")) for name in gone), gone
     shutil.rmtree(installation.folder)
+
+
+def test_it_says_where_no_hard_links_can_be_made(tmp_path: Path) -> None:
+    """As on exFAT; the system is told to refuse them."""
+    support = Path(__file__).parent / "support"
+    for first, count in (("no_links.forbid_links()", 2), ("", 0)):
+        program = (
+            f"import no_links; {first}\n"
+            "from maxsight.doctor import storage\n"
+            "print(*(finding.what for finding in storage.disks()), sep='\\n')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(support), "MAXSIGHT_CACHE": str(tmp_path / "c")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.count("no hard links") == count, done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import numpy as np
 
 from maxsight.errors import UsageError
 from maxsight.index import faiss_build
-from maxsight.index.ann import faiss_kinds
+from maxsight.index.ann import faiss_files, faiss_kinds
 from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.coverage import Coverage
@@ -136,7 +136,7 @@ class FaissIndex:
         return sorted(found, key=lambda e: e.probes * cost + e.shortlist * 8 * self.dim)
 
     def save(self, folder: Path) -> None:
-        faiss_build.load().write_index(self.index, str(folder / FILE))
+        faiss_files.write(self.index, folder / FILE)
 
     def load(self, folder: Path) -> None:
         """As the contract says.
@@ -144,8 +144,7 @@ class FaissIndex:
         Raises:
             LibraryError: FAISS cannot read the file, or it holds another kind of index.
         """
-        index = faiss_kinds.read(folder / FILE, type(self.index).__name__, self.dim)
-        self.become(index)
+        self.become(faiss_files.read(folder / FILE, self.index))
 
     def bytes(self) -> int:
         """Memory it holds."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from maxsight.errors import LibraryError, UsageError
+from maxsight.errors import UsageError
 from maxsight.index import faiss_build
 from maxsight.index.ann import cagra
 from maxsight.index.array_types import Floats, Mask, Rows
@@ -55,31 +54,6 @@ def factory(spec: str, dim: int) -> Any:
     if isinstance(index, faiss.IndexIDMap):
         raise UsageError(f"{spec!r}: rows are numbered by the library; leave the IDMap away")
     _quieten(core_of(index))
-    return index
-
-
-def read(file: Path, kind: str, dim: int) -> Any:
-    """A FAISS index from a file.
-
-    Args:
-        kind: the name of its class.
-        dim: its width.
-
-    Raises:
-        LibraryError: FAISS cannot read the file, or it holds something else.
-    """
-    try:
-        index = faiss_build.load().read_index(str(file))
-    except (RuntimeError, MemoryError) as error:  # damaged, it may ask for any amount
-        raise LibraryError(
-            f"{file} cannot be read ({reason(error)}): make the index again"
-        ) from None
-    # FAISS reads a flat index by inner product as one of a class of its own.
-    if index.d != dim or type(index).__name__ not in (kind, f"{kind}IP"):
-        raise LibraryError(
-            f"{file} holds a {type(index).__name__} of {index.d} dimensions, not a {kind} of "
-            f"{dim}: make the index again"
-        )
     return index
 
 

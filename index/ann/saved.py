@@ -6,6 +6,7 @@ right. It appears whole: files are written beside it, forced to the disk, and th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from maxsight.index.durable_files import new_folder
 from maxsight.index.upkeep import sealed_json
 
 SCHEMA = 1
+_MOST_DIMENSIONS = 65_536
 FILE = "index.json"
 
 
@@ -93,13 +95,15 @@ def read(folder: Path) -> IndexRecord:
         if schema <= SCHEMA:
             if not sealed_json.is_sealed(fields):
                 raise ValueError("its checksum does not fit what it says")
-            return IndexRecord(
-                spec=str(fields["spec"]),
-                dim=int(fields["dim"]),
-                rows=int(fields["rows"]),
-                effort=Effort(**fields["effort"]),
-                files={str(name): Checksum(**sums) for name, sums in fields["files"].items()},
-                details=dict(fields["details"]),
+            return _checked(
+                IndexRecord(
+                    spec=str(fields["spec"]),
+                    dim=int(fields["dim"]),
+                    rows=int(fields["rows"]),
+                    effort=Effort(**fields["effort"]),
+                    files={str(name): Checksum(**sums) for name, sums in fields["files"].items()},
+                    details=dict(fields["details"]),
+                )
             )
     except OSError as error:
         raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
@@ -109,6 +113,27 @@ def read(folder: Path) -> IndexRecord:
         f"{file} has schema {schema}, and this maxsight knows {SCHEMA}: update maxsight "
         "(pip install -U maxsight), or make the index again"
     )
+
+
+def _checked(record: IndexRecord) -> IndexRecord:
+    """The same, if its numbers can be those of an index. FAISS takes memory by what a spec says.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    effort = [record.effort.probes, record.effort.shortlist]
+    sizes = [*effort, record.rows, *(held.bytes for held in record.files.values())]
+    if not all(type(size) is int and 0 <= size < 2**63 for size in sizes):
+        raise ValueError(f"it counts {sizes}")
+    if not 1 <= record.dim <= _MOST_DIMENSIONS:
+        raise ValueError(f"rows of {record.dim} dimensions")
+    most = max(record.rows, _MOST_DIMENSIONS)
+    if len(record.spec) > 200 or any(int(n) > most for n in re.findall(r"[0-9]+", record.spec)):
+        raise ValueError(f"{record.spec[:200]!r} makes no index of {record.rows:,} rows")
+    for name in record.files:
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise ValueError(f"it names {name!r}")
+    return record
 
 
 def load(

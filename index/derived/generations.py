@@ -16,12 +16,12 @@ from typing import TypeVar
 
 from maxsight import strict_json
 from maxsight.errors import LibraryError
-from maxsight.index import tables
+from maxsight.index import lance_tables
 from maxsight.index.durable_files import clear
 from maxsight.index.upkeep import sealed_json
 
 FOLDER = "indexes"
-_WANTED = "wanted.json"
+WANTED = "wanted.json"
 
 TOKENS, VECTORS = "tokens", "vectors"
 
@@ -92,12 +92,6 @@ def remove(library: Path, name: str, *, but: Path | None = None) -> None:
                 clear(gone)
 
 
-def remove_drafts(library: Path) -> None:
-    """Delete what killed writers left half made. For the writer alone."""
-    for draft in drafts(library):
-        clear(draft)
-
-
 def drafts(library: Path) -> list[Path]:
     """What killed writers left half made. Other programs' files (``.DS_Store``) are not that."""
     return [
@@ -112,20 +106,32 @@ def wanted(library: Path) -> str | None:
 
     None if none was; also where that cannot be read, of which a warning tells.
     """
-    file = library / FOLDER / _WANTED
+    if (problem := wanted_problem(library)) is not None:
+        _warn(f"{library / FOLDER / WANTED} {problem}")
+        return None
     try:
-        fields = strict_json.read(file)
-        if not sealed_json.is_sealed(fields):
-            raise ValueError("its checksum does not fit what it says")
-        return None if fields["index"] is None else str(fields["index"])
+        spec = strict_json.read(library / FOLDER / WANTED)["index"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        _warn(
-            f"{file}, which names the index that was asked for, cannot be read ({error}): the "
-            "index is chosen by size; `maxsight tune-index --index` asks for another"
-        )
+    return None if spec is None else str(spec)
+
+
+def wanted_problem(library: Path) -> str | None:
+    """Why that cannot be read; None if it can, or nothing was asked for."""
+    try:
+        fields = strict_json.read(library / FOLDER / WANTED)
+        if not sealed_json.is_sealed(fields):
+            raise ValueError("its checksum does not fit what it says")
+        if not isinstance(fields["index"], str | None):
+            raise ValueError(f"it names {fields['index']!r}")
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError) as error:
+        return (
+            f"cannot be read ({error}), which names the index that was asked for: the index is "
+            "chosen by size; `maxsight tune-index --index` asks for another"
+        )
+    return None
 
 
 def want(library: Path, spec: str | None) -> None:
@@ -134,9 +140,9 @@ def want(library: Path, spec: str | None) -> None:
     Raises:
         LibraryError: the disk refused.
     """
-    with tables.storage_errors(library / FOLDER):
+    with lance_tables.storage_errors(library / FOLDER):
         (library / FOLDER).mkdir(exist_ok=True)
-        sealed_json.write(library / FOLDER / _WANTED, {"index": spec})
+        sealed_json.write(library / FOLDER / WANTED, {"index": spec})
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index import tables
+from maxsight.index import lance_tables
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations
 from maxsight.index.late.late_index import LateIndex
@@ -91,10 +91,10 @@ def bring_up_to_date(store: Store, *, recall: float, step: Step | None = None) -
         if not (is_grown or is_hollow):
             if len(new) <= _TAIL_SHARE * len(rows):
                 return "kept"
-            with tables.storage_errors(built.index.folder):
+            with lance_tables.storage_errors(built.index.folder):
                 built.index.add(_tables(snapshot, rows[new], step), labels=unit_ids[new])
             return "extended"
-    with tables.storage_errors(store.path / generations.FOLDER):
+    with lance_tables.storage_errors(store.path / generations.FOLDER):
         folder = generations.following(store.path, NAME)
         LateIndex.build(
             folder,
@@ -124,4 +124,7 @@ def _read(folder: Path, manifest: Manifest) -> BuiltTokens:
         raise LibraryError(f"{folder} was made for another library")
     if index.labels is None or "learned" not in details:
         raise LibraryError(f"{folder} does not say which units it knows: make the index again")
-    return BuiltTokens(index, index.labels, int(details["learned"]))
+    learned = details["learned"]
+    if type(learned) is not int or np.any(index.labels[1:] <= index.labels[:-1]):
+        raise LibraryError(f"{folder} has its units out of order: make the index again")
+    return BuiltTokens(index, index.labels, learned)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index import tables
+from maxsight.index import lance_tables
 from maxsight.index.ann import saved
 from maxsight.index.ann.contract import VectorIndex
 from maxsight.index.array_files import read_array
@@ -75,7 +75,7 @@ def save(
         LibraryError: the disk refused.
     """
     own = {"library_id": manifest.library_id, "fingerprint": manifest.fingerprint}
-    with tables.storage_errors(library / generations.FOLDER):
+    with lance_tables.storage_errors(library / generations.FOLDER):
         folder = generations.following(library, NAME)
         saved.save(index, folder, arrays={UNITS_FILE: unit_ids}, details={**details, **own})
         generations.remove(library, NAME, but=folder)
@@ -84,6 +84,8 @@ def save(
 
 def _read(folder: Path, manifest: Manifest) -> Built:
     index, details = saved.load(folder)
+    if index.dim != manifest.dim:
+        raise LibraryError(f"{folder} is of {index.dim} dimensions: make the index again")
     if details.get("library_id") != manifest.library_id:
         raise LibraryError(f"{folder} was made for another library")
     unit_ids = read_array(folder / UNITS_FILE)
@@ -92,4 +94,6 @@ def _read(folder: Path, manifest: Manifest) -> Built:
             f"{folder / UNITS_FILE} holds {unit_ids.shape} {unit_ids.dtype}, not the ids of "
             f"{len(index):,} units: make the index again"
         )
+    if np.any(unit_ids[1:] <= unit_ids[:-1]):
+        raise LibraryError(f"{folder / UNITS_FILE} is out of order: make the index again")
     return Built(folder, index, unit_ids, details)

@@ -17,11 +17,22 @@ from maxsight.errors import LibraryError, SchemaTooNew
 from maxsight.index.ann import saved
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES
-from maxsight.index.late.token_files import Extent, damaged, extent_of
+from maxsight.index.late.token_files import (
+    CODEBOOK,
+    IDS,
+    LABELS,
+    LENGTHS,
+    SCALES,
+    TOKENS,
+    Extent,
+    damaged,
+    extent_of,
+)
 from maxsight.index.upkeep import sealed_json
 
 SCHEMA = 1
 FILE = "late.json"
+_MOST_DIMENSIONS = 65_536
 
 _T = TypeVar("_T")
 
@@ -78,14 +89,16 @@ class LateRecord:
                     raise ValueError("its checksum does not fit what it says")
                 if fields["codes"] not in CODES:
                     raise ValueError(f"codes are {fields['codes']!r}")
-                return LateRecord(
-                    codes=str(fields["codes"]),
-                    dim=int(fields["dim"]),
-                    documents=int(fields["documents"]),
-                    encodings=None if fields["encodings"] is None else int(fields["encodings"]),
-                    calibration=Calibration(**fields["calibration"]),
-                    extents={name: Extent(**held) for name, held in fields["extents"].items()},
-                    details=dict(fields["details"]),
+                return _checked(
+                    LateRecord(
+                        codes=str(fields["codes"]),
+                        dim=int(fields["dim"]),
+                        documents=int(fields["documents"]),
+                        encodings=None if fields["encodings"] is None else int(fields["encodings"]),
+                        calibration=Calibration(**fields["calibration"]),
+                        extents={name: Extent(**held) for name, held in fields["extents"].items()},
+                        details=dict(fields["details"]),
+                    )
                 )
         except OSError as error:
             raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
@@ -103,6 +116,31 @@ class LateRecord:
             OSError: the disk refused; the old one stands.
         """
         sealed_json.write(folder / FILE, {"schema": SCHEMA} | asdict(self))
+
+
+def _checked(record: LateRecord) -> LateRecord:
+    """The same, if its numbers can be those of an index.
+
+    Raises:
+        ValueError: they cannot.
+        KeyError: a file is not named.
+    """
+    sizes = [record.documents, record.calibration.proposed, record.calibration.queries]
+    sizes += [number for held in record.extents.values() for number in (held.bytes, held.crc32)]
+    sizes += [] if record.encodings is None else [record.encodings]
+    if not all(type(size) is int and 0 <= size < 2**63 for size in sizes):
+        raise ValueError(f"it counts {sizes}")
+    if not 1 <= record.dim <= _MOST_DIMENSIONS:
+        raise ValueError(f"tokens of {record.dim} dimensions")
+    shortlist = record.calibration.shortlist
+    if type(shortlist) is not int or not 1 <= shortlist < 2**63:
+        raise ValueError(f"a shortlist of {shortlist!r}")
+    needed = [TOKENS, LENGTHS, IDS, CODEBOOK] + ([SCALES] if record.bits == 8 else [])
+    if unknown := record.extents.keys() - {*needed, LABELS}:
+        raise ValueError(f"it names {', '.join(sorted(unknown))}")
+    for name in needed:
+        record.extents[name]
+    return record
 
 
 def newest(folder: Path, read: Callable[[LateRecord], _T]) -> _T:

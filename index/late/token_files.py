@@ -28,13 +28,14 @@ from maxsight import plain_files, settings
 from maxsight.errors import LibraryError
 from maxsight.index.array_files import read_arrays
 from maxsight.index.array_types import Floats, Rows
-from maxsight.index.late.codec import Codebook
+from maxsight.index.late.codec import MOST_CENTROIDS, Codebook
 from maxsight.index.records import TokenTable
 from maxsight.kernels.native import CodedTokens
 
 TOKENS, SCALES, IDS = "tokens.bin", "scales.bin", "ids.bin"
 LENGTHS, LABELS = "lengths.bin", "labels.bin"
 CODEBOOK = "codebook.npz"
+_ITEM_BYTES = {LENGTHS: 4, LABELS: 8, SCALES: 4}
 # Tokens turned into float32 at a time.
 _CHUNK = 16_384
 # The share of the memory allowed that pages of a larger file may take before they are given back.
@@ -162,6 +163,9 @@ class MappedTokens:
             for name, extent in extents.items()
             if name not in (TOKENS, CODEBOOK)
         }
+        for name, item in _ITEM_BYTES.items():
+            if name in extents and extents[name].bytes % item:
+                raise damaged(folder, f"{name} has {extents[name].bytes:,} bytes, {item} a number")
         # They are read whole anyway, and the compiled code trusts them. A token that is damaged
         # changes what its own document scores, and nothing else.
         for name in (LENGTHS, LABELS, IDS):
@@ -173,6 +177,8 @@ class MappedTokens:
         if self.labels is not None and len(self.labels) != len(lengths):
             raise damaged(folder, f"{len(lengths):,} documents have {len(self.labels):,} labels")
         book = read_codebook(folder, extents[CODEBOOK], bits=bits, dim=dim)
+        if extents[IDS].bytes % book.id_type.itemsize:
+            raise damaged(folder, f"{IDS} ends within a number")
         ids = self._others[IDS].array(book.id_type)
         data = self._tokens.array(np.uint8)
         scales = self._others[SCALES].array("<f4") if bits == 8 else None
@@ -256,6 +262,10 @@ def read_codebook(folder: Path, extent: Extent, *, bits: int, dim: int) -> Codeb
         LibraryError: it is missing, not what was written, or not of such tokens.
     """
     scale, centroids, levels = read_arrays(folder / CODEBOOK, "scale", "centroids", "levels")
+    if scale.shape != () or scale.dtype.kind != "f" or not 0 < float(scale) < np.inf:
+        raise damaged(folder, f"{CODEBOOK} has the scale {scale}")
+    if centroids.ndim != 2 or not 0 < len(centroids) <= MOST_CENTROIDS:
+        raise damaged(folder, f"{CODEBOOK} has centroids {centroids.shape}")
     book = Codebook(bits, float(scale), centroids, levels)
     if (
         book.centroids.dtype != np.int8

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.records import Compaction
 from maxsight.index.unit_reader import owners
 from maxsight.index.upkeep.checksums import Recorder
@@ -20,8 +20,8 @@ def compact(library: Path, recorder: Recorder, grace: timedelta) -> Compaction:
     Raises:
         OSError, ValueError, RuntimeError: the disk refused; so Lance says.
     """
-    items = tables.open_table(library, tables.ITEMS)
-    units = tables.open_table(library, tables.UNITS)
+    items = lance_tables.open_table(library, tables.ITEMS)
+    units = lance_tables.open_table(library, tables.UNITS)
     dropped_items = _drop_removed(items)
     dropped_units = _drop_unclaimed(items, units)
     for table in (items, units):

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
-from maxsight.index import checksum, partial, tables
+from maxsight.index import checksum, lance_tables, partial, tables
 from maxsight.index.checksum import Checksum
+from maxsight.index.derived import generations
 from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.upkeep import checksums, index_checks, row_checks, versions
+from maxsight.index.upkeep.recovery import leftovers
 from maxsight.index.upkeep.versions import TableState
 
 Stage = Literal["checksums", "rows"]
@@ -51,6 +53,7 @@ class Examination:
         damaged_films: files of films that are not done.
         orphans: units no file owns.
         unrecorded: files of the tables without a checksum, as a killed writer leaves them.
+        leftovers: files that a killed writer left half made, relative to the library.
         files, bytes: that were read and compared with their checksum.
         items, units: live.
     """
@@ -64,6 +67,7 @@ class Examination:
     damaged_films: tuple[Path, ...]
     orphans: int
     unrecorded: int
+    leftovers: tuple[str, ...]
     files: int
     bytes: int
     items: int
@@ -108,11 +112,11 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
 
     Raises:
         LibraryNotFound, SchemaTooNew: there is nothing to look through.
-        LibraryError: the disk refuses to be read.
+        LibraryError: the disk refuses to be read; or what cannot be read is what was written.
     """
     problems: list[Problem] = []
     manifest = _manifest(library, problems)
-    with tables.storage_errors(library):
+    with lance_tables.storage_errors(library):
         recorded = checksum.read(library)
         present = checksums.table_files(library)
         same, different = hashes.compare(recorded.files, progress)
@@ -133,8 +137,18 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
     rows = row_checks.check(library, states, lambda done, total: progress("rows", done, total))
     problems += [Problem("rows", place, text) for place, text in rows.problems]
     for name, unreadable in rows.unreadable.items():
+        for part in unreadable:
+            sums = {f"{name}/{file}" for file in states[name].files[part]}
+            if sums <= same:
+                raise LibraryError(
+                    f"{library / name} cannot be read, though what it holds is what was written "
+                    f"({', '.join(sorted(sums))}): free memory, move the library to another disk, "
+                    "or update maxsight (pip install -U maxsight). Nothing was changed"
+                )
         damaged = states[name].damaged_fragments | unreadable
         states[name] = dataclasses.replace(states[name], damaged_fragments=damaged)
+    if text := generations.wanted_problem(library):
+        problems.append(Problem("index", f"{generations.FOLDER}/{generations.WANTED}", text))
     damaged_indexes = []
     for folder in index_checks.folders(library):
         if manifest is not None and (
@@ -156,6 +170,7 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
         damaged_indexes=tuple(damaged_indexes),
         damaged_films=tuple(damaged_films),
         orphans=rows.orphans,
+        leftovers=tuple(path.relative_to(library).as_posix() for path in leftovers(library)),
         unrecorded=len(present - recorded.files.keys()),
         files=len(same | different),
         bytes=sum(hashes.found[name].bytes for name in same | different),
@@ -199,11 +214,16 @@ def _table(
         problems.append(Problem("damaged", place, f"the list of version {newest} is damaged"))
         return TableState(None, lost > newest, place, frozenset())
     try:
-        opened = tables.open_table(library, name)
-        if opened.version != newest:  # as Lance takes a file of zeros
-            raise LibraryError(f"{place} is damaged")
+        # Its files have been compared, and which of them are damaged decides what can be kept.
+        opened = lance_tables.open_listed(library, name)
         files = {part.fragment_id: versions.files_of(part) for part in opened.get_fragments()}
     except LibraryError as error:
+        if place in recorded:  # and compared: what is to blame is not the file
+            raise LibraryError(
+                f"{library} cannot be read, though what it holds is what was written ({error}): "
+                "move it to another folder or disk, or update maxsight (pip install -U maxsight). "
+                "Nothing was changed"
+            ) from error
         problems.append(Problem("damaged", place, str(error)))
         return TableState(None, lost > newest, place, frozenset())
     damaged = set()
@@ -216,4 +236,4 @@ def _table(
             elif part in different:
                 problems.append(Problem("damaged", part, "is not what was written"))
                 damaged.add(fragment)
-    return TableState(opened, lost > newest, None, frozenset(damaged))
+    return TableState(opened, lost > newest, None, frozenset(damaged), files)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.manifest import SCHEMA, Manifest
 from maxsight.index.upkeep import checksums
 
@@ -32,7 +32,7 @@ def upgrade(library: Path, manifest: Manifest) -> Manifest:
     if manifest.schema == SCHEMA:
         return manifest
     upgraded = dataclasses.replace(manifest, schema=SCHEMA)
-    with tables.storage_errors(library):
+    with lance_tables.storage_errors(library):
         _add_columns(library)
         recorder = checksums.Recorder(library)
         if manifest.schema < 2:
@@ -47,7 +47,7 @@ def upgrade(library: Path, manifest: Manifest) -> Manifest:
 
 def _add_columns(library: Path) -> None:
     """Give the items the columns of schema 3, empty; a user's own of that name get another."""
-    items = tables.open_table(library, tables.ITEMS)
+    items = lance_tables.open_table(library, tables.ITEMS)
     taken = set(items.schema.names)
     renamed = []
     for name in _NEW_COLUMNS:
@@ -57,7 +57,7 @@ def _add_columns(library: Path) -> None:
         renamed.append({"path": name, "name": _numbered(name, number)})
     if renamed:
         items.alter_columns(*renamed)
-        items = tables.open_table(library, tables.ITEMS)
+        items = lance_tables.open_table(library, tables.ITEMS)
         for change in renamed:
             _log.warning(
                 "%s: your column %s is called %s now: this maxsight keeps one of that name itself",

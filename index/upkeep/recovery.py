@@ -1,4 +1,4 @@
-"""After a power cut: dropping the step that was being written.
+"""After a death or a power cut: clearing away what is half made, dropping a step that is torn.
 
 A commit is forced to the disk before it is acknowledged, so only versions that have no line in
 ``checksums.txt`` can be torn, and nobody was told that what they hold is stored.
@@ -7,14 +7,38 @@ A commit is forced to the disk before it is acknowledged, so only versions that 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from maxsight.errors import LibraryError
-from maxsight.index import tables
-from maxsight.index.durable_files import force
+from maxsight.index import lance_tables, tables
+from maxsight.index.derived import generations
+from maxsight.index.durable_files import clear, force
 from maxsight.index.upkeep import versions
 
 _log = logging.getLogger("maxsight.index")
+
+
+def leftovers(library: Path) -> list[Path]:
+    """What a killed writer left on its way to another name: ours, and those of Lance's files."""
+    found = [path for path in library.glob(".*.partial") if path.is_symlink() or path.is_file()]
+    for table in (tables.ITEMS, tables.UNITS):
+        found += [
+            path
+            for path in (library / table).glob("*/*")
+            if re.fullmatch(r"\.tmp\w+|.+#\d+", path.name)
+        ]
+    return sorted(found + generations.drafts(library))
+
+
+def clear_leftovers(library: Path) -> None:
+    """Delete them. For the writer alone.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    for path in leftovers(library):
+        clear(path)
 
 
 def drop_torn_steps(library: Path, unrecorded: set[str]) -> None:
@@ -43,7 +67,7 @@ def drop_torn_steps(library: Path, unrecorded: set[str]) -> None:
                 table,
                 number,
             )
-            with tables.storage_errors(table):
+            with lance_tables.storage_errors(table):
                 manifests[number].unlink()
                 force(table / "_versions")
 
@@ -51,10 +75,10 @@ def drop_torn_steps(library: Path, unrecorded: set[str]) -> None:
 def _is_readable(table: Path, version: int, unrecorded: set[str]) -> bool:
     """Whether the newest version, and the files it has of ``unrecorded``, can be read."""
     try:
-        opened = tables.open_table(table.parent, table.name)
+        opened = lance_tables.open_table(table.parent, table.name)
         if opened.version != version:  # as Lance takes a file of zeros
             return False
-        with tables.storage_errors(table):
+        with lance_tables.storage_errors(table):
             for fragment in opened.get_fragments():
                 if versions.files_of(fragment) & unrecorded:
                     for _ in fragment.to_batches(batch_size=1024):  # tokens are wide

@@ -13,7 +13,7 @@ import lance
 import pyarrow as pa
 
 from maxsight.errors import LibraryError
-from maxsight.index import partial, tables
+from maxsight.index import lance_tables, partial, tables
 from maxsight.index.derived import generations
 from maxsight.index.durable_files import clear
 from maxsight.index.ledger import Ledger
@@ -59,10 +59,12 @@ def repair(library: Path, hashes: Hashes, progress: Progress) -> list[str]:
     for file in found.damaged_films:
         partial.delete(file)
         done.append(f"deleted {file}; its film is read from the start")
-    generations.remove_drafts(library)
+    if generations.wanted_problem(library):
+        clear(library / generations.FOLDER / generations.WANTED)
+        done.append("deleted the record of the index that was asked for; it is chosen by size")
     if lost_rows:
         _skip_ids(library)
-    with tables.storage_errors(library):
+    with lance_tables.storage_errors(library):
         checksums.Recorder(library).rewrite()
     return done
 
@@ -73,7 +75,7 @@ def _forget_lost_versions(library: Path, found: Examination, done: list[str]) ->
     for name in gone:
         done.append(f"went on with the newest version of {name} that is there")
     if gone:
-        with tables.storage_errors(library):
+        with lance_tables.storage_errors(library):
             # The next versions will have the names of the lost: their lines must not outlive them.
             checksums.Recorder(library).rewrite()
     return bool(gone)
@@ -91,7 +93,7 @@ def _drop_damaged_versions(library: Path, found: Examination, done: list[str]) -
                 f"{library / name} cannot be repaired, no older version of it is left: restore "
                 "the folder from a backup, or delete it and index again"
             )
-        with tables.storage_errors(library / name):
+        with lance_tables.storage_errors(library / name):
             (library / place).unlink()
             # The next version will have this name: its line must not outlive it.
             checksums.Recorder(library).rewrite()
@@ -106,7 +108,7 @@ def _drop_damaged_versions(library: Path, found: Examination, done: list[str]) -
 def _drop_remains(library: Path, found: Examination, done: list[str]) -> None:
     """Delete damaged files that only older versions need."""
     for place in found.damaged_remains:
-        with tables.storage_errors(library):
+        with lance_tables.storage_errors(library):
             (library / place).unlink()
         done.append(f"deleted {place}, damaged and of no more use")
 
@@ -122,11 +124,9 @@ def _drop_damaged_fragments(library: Path, found: Examination, done: list[str]) 
             for fragment in state.opened.get_fragments()
             if fragment.fragment_id in state.damaged_fragments
         )
-        with tables.storage_errors(library / name):
+        with lance_tables.storage_errors(library / name):
             operation = lance.LanceOperation.Delete([], gone, "TRUE")
-            lance.LanceDataset.commit(
-                str(library / name), operation, read_version=state.opened.version
-            )
+            lance_tables.commit(library, name, operation, read_version=state.opened.version)
         done.append(f"dropped the damaged part of {name}: {rows:,} rows")
         dropped = True
     return dropped
@@ -134,8 +134,8 @@ def _drop_damaged_fragments(library: Path, found: Examination, done: list[str]) 
 
 def _remove_items(library: Path, found: Examination, done: list[str]) -> None:
     """Take out the files whose units cannot be trusted."""
-    items = tables.open_table(library, tables.ITEMS)
-    with tables.storage_errors(library / tables.ITEMS):
+    items = lance_tables.open_table(library, tables.ITEMS)
+    with lance_tables.storage_errors(library / tables.ITEMS):
         ids = ", ".join(map(str, found.broken_items))
         items.update({"status": f"'{tables.REMOVED}'"}, where=f"item_id IN ({ids})")
     done.append(
@@ -147,11 +147,11 @@ def _remove_items(library: Path, found: Examination, done: list[str]) -> None:
 def _skip_ids(library: Path) -> None:
     """Leave a tombstone above every id that lost rows may have had."""
     ledger = Ledger.read(library)
-    units = tables.open_table(library, tables.UNITS)
-    with tables.storage_errors(library):
+    units = lance_tables.open_table(library, tables.UNITS)
+    with lance_tables.storage_errors(library):
         owners = units.to_table(columns=["item_id"])["item_id"].to_numpy()
         top = max(ledger.next_item, int(owners.max(initial=-1)) + 1) + _SKIPPED_IDS
         first = pa.array([ledger.next_unit + _SKIPPED_IDS], pa.int64())
         columns = {"path": pa.array([""]), "first_unit": first}
         rows = tables.item_rows([top], tables.REMOVED, columns)
-        tables.open_table(library, tables.ITEMS).insert(rows)
+        lance_tables.open_table(library, tables.ITEMS).insert(rows)

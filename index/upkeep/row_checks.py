@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.array_types import Rows
 from maxsight.index.unit_reader import owners
 from maxsight.index.upkeep.versions import TableState
@@ -138,7 +138,7 @@ class _Reader:
             if fragment.fragment_id in state.damaged_fragments:
                 continue
             try:
-                with tables.storage_errors(self._library / name):
+                with lance_tables.storage_errors(self._library / name):
                     yield from fragment.to_batches(columns=columns, batch_size=4096)
             except LibraryError as error:
                 unreadable.add(fragment.fragment_id)

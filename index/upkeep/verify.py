@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from maxsight.index import tables
+from maxsight.index import lance_tables, tables
 from maxsight.index.derived.generations import FOLDER
 from maxsight.index.lock import WriteLock
 from maxsight.index.store import Store
+from maxsight.index.upkeep import recovery, versions
 from maxsight.index.upkeep import repair as repairs
-from maxsight.index.upkeep import versions
 from maxsight.index.upkeep.examine import Examination, Hashes, Problem, Progress, examine
 from maxsight.index.writable import require_writable
 
@@ -28,6 +28,8 @@ class Verification:
         unrecorded: files without a checksum: a killed writer left them. The next one to write
             gives them theirs.
         orphans: units of no file, as a killed writer leaves them; compaction takes them out.
+        leftovers: files that a killed writer left half made, relative to the library. The next one
+            to write deletes them.
     """
 
     problems: tuple[Problem, ...]
@@ -38,6 +40,7 @@ class Verification:
     units: int
     unrecorded: int
     orphans: int
+    leftovers: tuple[str, ...] = ()
 
 
 def verify(
@@ -63,6 +66,9 @@ def verify(
     hashes = Hashes(library)
     lock = WriteLock(library)
     try:
+        with lance_tables.storage_errors(library):
+            recovery.clear_leftovers(library)
+            lance_tables.learn_links(library)
         done = repairs.repair(library, hashes, report)
     finally:
         lock.release()
@@ -99,4 +105,5 @@ def _verification(found: Examination, done: list[str] | None = None) -> Verifica
         units=found.units,
         unrecorded=found.unrecorded,
         orphans=found.orphans,
+        leftovers=found.leftovers,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ class TableState:
         is_behind: newer versions were written than any that is there.
         damaged_manifest: relative to the library; it must go for an older version to show.
         damaged_fragments: ids of those that have lost data.
+        files: of each fragment, relative to the table.
     """
 
     opened: Any
     is_behind: bool
     damaged_manifest: str | None
     damaged_fragments: frozenset[int]
+    files: Mapping[int, set[str]] = field(default_factory=dict)
 
 
 def manifests(table: Path) -> dict[int, Path]:
@@ -31,6 +34,12 @@ def manifests(table: Path) -> dict[int, Path]:
     folder = table / "_versions"
     numbered = {number(file): file for file in folder.iterdir()} if folder.is_dir() else {}
     return {version: file for version, file in numbered.items() if version is not None}
+
+
+def lists(table: Path, version: int) -> list[Path]:
+    """The files that may be the list of a version: Lance has two ways to name it."""
+    names = (f"{version}.manifest", f"{_LAST - version:020}.manifest")
+    return [file for name in names if (file := table / "_versions" / name).exists()]
 
 
 def number(manifest: Path) -> int | None:

@@ -61,5 +61,10 @@ def _print(found: Verification, *, repair: bool, quiet: bool) -> None:
         )
     if found.unrecorded:
         say(f"{found.unrecorded:,} files await their checksum: run maxsight index or compact")
+    if found.leftovers:
+        say(
+            f"{len(found.leftovers):,} files were left half made by a writer that was killed, and "
+            f"go with the next index or compact: {', '.join(found.leftovers[:3])}"
+        )
     if found.orphans:
         say(f"{found.orphans:,} units of no file await maxsight compact")

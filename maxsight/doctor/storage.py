@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from maxsight import settings
+from maxsight import plain_files, settings
 from maxsight.doctor.finding import Finding
 
 _GIB = 2**30
@@ -36,11 +36,11 @@ def cache() -> Iterator[Finding]:
 
 
 def disks() -> Iterator[Finding]:
-    """Free space where the cache is and where we stand."""
+    """Free space where the cache is and where we stand, and whether links can be made there."""
     places = {"the cache": settings.cache_directory(), "the current folder": Path.cwd()}
     for name, folder in places.items():
         free = shutil.disk_usage(_existing(folder)).free
-        what = f"{free / _GIB:.1f} GiB free for {name} ({folder})"
+        what = f"{free / _GIB:.1f} GiB free for {name} ({folder}){_links(_existing(folder))}"
         if free < _GIB:
             remedy = "free some space"
             if name == "the cache":
@@ -48,6 +48,19 @@ def disks() -> Iterator[Finding]:
             yield Finding("disk", "problem" if free < _GIB / 10 else "warning", what, remedy)
         else:
             yield Finding("disk", "ok", what)
+
+
+def _links(folder: Path) -> str:
+    """What is to be said of a disk that makes no hard links."""
+    try:
+        if plain_files.makes_links(folder):
+            return ""
+    except OSError:
+        return "; it cannot be written to"
+    return (
+        "; it makes no hard links, as exFAT and FAT: a library there is committed by renaming, and "
+        "only one machine may write to it"
+    )
 
 
 def _existing(path: Path) -> Path:

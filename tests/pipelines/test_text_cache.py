@@ -1,7 +1,9 @@
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +95,75 @@ def test_processes_share_it(tmp_path: Path) -> None:
     assert len(TextCache(path).get("f", [f"text {n}" for n in range(150)])) == 150
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+DAMAGES = {
+    "a wrong length": "UPDATE texts SET vector = x'00'",
+    "another width": "UPDATE texts SET vector = zeroblob(4)",
+    "no bytes": "UPDATE texts SET vector = 'text'",
+    "a number": "UPDATE texts SET vector = 7",
+    "other bytes": "UPDATE texts SET vector = randomblob(length(vector))",
+    "an old row that is not finite": "UPDATE texts SET vector = x'0000c07f0000c07f0000c07f'",
+    "a wrong sum": "UPDATE sums SET crc32 = 'x'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_row_costs_an_encoding(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "c.sqlite"
+    vector = np.full(3, 0.5, np.float32)
+    with closing(TextCache(path)) as cache:
+        cache.put("f", {"cat": vector})
+        cache.put_tokens("f", {"cat": np.ones((2, 3), np.float32)})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        if "c07f" in damage:
+            connection.execute("DELETE FROM sums")
+        connection.execute(damage)
+    with closing(TextCache(path)) as cache:
+        assert cache.get("f", ["cat"], dim=3) == {}
+        assert cache.get_tokens("f", ["cat"], width=3) == {}
+        assert not len(cache.newest("f", 9))
+        cache.put("f", {"cat": vector})
+        np.testing.assert_array_equal(cache.get("f", ["cat"], dim=3)["cat"], vector)
+        np.testing.assert_array_equal(cache.newest("f", 9), [vector])
+
+
+def test_rows_of_older_maxsights_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    with closing(TextCache(path)) as cache:
+        cache.put("f", {"cat": np.ones(3)})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE sums")
+        connection.execute("DROP TRIGGER forget")
+    with closing(TextCache(path)) as cache:
+        np.testing.assert_array_equal(cache.get("f", ["cat"], dim=3)["cat"], np.ones(3))
+
+
+def test_texts_that_are_not_utf_8_are_encoded_each_time(tmp_path: Path) -> None:
+    with closing(TextCache(tmp_path / "c.sqlite")) as cache:
+        cache.put("f", {"caf\udce9": np.ones(3), "cat": np.ones(3)})
+        assert list(cache.get("f", ["caf\udce9", "cat"])) == ["cat"]
+
+
+def test_sums_go_with_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_cache, "_CAPACITY", 3)
+    with closing(TextCache(tmp_path / "c.sqlite")) as cache:
+        for number in range(9):
+            cache.put("f", {f"text {number}": np.full(2, number)})
+    with closing(sqlite3.connect(tmp_path / "c.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM sums").fetchone() == (3,)
+
+
+def test_a_cache_that_vanishes_or_is_read_only_never_stops_a_search(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "c.sqlite"
+    with closing(TextCache(path)) as cache:
+        cache.put("f", {"cat": np.ones(3)})
+        shutil.rmtree(path.parent)
+        cache.put("f", {"dog": np.ones(3)})
+        cache.get("f", ["cat", "dog"])
+    with closing(TextCache(path)) as cache:
+        cache.put("f", {"cat": np.ones(3)})
+    path.write_bytes(path.read_bytes()[:5000])
+    with closing(TextCache(path)) as cache:
+        cache.put("f", {"dog": np.ones(3)})
+        cache.get("f", ["cat", "dog"])
