@@ -50,6 +50,9 @@ _DAMAGE = (av.FFmpegError, ValueError, ArithmeticError, RuntimeError, LookupErro
 # of a transmission, and a jump ahead is a splice.
 _TIMED = {"mov", "matroska", "avi", "asf", "mxf", "nut"}
 
+# Three years: what says that it is longer is damaged.
+_MOST_STATED_S = 1e8
+
 # FFmpeg's own decoders of these drop the transparency, which is a second picture beside the first.
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -249,7 +252,8 @@ class Film:
 
     def _clock(self) -> Clock:
         is_timed = not _TIMED.isdisjoint(self.container.split(","))
-        return Clock(self._stream, self._stated_s() if is_timed else None)
+        stated = self._stated_s() if is_timed else None
+        return Clock(self._stream, stated if stated and stated < _MOST_STATED_S else None)
 
     def _stated_s(self) -> float | None:
         """Seconds the film lasts by its container's word."""
@@ -264,7 +268,6 @@ class Film:
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """The film's packets from here to its end, or to where the file is too damaged to go on."""
         left = _MOST_REPEATED * os.path.getsize(self._path) + _LEAST_BYTES
-        begin = (self._container.start_time or 0) / av.time_base
         try:
             # Of all streams: sound may go on where the pictures end.
             for packet in self._container.demux():
@@ -274,8 +277,8 @@ class Film:
                     self._remark("damaged: it repeats itself, and was read up to there")
                     return
                 if packet.pts is not None and packet.stream.type in ("video", "audio"):
-                    ends = float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin
-                    self._reached_s = max(self._reached_s, ends)
+                    ends = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    self._reached_s = max(self._reached_s, float(ends))
                 if packet.stream is self._stream and packet.size:  # an empty one closes the decoder
                     yield packet  # type: ignore[misc]
         except _DAMAGE as error:
@@ -301,7 +304,9 @@ class Film:
         stated = (self._container.duration or 0) / av.time_base
         if self.container == "avi":
             stated = max(stated, _stated_by_avi(self._path))
-        lacks = stated - max(self._reached_s, end)
+        # Some count the length from the film's beginning, some from the time 0 before it.
+        begin = (self._container.start_time or 0) / av.time_base
+        lacks = stated - max(self._reached_s, self._reached_s - begin, end)
         if self._is_broken_off or lacks > max(_SHORT_S, _SHORT_SHARE * stated):
             whole = f" of {clock_time(stated)}" if stated > end else ""
             self._remark(f"breaks off: read up to {clock_time(end)}{whole}")

@@ -132,6 +132,12 @@ def test_gaps_keep_their_length(name: str, tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx(seconds)
 
 
+def test_a_gap_of_ages_is_damage(tmp_path: Path) -> None:
+    seconds = [0.0, 1, 2, 2**40, 2**40 + 1]
+    frames = list(sample_frames(timed(tmp_path / "ages.mkv", seconds), fps=1))
+    assert [frame.time for frame in frames] == pytest.approx([0, 1, 2, 3.04], abs=0.1)
+
+
 def test_a_jump_in_a_transmission_is_a_splice(folder: Path) -> None:
     plain = plain_film(folder)
     first, second = remux(plain, folder / "a.ts"), remux(plain, folder / "b.ts", earlier_s=-20_000)
@@ -150,6 +156,7 @@ def test_a_whole_film_is_not_remarked_upon(folder: Path) -> None:
     for name in ("h264.mp4", "h264-open-gop.mkv", "h264.ts", "vp9.webm", "mpeg4.avi"):
         assert remarks_of(coded(folder, name)) == []
     assert remarks_of(remux(plain_film(folder), folder / "cut.mp4", earlier_s=1.5)) == []
+    assert remarks_of(remux(plain_film(folder), folder / "late.mkv", earlier_s=-500)) == []
 
 
 def test_a_film_that_breaks_off_says_where(tmp_path: Path) -> None:
