@@ -83,7 +83,7 @@ def meaning(image: Image.Image, data: bytes, *, adobe_rgb: bool) -> Meaning:
     cicp = _png_cicp(data) if image.format == "PNG" else None
     if cicp is not None and space == "RGB":
         return Meaning(by_code_points(*cicp))
-    profile = image.info.get("icc_profile")
+    profile = image.info.get("icc_profile") or _profile_within(image, data)
     if profile:
         return _by_profile(bytes(profile), space)
     if space == "Lab":
@@ -241,6 +241,18 @@ def _by_gamma(info: dict[str | tuple[int, int], object]) -> Conversion | None:
         return _by_profile(icc.matrix_profile(primaries, curve), "RGB").conversion
     except ValueError:  # impossible primaries
         return None
+
+
+def _profile_within(image: Image.Image, data: bytes) -> bytes:
+    """The profile of a format of which Pillow does not hand it on."""
+    if image.format == "BMP" and data[70:74] == b"DEBM":  # PROFILE_EMBEDDED
+        place, size = (int.from_bytes(data[i : i + 4], "little") for i in (126, 130))
+        return data[14 + place : 14 + place + size] if data[14] >= 124 else b""
+    if image.format == "JPEG2000":
+        place = data.find(b"colr\x02", 0, 1 << 16)  # method 2: a restricted profile
+        size = int.from_bytes(data[place - 4 : place], "big") if place >= 4 else 0
+        return data[place + 7 : place - 4 + size]
+    return b""
 
 
 def _png_cicp(data: bytes) -> tuple[int, int] | None:

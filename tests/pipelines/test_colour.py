@@ -361,3 +361,30 @@ def test_colour_multiplied_by_its_alpha() -> None:
     assert read_picture(data, max_pixels=LIMIT).image.getpixel((4, 4)) == pytest.approx(
         (227, 127, 127), abs=2
     )
+
+
+def test_profiles_that_pillow_does_not_hand_on() -> None:
+    profile, image = P3.profile(), picture(P3.of_srgb(PATCHES))
+    plain = encoded(image, "BMP")
+    pixels = plain[int.from_bytes(plain[10:14], "little") :]
+    head = bytearray(plain[14:54]).ljust(124, b"\x00")
+    head[:4], head[56:60] = struct.pack("<I", 124), b"DEBM"
+    head[112:120] = struct.pack("<II", 124 + len(pixels), len(profile))
+    size = 14 + 124 + len(pixels) + len(profile)
+    front = b"BM" + struct.pack("<IHHI", size, 0, 0, 138)
+    assert np.abs(patches(front + head + pixels + profile) - PATCHES).max() <= 2
+    jp2 = encoded(image, "JPEG2000")
+    place = jp2.index(b"colr") - 4
+    length = int.from_bytes(jp2[place : place + 4], "big")
+    box = b"colr\x02\x00\x00" + profile
+    box = struct.pack(">I", 4 + len(box)) + box
+    above = jp2.index(b"jp2h") - 4
+    grown = int.from_bytes(jp2[above : above + 4], "big") - length + len(box)
+    data = (
+        jp2[:above]
+        + struct.pack(">I", grown)
+        + jp2[above + 4 : place]
+        + box
+        + jp2[place + length :]
+    )
+    assert np.abs(patches(data) - PATCHES).max() <= 2
