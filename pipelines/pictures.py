@@ -335,13 +335,7 @@ def _ends_early(data: bytes, form: PictureFormat) -> bool:
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if form is TIFF:
         return int.from_bytes(data[4:8], "little" if data[:2] == b"II" else "big") >= len(data)
-    place = 0
-    while form in (AVIF, HEIF) and 0 <= place < len(data):
-        size = int.from_bytes(data[place : place + 4], "big")
-        if size < 8:  # up to the end of the file, or not four bytes long
-            return False
-        place += size
-    return place > len(data)
+    return form in (AVIF, HEIF) and salvage.size_by_boxes(data) > len(data)
 
 
 _TURNS = {

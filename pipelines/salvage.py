@@ -29,7 +29,8 @@ _END_OF_JPEG = b"\xff\xd9"
 _BLANKS = bytes(512)
 _SCAN_OF_JPEG = b"\xff\xda"
 # Entropy-coded data that means something else wherever a decoder goes on with it.
-_OTHER_END = bytes(1 + (37 * n * n + 11 * n) % 251 for n in range(4096)) + _END_OF_JPEG
+_OTHER_DATA = bytes(1 + (37 * n * n + 11 * n) % 251 for n in range(4096))
+_FILLINGS = (b"\x00", _OTHER_DATA, b"\x55", b"\xaa")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,28 +79,51 @@ def salvage(
     Returns:
         None if nothing can be decoded.
     """
-    scans = 0
-    one = other = data
+    files, scans = [data] * 2, 0
     if form is JPEG:
         body = _without_end(data)
         scans = _scans(body)
-        one, other = body + _END_OF_JPEG, body + _OTHER_END
+        files = [body + _END_OF_JPEG, body + _OTHER_DATA + _END_OF_JPEG]
     elif form is PNG:
-        one = other = _without_notes(data)
+        files = [_without_notes(data)] * 2
     elif form is WEBP:
-        one = other = _with_its_size(data)
+        files = [_with_its_size(data, filling) for filling in _FILLINGS]
+    elif form in (AVIF, HEIF):
+        files = [_with_its_boxes(data, filling) for filling in _FILLINGS]
+    shown: list[Image.Image] = []
     with _tolerant():
-        try:
-            image = _filled(opened(one), form, 0)
-            known = _same(image, _filled(opened(other), form, 255))
-        except Exception:  # plugins raise whatever damaged bytes lead them to
-            return None
+        for content in files:
+            try:
+                shown.append(_filled(opened(content), form, 255 * len(shown)))
+            except Exception:  # plugins raise whatever damaged bytes lead them to
+                continue
+            if len(shown) == 2:
+                break
+    if len(shown) < 2:
+        return None
+    image, other = shown
+    known = _same(image, other)
     if scans > 1 and not known.all():  # the first scan shows everything already
         return Salvaged(image, np.ones_like(known), coarse=True)
-    if form is JPEG:  # what follows on the first other pixel is filling in both
-        gaps = np.flatnonzero(~known.all(1))
-        known[gaps[0] if len(gaps) else len(known) :] = False
+    if form in (JPEG, WEBP, AVIF, HEIF):
+        known = _up_to_the_first_gap(known)
     return Salvaged(image, known)
+
+
+def _up_to_the_first_gap(known: np.ndarray) -> np.ndarray:
+    """What stands before the first pixel that is missing: behind it is filling in both pictures.
+
+    Files hold pixels row by row; a picture that was turned since then lacks other sides.
+    """
+    best = np.zeros_like(known)
+    for turns in range(4):
+        turned = np.rot90(known, turns)
+        gaps = np.flatnonzero(~turned.all(1))
+        there = np.zeros_like(turned)
+        there[: gaps[0] if len(gaps) else len(turned)] = True
+        if there.sum() > best.sum():
+            best = np.rot90(there, -turns)
+    return best
 
 
 def _same(image: Image.Image, other: Image.Image) -> np.ndarray:
@@ -269,12 +293,34 @@ def _with_right_sum(stream: bytes) -> bytes:
     return stream[: len(stream) - len(inflate.unused_data)] + struct.pack(">I", total)
 
 
+def size_by_boxes(data: bytes) -> int:
+    """How long an AVIF or HEIC is by its own boxes; 0 if the last one ends with the file."""
+    place = 0
+    while 0 <= place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        if size < 8:  # up to the end of the file, or not four bytes long
+            return 0
+        place += size
+    return place
+
+
+def _with_its_boxes(data: bytes, filling: bytes) -> bytes:
+    """An AVIF or HEIC as long as it says it is."""
+    size = size_by_boxes(data)
+    return _padded(data, size, filling) if size <= 4 * len(data) else data
+
+
+def _padded(data: bytes, size: int, filling: bytes) -> bytes:
+    missing = max(0, size - len(data))
+    return data + (filling * (missing // len(filling) + 1))[:missing]
+
+
 _PIXELS_OF_WEBP = frozenset((b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L"))
 _EXIF_OF_WEBP, _XMP_OF_WEBP = 0x08, 0x04
 
 
-def _with_its_size(data: bytes) -> bytes:
-    """A WebP of its whole parts that says how long it is."""
+def _with_its_size(data: bytes, filling: bytes) -> bytes:
+    """A WebP of the parts it shows that says how long it is; what is missing of them is filled."""
     parts, place = [], 12
     while place + 8 <= len(data):
         kind, length = (
@@ -282,8 +328,9 @@ def _with_its_size(data: bytes) -> bytes:
             int.from_bytes(data[place + 4 : place + 8], "little"),
         )
         end = place + 8 + length
-        if kind in _PIXELS_OF_WEBP and end <= len(data):
-            parts.append(bytearray(data[place:end] + bytes(length & 1)))
+        if kind in _PIXELS_OF_WEBP and end <= 4 * len(data):
+            part = _padded(data[place:end], 8 + length, filling)
+            parts.append(bytearray(part + bytes(length & 1)))
         place = end + (length & 1)
     if parts and parts[0][:4] == b"VP8X":
         parts[0][8] &= ~(_EXIF_OF_WEBP | _XMP_OF_WEBP)

@@ -55,9 +55,9 @@ def test_reasons_are_in_a_persons_words(
     for name, words in {
         "cut-25-0-baseline.jpg": "truncated",
         "cut-35-1-rgb.png": "truncated",
-        "cut-90-0-lossy.webp": "truncated",
+        "cut-35-0-lossy.webp": "truncated",
         "cut-90-2-lzw.tif": "truncated",
-        "cut-90-1-still.avif": "truncated",
+        "cut-35-1-still.avif": "truncated",
         "empty.heic": "empty",
         "stranger-page.png": "web page",
         "stranger-drawing.jpg": "SVG",
