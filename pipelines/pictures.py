@@ -161,6 +161,10 @@ def _read(
                 rgb, late = modes.on_white(modes.converted(image, late)), None
             else:
                 rgb = modes.on_white(modes.eight_bits(image))
+            if kept is not None and kept.share < 1:
+                rgb = salvage.mended(rgb, kept.known)
+            if said.orientation in _TURNS:
+                rgb = rgb.transpose(_TURNS[said.orientation])
         except MediaError:
             raise
         except Exception as error:  # what Pillow cannot convert
@@ -169,9 +173,6 @@ def _read(
     is_part = kept is not None and kept.share < 1
     if kept is not None:
         remarks.insert(0, kept.remark)
-        rgb = salvage.mended(rgb, kept.known) if is_part else rgb
-    if said.orientation in _TURNS:
-        rgb = rgb.transpose(_TURNS[said.orientation])
     # A TIFF is turned by Pillow itself, on loading; its size then already is the upright one.
     width, height = full if said.orientation < 5 else (full[1], full[0])
     remark = "; ".join(filter(None, remarks)) or None
@@ -215,8 +216,11 @@ def _decoded_or_salvaged(
     if trouble is not None and (odd := codings.coding(data, form)):
         full = (odd.width, odd.height)
         _refuse_giant(full, full, form, max_pixels)
-        return _oddly_coded(odd), full, None
-    kept = salvage.salvage(data, form, opened)
+        return _oddly_coded(odd, form), full, None
+    try:
+        kept = salvage.salvage(data, form, opened)
+    except MemoryError:
+        raise _too_hungry(full, form) from None
     if kept is None or not kept.known.any():
         if trouble is None:
             return image, full, None
@@ -230,14 +234,14 @@ def _decoded_or_salvaged(
     return kept.image, full, replace(kept, cause=cause)
 
 
-def _oddly_coded(odd: codings.Coding) -> Image.Image:
+def _oddly_coded(odd: codings.Coding, form: PictureFormat) -> Image.Image:
     if odd.read is not None:
         try:
             image = odd.read()
             if image.size == (odd.width, odd.height):
                 return image
         except MemoryError:
-            raise NotNow(f"{odd.words} takes more memory to decode than is allowed") from None
+            raise _too_hungry((odd.width, odd.height), form) from None
         except Exception:  # codecs raise whatever the bytes lead them to
             raise MediaError(
                 f"{odd.words}, and cannot be decoded: damaged, or of a kind that is not read here; "

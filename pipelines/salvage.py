@@ -78,6 +78,9 @@ def salvage(
 
     Returns:
         None if nothing can be decoded.
+
+    Raises:
+        MemoryError: two pictures of that size are more than is allowed.
     """
     files, scans = [data] * 2, 0
     if form is JPEG:
@@ -95,6 +98,8 @@ def salvage(
         for content in files:
             try:
                 shown.append(_filled(opened(content), form, 255 * len(shown)))
+            except MemoryError:
+                raise
             except Exception:  # plugins raise whatever damaged bytes lead them to
                 continue
             if len(shown) == 2:
