@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 Kind = Literal["image", "video"]
+KINDS: tuple[Kind, ...] = ("image", "video")
 
 
 @dataclass(frozen=True)

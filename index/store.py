@@ -161,12 +161,13 @@ class Store:
 
     def close(self) -> None:
         """Let another writer in. Snapshots stay usable."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-        self._checksums = None
-        self._ledger = None
-        self._snapshot = None
+        with self._guard:
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+            self._checksums = None
+            self._ledger = None
+            self._snapshot = None
 
     def known(self) -> dict[str, KnownItem]:
         """The files the library holds, by path as ``os.fsdecode`` gives it."""

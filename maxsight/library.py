@@ -36,5 +36,5 @@ class Library(ReadableLibrary, WritableLibrary):
     """Pictures and films with their vectors, in one folder.
 
     Reading never waits and never locks; what changes the library holds its only write lock while it
-    runs. Not safe to share among threads.
+    runs. Threads may share it: they search at the same time, one of them changes it.
     """

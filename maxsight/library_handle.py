@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from maxsight import settings
-from maxsight.errors import EncoderMismatch, LibraryNotFound
+from maxsight.arguments import one_path
+from maxsight.errors import EncoderMismatch, LibraryNotFound, UsageError
 
 if TYPE_CHECKING:
     from maxsight.index.store import Store
@@ -38,7 +39,13 @@ class LibraryHandle:
         device: str = "auto",
         trust_encoder: bool = False,
     ) -> None:
-        self.path = Path(path).expanduser().absolute()
+        given = Path(one_path(path, what="the library")).expanduser()
+        try:
+            self.path = given.absolute()
+        except FileNotFoundError:
+            raise UsageError(
+                f"{given} is relative, and the current folder is gone; give the whole path"
+            ) from None
         self._requested = encoder
         self._is_asked_for = trust_encoder or encoder is not None
         self._device = device
@@ -46,7 +53,10 @@ class LibraryHandle:
         self._reader: Store | None = None
         self._cache: TextCache | None = None
         self._decoder: LoneDecoder | None = None
-        self._decoder_lock = threading.Lock()
+        # Any thread may use a library. What is opened when it is first needed is opened once, and
+        # a search whose texts are known does not wait for the encoder to be loaded.
+        self._guard = threading.Lock()
+        self._encoder_guard = threading.Lock()
         if self.exists():
             self._check_request()
 
@@ -62,14 +72,15 @@ class LibraryHandle:
             UntrustedEncoder: only the library names it, and it was not used on this machine.
             EncoderMismatch: the weights on this machine are not those it was made with.
         """
-        if self._encoder is None:
-            from maxsight.models.encoder import load
+        with self._encoder_guard:
+            if self._encoder is None:
+                from maxsight.models.encoder import load
 
-            if self.exists():
-                self._encoder = self._recorded_encoder()
-            else:
-                self._encoder = load(self._requested or _DEFAULT_ENCODER, device=self._device)
-        return self._encoder
+                if self.exists():
+                    self._encoder = self._recorded_encoder()
+                else:
+                    self._encoder = load(self._requested or _DEFAULT_ENCODER, device=self._device)
+            return self._encoder
 
     def _recorded_encoder(self) -> Encoder:
         from maxsight import known_encoders
@@ -91,15 +102,20 @@ class LibraryHandle:
         return encoder
 
     def close(self) -> None:
-        """Let go of files and memory. The library can be used again afterwards."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        if self._cache is not None:
-            self._cache.close()
-            self._cache = None
-        if self._decoder is not None:
-            self._decoder.close()
+        """Let go of files and memory. The library can be used again afterwards.
+
+        Searches that run in other threads end as if it were open.
+        """
+        with self._guard:
+            reader, self._reader = self._reader, None
+            cache, self._cache = self._cache, None
+            decoder = self._decoder
+        if reader is not None:
+            reader.close()
+        if cache is not None:
+            cache.close()
+        if decoder is not None:
+            decoder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,16 +129,17 @@ class LibraryHandle:
         self.close()
 
     def _store(self) -> Store:
-        if self._reader is None:
-            from maxsight.index.store import Store
+        with self._guard:
+            if self._reader is None:
+                from maxsight.index.store import Store
 
-            if not self.path.exists():
-                raise LibraryNotFound(
-                    f"there is no library at {self.path}; make one with: "
-                    f"maxsight index {self.path.name} FOLDER"
-                )
-            self._reader = Store.open(self.path)
-        return self._reader
+                if not self.path.exists():
+                    raise LibraryNotFound(
+                        f"there is no library at {self.path}; make one with: "
+                        f"maxsight index {self.path.name} FOLDER"
+                    )
+                self._reader = Store.open(self.path)
+            return self._reader
 
     def _check_request(self) -> None:
         from maxsight.index.manifest import Manifest
@@ -136,14 +153,15 @@ class LibraryHandle:
             )
 
     def _text_cache(self) -> TextCache:
-        if self._cache is None:
-            from maxsight.pipelines.text_cache import TextCache
+        with self._guard:
+            if self._cache is None:
+                from maxsight.pipelines.text_cache import TextCache
 
-            self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
-        return self._cache
+                self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
+            return self._cache
 
     def _lone_decoder(self) -> LoneDecoder:
-        with self._decoder_lock:
+        with self._guard:
             if self._decoder is None:
                 from maxsight.pipelines.lone_decoder import LoneDecoder
 

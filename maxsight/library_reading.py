@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maxsight.arguments import choices, many_texts, one_path
 from maxsight.errors import UsageError
 from maxsight.library_handle import LibraryHandle
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from maxsight.index.records import Kind
     from maxsight.library_info import LibraryInfo
     from maxsight.pipelines.evaluate import Evaluation
+    from maxsight.pipelines.expansion import Expansion
     from maxsight.pipelines.moments import Moment
     from maxsight.pipelines.search import Hit, Query, Rerank, SearchResult, Term
 
@@ -33,7 +35,7 @@ class ReadableLibrary(LibraryHandle):
         vector: np.ndarray | None = None,
         k: int = 10,
         where: str | None = None,
-        kinds: Iterable[Kind] | None = None,
+        kinds: Kind | Iterable[Kind] | None = None,
         include_references: bool = False,
         rerank: Rerank = "auto",
         phrases: str | os.PathLike[str] | None = None,
@@ -55,19 +57,22 @@ class ReadableLibrary(LibraryHandle):
         Returns:
             Hits, best first. :meth:`query` also tells where the time went.
         """
+        from maxsight.index.records import KINDS
         from maxsight.pipelines.search import Query
 
         terms = _terms(text=text, image=image, minus=minus, vector=vector)
         if phrases is not None:
             from maxsight.pipelines.expansion import Expansion
 
-            terms = Expansion.read(Path(phrases).expanduser()).apply(terms)
+            terms = Expansion.read(Path(one_path(phrases, what="phrases")).expanduser()).apply(
+                terms
+            )
         return self.query(
             Query(
                 terms,
                 k=k,
                 where=where,
-                kinds=frozenset(kinds) if kinds is not None else None,
+                kinds=None if kinds is None else choices(kinds, KINDS, what="a kind"),
                 include_references=include_references,
                 rerank=rerank,
             )
@@ -125,7 +130,7 @@ class ReadableLibrary(LibraryHandle):
             cache=self._text_cache(),
             decoder=self._lone_decoder(),
         )
-        film = None if within is None else absolute(within)
+        film = None if within is None else absolute(one_path(within, what="the film"))
         return search_moments(snapshot, query.vector, k=k, path=film)
 
     def evaluate(
@@ -149,9 +154,8 @@ class ReadableLibrary(LibraryHandle):
             UsageError: the file is not such a table, or names files the library does not hold.
         """
         from maxsight.pipelines.evaluate import evaluate_search, read_queries, require_known
-        from maxsight.pipelines.expansion import Expansion
 
-        judged = read_queries(Path(queries).expanduser())
+        judged = read_queries(Path(one_path(queries, what="the table")).expanduser())
         require_known(judged, set(self.items()["path"].to_pylist()))
         return evaluate_search(
             self._store().snapshot(),
@@ -160,7 +164,7 @@ class ReadableLibrary(LibraryHandle):
             encoder=lambda: self.encoder,
             cache=self._text_cache(),
             rerank=rerank,
-            expansion=Expansion.read(Path(phrases).expanduser()) if phrases else None,
+            expansion=_expansion(phrases),
             depth=depth,
             progress=progress,
         )
@@ -184,6 +188,14 @@ class ReadableLibrary(LibraryHandle):
         return self._store().remarks()
 
 
+def _expansion(phrases: str | os.PathLike[str] | None) -> Expansion | None:
+    if phrases is None:
+        return None
+    from maxsight.pipelines.expansion import Expansion
+
+    return Expansion.read(Path(one_path(phrases, what="the table of phrases")).expanduser())
+
+
 def _terms(
     *,
     text: str | None = None,
@@ -196,12 +208,12 @@ def _terms(
 
     terms = []
     if image is not None:
-        terms.append(Term(image=Path(image).expanduser()))
+        terms.append(Term(image=Path(one_path(image, what="an image")).expanduser()))
     if text is not None:
         terms.append(Term(text=text))
     if vector is not None:
         terms.append(Term(vector=vector))
-    unwanted = [minus] if isinstance(minus, str) else minus
+    unwanted = many_texts(minus, what="minus")
     terms += [Term(text=word, weight=-MINUS_WEIGHT) for word in unwanted]
     if not terms:
         raise UsageError("an empty query: give a text, an image or a vector")

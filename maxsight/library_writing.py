@@ -8,6 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maxsight.arguments import (
+    many_paths,
+    many_texts,
+    one_path,
+    positive_number,
+    whole_number,
+)
 from maxsight.errors import BudgetError, EncoderError, UsageError
 from maxsight.index.records import Changes
 from maxsight.library_handle import LibraryHandle
@@ -30,7 +37,7 @@ class WritableLibrary(LibraryHandle):
 
     def add(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         fps: float = 1.0,
         exclude: str | Iterable[str] = (),
@@ -76,11 +83,14 @@ class WritableLibrary(LibraryHandle):
         from maxsight.index.store import Store
         from maxsight.pipelines.ingest import ingest
 
-        if token_limit is not None and (token_limit < 1 or tokens is False):
-            raise UsageError(
-                f"token_limit={token_limit} must be at least 1, and needs tokens to limit"
-            )
-
+        places = many_paths(paths)
+        fps = positive_number(fps, what="fps")
+        if batch_size is not None:
+            batch_size = whole_number(batch_size, what="batch_size")
+        if token_limit is not None:
+            token_limit = whole_number(token_limit, what="token_limit")
+            if tokens is False:
+                raise UsageError(f"token_limit={token_limit} needs tokens to limit")
         if index is not None:
             auto.check(index, self._store().manifest.dim if self.exists() else self.encoder.dim)
         if not self.exists():
@@ -100,9 +110,9 @@ class WritableLibrary(LibraryHandle):
             report = ingest(
                 store,
                 lambda: self.encoder,
-                paths,
+                places,
                 fps=fps,
-                exclude=[exclude] if isinstance(exclude, str) else list(exclude),
+                exclude=many_texts(exclude, what="exclude"),
                 prune=prune,
                 batch_size=batch_size,
                 progress=progress,
@@ -125,22 +135,33 @@ class WritableLibrary(LibraryHandle):
                 report = replace(report, warnings=warnings)
         return report
 
-    def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
+    def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
         """Take files out of the library (the files themselves stay where they are).
 
         Args:
-            paths: files, or folders: then everything under them.
+            paths: files, or folders: then everything under them; one, or several.
 
         Returns:
             How many items were removed.
+
+        Raises:
+            UsageError: the library knows nothing at one of them. Nothing was removed.
         """
         from maxsight.pipelines.walk import absolute, is_under
 
-        roots = [absolute(path) for path in paths]
+        roots = [absolute(path) for path in many_paths(paths)]
         with self._open_for_writing() as store:
+            known = store.known()
+            everything = [*known, *store.failures()]
+            for root in roots:
+                if not any(is_under(path, root) for path in everything):
+                    raise UsageError(
+                        f"the library knows nothing at {root}, so nothing was removed; maxsight "
+                        "list tells what it holds"
+                    )
             gone = [
                 item.item_id
-                for path, item in store.known().items()
+                for path, item in known.items()
                 if any(is_under(path, root) for root in roots)
             ]
             if gone:
@@ -162,7 +183,9 @@ class WritableLibrary(LibraryHandle):
         from maxsight.pipelines import relocate
 
         with self._open_for_writing() as store:
-            changes, done = relocate.plan(old, new, store.known(), store.failures())
+            changes, done = relocate.plan(
+                one_path(old), one_path(new), store.known(), store.failures()
+            )
             store.apply(changes)
         return done
 
@@ -182,7 +205,7 @@ class WritableLibrary(LibraryHandle):
         from maxsight.index.annotations import read_table
 
         if isinstance(annotations, str | os.PathLike):
-            annotations = read_table(Path(annotations).expanduser())
+            annotations = read_table(Path(one_path(annotations, what="the table")).expanduser())
         with self._open_for_writing() as store:
             return store.annotate(annotations)
 
@@ -193,7 +216,7 @@ class WritableLibrary(LibraryHandle):
             UsageError: a column is not there, or not yours. Nothing was changed.
         """
         with self._open_for_writing() as store:
-            store.drop_columns(names)
+            store.drop_columns(many_texts(names, what="a column"))
 
     def tune_index(
         self,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -202,6 +203,8 @@ class OpenClipEncoder:
         self.max_text_tokens: int = tokenizer.context_length
         self._network = network
         self._tokenizer = tokenizer
+        # It sets its padding for each call, and must not be called from two threads.
+        self._turn = threading.Lock()
         self._tower = tower
         self._token_source = uri.options.tokens or "last"
         self._schedule: Schedule = 0
@@ -218,7 +221,8 @@ class OpenClipEncoder:
         if tokens:
             self._require_tokens()
         with model_folder.read_by("open_clip", "a text", encoder=self.uri):
-            ids = self._tokenizer(list(texts)).to(self.device)
+            with self._turn:
+                ids = self._tokenizer(list(texts)).to(self.device)
             pooled, states = self._text(ids, tokens=tokens)
         if not tokens or states is None:
             return Embeddings(unit(pooled))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maxsight.arguments import whole_number
 from maxsight.errors import UsageError
 
 if TYPE_CHECKING:
@@ -147,8 +148,7 @@ def find_moments(
     Raises:
         UsageError: ``k`` is below 1.
     """
-    if k < 1:
-        raise UsageError(f"k must be at least 1, got {k}")
+    whole_number(k, what="k")
     numbers = [number for number, film in enumerate(films) if len(film.scores)]
     if not numbers:
         return []

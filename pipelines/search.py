@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from maxsight.arguments import choices, is_number, is_text, whole_number
 from maxsight.errors import EncoderMismatch, LibraryError, UsageError
+from maxsight.index import records
 from maxsight.models import compose
 from maxsight.models.mix import Mix
 from maxsight.pipelines import rescore
@@ -49,9 +51,11 @@ class Term:
         given = [v for v in (self.text, self.image, self.vector) if v is not None]
         if len(given) != 1:
             raise UsageError("a term is exactly one of a text, an image and a vector")
+        if self.text is not None and not is_text(self.text):
+            raise UsageError(f"a text must be a str, got {type(self.text).__name__}")
         if self.text is not None and not self.text.strip():
             raise UsageError("an empty text finds nothing: describe what you are looking for")
-        if not math.isfinite(self.weight) or self.weight == 0:
+        if not is_number(self.weight) or not math.isfinite(self.weight) or self.weight == 0:
             raise UsageError(f"a weight must be a finite number other than 0, got {self.weight}")
 
 
@@ -81,8 +85,9 @@ class Query:
             raise UsageError("an empty query: give a text, an image or a vector")
         if all(term.weight < 0 for term in self.terms):
             raise UsageError("a query of minus terms only: say also what you do want")
-        if self.k < 1:
-            raise UsageError(f"k must be at least 1, got {self.k}")
+        whole_number(self.k, what="k")
+        if self.kinds is not None:
+            choices(self.kinds, records.KINDS, what="a kind")
         if self.rerank not in ("auto", "on", "off"):
             raise UsageError(f"rerank must be auto, on or off, got {self.rerank!r}")
         if self.rerank == "on" and not any(term.text is not None for term in self.terms):
@@ -289,7 +294,10 @@ def _is_reranked(snapshot: Snapshot, query: Query) -> bool:
 
 
 def _checked(vector: np.ndarray | None, dim: int) -> np.ndarray:
-    array = np.asarray(vector, dtype=np.float32)
+    try:
+        array = np.asarray(np.asarray(vector).astype(np.float32, casting="same_kind"))
+    except (TypeError, ValueError):
+        raise UsageError(f"a query vector must be numbers, got {type(vector).__name__}") from None
     if array.shape != (dim,):
         raise UsageError(f"the library holds vectors of {dim} numbers, got shape {array.shape}")
     norm = float(np.linalg.norm(array))

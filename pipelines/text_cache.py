@@ -7,13 +7,16 @@ starts in the time it takes to open the library.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sqlite3
+import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -37,8 +40,23 @@ END;
 _ROWS = "SELECT vector, crc32 FROM texts LEFT JOIN sums USING (fingerprint, text)"
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _in_turn(method: Method) -> Method:
+    """Let one thread at a time use the connection."""
+
+    @functools.wraps(method)
+    def wrapped(self: TextCache, *given: Any, **named: Any) -> Any:
+        with self._turn:
+            return method(self, *given, **named)
+
+    return cast("Method", wrapped)
+
+
 class TextCache:
-    """Text -> vector and tokens on disk, keyed by the encoder's fingerprint. Safe among processes.
+    """Text -> vector and tokens on disk, keyed by the encoder's fingerprint. Safe among processes
+    and among threads, which take turns.
 
     A cache that cannot be read or written (no space, no permission, a damaged file) is logged
     once and then does nothing: it only ever saves time. A row that is damaged is as if it were not
@@ -50,15 +68,19 @@ class TextCache:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._turn = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+            self._connection = sqlite3.connect(
+                path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
+            )
             _write_ahead(self._connection)
             self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
+    @_in_turn
     def get(
         self, fingerprint: str, texts: Sequence[str], *, dim: int | None = None
     ) -> dict[str, np.ndarray]:
@@ -82,6 +104,7 @@ class TextCache:
             self._give_up(error)
         return found
 
+    @_in_turn
     def newest(self, fingerprint: str, count: int) -> np.ndarray:
         """The vectors of the texts encoded last: (n, D) float32; (0, 0) if there are none."""
         rows: list[tuple[object, object]] = []
@@ -99,6 +122,7 @@ class TextCache:
         dim, _ = Counter(map(len, vectors)).most_common(1)[0]
         return np.stack([vector for vector in vectors if len(vector) == dim])
 
+    @_in_turn
     def put(self, fingerprint: str, vectors: Mapping[str, np.ndarray]) -> None:
         """Remember ``text -> (D,) vector``; beyond 100,000 texts the oldest go."""
         if self._connection is None:
@@ -142,6 +166,7 @@ class TextCache:
         """Remember ``text -> (n, d) tokens``."""
         self.put(_of_tokens(fingerprint), tokens)
 
+    @_in_turn
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

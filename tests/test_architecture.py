@@ -21,6 +21,7 @@ WORKING_FOLDERS = ("kernels", "models", "index", "pipelines", "serve", "benchmar
 FLOORS = {
     "maxsight.shown": -1,
     "maxsight.errors": 0,
+    "maxsight.arguments": 1,
     "maxsight.machine": 0,
     "maxsight.plain_files": 0,
     "maxsight.settings": 1,

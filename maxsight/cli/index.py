@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +24,7 @@ _COUNTED = 8
 def index(
     library: LibraryArgument,
     path: Annotated[
-        list[Path], typer.Argument(help="Files, or folders to look through.", show_default=False)
+        list[str], typer.Argument(help="Files, or folders to look through.", show_default=False)
     ],
     encoder: Annotated[
         str | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -104,7 +103,7 @@ def list_items(
 
 def remove(
     library: LibraryArgument,
-    path: Annotated[list[Path], typer.Argument(help="Files or folders.", show_default=False)],
+    path: Annotated[list[str], typer.Argument(help="Files or folders.", show_default=False)],
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -124,8 +123,8 @@ def remove(
 
 def relocate(
     library: LibraryArgument,
-    old: Annotated[Path, typer.Argument(help="A folder or file as the library names it.")],
-    new: Annotated[Path, typer.Argument(help="Where it is now.")],
+    old: Annotated[str, typer.Argument(help="A folder or file as the library names it.")],
+    new: Annotated[str, typer.Argument(help="Where it is now.")],
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,7 +30,7 @@ def moments(
     minus: MinusOption = None,
     k: Annotated[int, typer.Option("-k", help="How many moments at most.", min=1)] = 5,
     within: Annotated[
-        Path | None, typer.Option("--in", help="Only in this film.", metavar="FILE")
+        str | None, typer.Option("--in", help="Only in this film.", metavar="FILE")
     ] = None,
     phrases: PhrasesOption = None,
     sheet: SheetOption = None,
@@ -54,7 +53,7 @@ def moments(
     if sheet is not None:
         make_sheet(sheet, found, terms=terms)
     if json:
-        query = describe(terms) | {"k": k, "in": str(within) if within else None}
+        query = describe(terms) | {"k": k, "in": within}
         print_json({"query": query, "moments": found, "timing_ms": {"total": elapsed}})
         return
     if not found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maxsight.arguments import choices
 from maxsight.errors import UsageError
 from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, seconds
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from maxsight.pipelines.moments import Moment
     from maxsight.pipelines.search import Hit, SearchResult, Term
 
-LibraryArgument = Annotated[Path, typer.Argument(help="The library's folder.", show_default=False)]
+LibraryArgument = Annotated[str, typer.Argument(help="The library's folder.", show_default=False)]
 TextArgument = Annotated[str | None, typer.Argument(help="What to find.", show_default=False)]
 ImageOption = Annotated[
     list[str] | None,
@@ -194,12 +195,9 @@ def _load_vector(path: Path) -> np.ndarray:
 
 
 def _kinds(given: list[str] | None) -> frozenset[Kind] | None:
-    if not given:
-        return None
-    known: dict[str, Kind] = {"image": "image", "video": "video"}
-    if wrong := [kind for kind in given if kind not in known]:
-        raise UsageError(f"--kind is image or video, not {wrong[0]!r}")
-    return frozenset(known[kind] for kind in given)
+    from maxsight.index.records import KINDS
+
+    return frozenset(choices(given, KINDS, what="--kind")) if given else None
 
 
 def _print_hits(result: SearchResult) -> None:

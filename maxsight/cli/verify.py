@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maxsight.arguments import one_path
 from maxsight.cli.progress import step_progress
 from maxsight.cli.search import LibraryArgument
 from maxsight.output import JsonOption, QuietOption, print_json, say, size
@@ -36,7 +38,11 @@ def verify(
     from maxsight.index.upkeep import verify as upkeep
 
     with step_progress(_WORDS, enabled=not (quiet or json)) as progress:
-        found = upkeep.verify(library.expanduser(), repair=repair, progress=progress)
+        found = upkeep.verify(
+            Path(one_path(library, what="the library")).expanduser(),
+            repair=repair,
+            progress=progress,
+        )
     if json:
         print_json(found)
     else:
