@@ -196,6 +196,15 @@ class Store:
         found = zip(_states(rows), reasons, self._settings_of(rows), strict=True)
         return {state.path: Failure(state, *rest) for state, *rest in found}
 
+    def frame_rates(self) -> dict[int, float]:
+        """Units a second of films whose settings are not known, by item id."""
+        where = "kind = 'video' AND duration_s > 0" + (
+            " AND settings IS NULL" * bool(self._settings)
+        )
+        rows = self._rows(tables.LIVE, ["item_id", "unit_count", "duration_s"], where=where)
+        lists = (rows[name].to_pylist() for name in ("item_id", "unit_count", "duration_s"))
+        return {item_id: units / seconds for item_id, units, seconds in zip(*lists, strict=True)}
+
     def remarks(self) -> dict[str, str]:
         """What a person should know about files the library holds, by path."""
         if not self._settings:

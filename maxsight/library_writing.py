@@ -39,7 +39,7 @@ class WritableLibrary(LibraryHandle):
         self,
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
-        fps: float = 1.0,
+        fps: float | None = None,
         exclude: str | Iterable[str] = (),
         prune: bool = False,
         batch_size: int | None = None,
@@ -52,7 +52,8 @@ class WritableLibrary(LibraryHandle):
 
         Args:
             paths: files, or folders that are searched through.
-            fps: frames a second taken from films.
+            fps: frames a second taken from films; films that were read with another number are
+                read again. None: 1, and films that the library holds keep theirs.
             exclude: patterns of files and folders to leave out, as in a ``.gitignore``; a file
                 ``.maxsightignore`` in a folder can hold some, too.
             prune: also remove files where a whole folder is empty or gone, as it is when a disk is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from maxsight.index.records import Kind
 
@@ -14,10 +14,12 @@ class Choices:
     Attributes:
         fps: frames a second taken from films.
         film_frames: frames that are stored of one film at most.
+        fps_is_given: somebody asked for it; else films that are known may keep another.
     """
 
     fps: float = 1.0
     film_frames: int = 100_000
+    fps_is_given: bool = field(default=True, kw_only=True)
 
     def of(self, kind: Kind, *, is_cut: bool = False) -> str:
         """What is stored as ``settings`` beside a file of that kind: ``name=value``, a space
@@ -31,5 +33,22 @@ class Choices:
         return f"fps={self.fps:.15g}" + (f" film_frames={self.film_frames}" if is_cut else "")
 
     def fits(self, kind: Kind, settings: str | None) -> bool:
-        """Whether a file that was read with those settings would be read the same way now."""
-        return settings is None or settings in (self.of(kind), self.of(kind, is_cut=True))
+        """Whether what was stored by these settings may stay; None: they are not known."""
+        now = (self.of(kind), self.of(kind, is_cut=True))
+        return settings is None or self._counting(settings) in map(self._counting, now)
+
+    def _counting(self, settings: str) -> list[str]:
+        """Of settings, those that count."""
+        return [
+            part for part in settings.split() if self.fps_is_given or not part.startswith("fps=")
+        ]
+
+    def fits_rate(self, rate: float) -> bool:
+        """Whether a film whose settings are not known may have been read by these.
+
+        Args:
+            rate: frames stored of it, divided by its seconds.
+        """
+        # A last frame that stands shorter, films with fewer frames than were asked for here and
+        # there: what differs by more was read otherwise.
+        return not self.fps_is_given or abs(rate - self.fps) <= 0.2 * self.fps

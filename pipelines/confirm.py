@@ -50,6 +50,7 @@ def confirm(
     scanned: ScanResult,
     *,
     held: Sequence[KnownItem] = (),
+    is_current: Callable[[KnownItem], bool] = lambda item: True,
     threads: int = 2,
     on_hashed: Callable[[int, int], None] = lambda done, total: None,
 ) -> Confirmed:
@@ -62,6 +63,8 @@ def confirm(
 
     Args:
         held: items whose vectors a copy can take over.
+        is_current: whether an item was read as it would be now; if not, its file is read, moved
+            or not, and no copy takes its vectors over.
         threads: that read and hash.
         on_hashed: called with the number of files hashed and to be hashed.
     """
@@ -71,6 +74,7 @@ def confirm(
     elsewhere: dict[str, list[KnownItem]] = defaultdict(list)
     for item in scanned.elsewhere:
         elsewhere[item.content_hash].append(item)
+    held = [item for item in held if is_current(item)]
     models = {(item.content_hash, item.kind): item.item_id for item in held}
     sizes = {item.state.bytes for item in held} | lost.keys()
     suspects = [job for item, job in scanned.changed if item.state.bytes == job.state.bytes]
@@ -90,11 +94,11 @@ def confirm(
     touched: list[tuple[int, FileState]] = []
     copied: list[tuple[int, Job]] = []
     alike: list[tuple[str, Job]] = []
-    to_read: list[Job] = []
+    to_read = [job for _, job in scanned.outdated]
     firsts: set[tuple[str, Kind | None]] = set()
     for item, job in scanned.changed:
         content_hash, state = hashes.get(job.path, (None, job.state))
-        if content_hash == item.content_hash:
+        if content_hash == item.content_hash and is_current(item):
             touched.append((item.item_id, state))
         else:
             to_read.append(job)
@@ -121,6 +125,8 @@ def confirm(
         home = lost[state.bytes] if twin in lost[state.bytes] else elsewhere[twin.content_hash]
         home.remove(twin)
         moved.append((twin.item_id, state))
+        if not is_current(twin):
+            to_read.append(dataclasses.replace(job, state=state))
 
     found_again = {item_id for item_id, _ in moved}
     return Confirmed(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from maxsight.errors import MediaError
 from maxsight.index.records import FileState
+from maxsight.pipelines.limits import Limit
 
 _BLOCK = 1 << 22
 
@@ -29,8 +30,23 @@ class NotNow(MediaError):
     """
 
 
-class TooHungry(NotNow):
+class AboveLimit(NotNow):
+    """The file is above a limit that can be raised; it is tried again when that is done.
+
+    Attributes:
+        limit: which.
+    """
+
+    def __init__(self, reason: str, limit: Limit) -> None:
+        super().__init__(reason)
+        self.limit = limit
+
+
+class TooHungry(AboveLimit):
     """It takes more memory to decode than is allowed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "memory")
 
 
 def obstacle(error: OSError) -> MediaError:
@@ -111,9 +127,10 @@ def read_whole(path: str, *, max_bytes: int) -> tuple[bytes, FileState]:
     with open_regular(path) as descriptor:
         before = state_of(path, os.fstat(descriptor))
         if before.bytes > max_bytes:
-            raise NotNow(
+            raise AboveLimit(
                 f"{before.bytes / 1e9:.1f} GB, more than a picture may take "
-                f"({max_bytes / 1e9:.1f} GB); raise MAXSIGHT_MAX_PIXELS if memory allows"
+                f"({max_bytes / 1e9:.1f} GB); raise MAXSIGHT_MAX_PIXELS if memory allows",
+                "pixels",
             )
         with os.fdopen(os.dup(descriptor), "rb") as file:
             data = file.read(before.bytes + 1)  # no further: it may grow for ever

@@ -175,7 +175,7 @@ class DecodePool:
                 except DecoderGone as gone:
                     self._stop(process)
                     process = None
-                    message = Refused(0.0, str(gone), gone.again, gone.hungry)
+                    message = Refused(0.0, str(gone), gone.again, gone.hungry, limit=gone.limit)
                 if isinstance(message, Refused) and message.hungry and not begun and self._has_more:
                     self._hungry.append(handed[0])
                 elif not isinstance(message, Alive):

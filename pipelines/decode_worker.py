@@ -24,6 +24,7 @@ from maxsight.models.preprocess import Preprocess, resize
 from maxsight.pipelines import messages
 from maxsight.pipelines.content import (
     CHANGED_MEANWHILE,
+    AboveLimit,
     NotNow,
     TooHungry,
     digest,
@@ -84,9 +85,10 @@ class Decoder:
             self._send(Refused(self._lap(), str(error), again=True))
         except MediaError as error:
             again, hungry = isinstance(error, NotNow), isinstance(error, TooHungry)
-            self._send(Refused(self._lap(), str(error), again, hungry))
+            limit = error.limit if isinstance(error, AboveLimit) else None
+            self._send(Refused(self._lap(), str(error), again, hungry, limit=limit))
         except MemoryError:
-            self._send(Refused(self._lap(), _HUNGRY, again=True, hungry=True))
+            self._send(Refused(self._lap(), _HUNGRY, again=True, hungry=True, limit="memory"))
 
     def _view(self, job: View) -> None:
         if job.time is None:

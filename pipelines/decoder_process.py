@@ -20,6 +20,7 @@ from typing import IO, BinaryIO, cast
 from maxsight import settings
 from maxsight.errors import BackendError
 from maxsight.pipelines import messages
+from maxsight.pipelines.limits import Limit
 from maxsight.pipelines.messages import Job, Message, Order, View
 
 # A pipe this large (Linux' limit for ordinary users) takes several pictures, so that a decoder goes
@@ -38,12 +39,16 @@ class DecoderGone(Exception):
     Attributes:
         again: the cause may lie outside the file.
         hungry: it may be that it got too little memory.
+        limit: that it ran into.
     """
 
-    def __init__(self, reason: str, *, again: bool, hungry: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, again: bool, hungry: bool = False, limit: Limit | None = None
+    ) -> None:
         super().__init__(reason)
         self.again = again
         self.hungry = hungry
+        self.limit = limit
 
 
 class DecoderProcess:
@@ -120,6 +125,7 @@ class DecoderProcess:
                         f"no sign of life from its decoder in {timeout_s:.0f} seconds; if disk or "
                         "machine are slow, raise MAXSIGHT_DECODE_TIMEOUT and run again",
                         again=True,
+                        limit="timeout",
                     )
                 count = os.readv(self._stdout.fileno(), [buffer])
                 if not count:

@@ -7,6 +7,7 @@ make each wait for the slowest and for nobody else.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections import Counter, defaultdict
@@ -16,15 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import maxsight
 from maxsight import settings
 from maxsight.errors import UsageError
-from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind
+from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind, KnownItem
 from maxsight.pipelines.assembly import Assembly
 from maxsight.pipelines.choices import Choices
 from maxsight.pipelines.commit import COMMIT_SECONDS, COMMIT_UNITS, Committer, Outbox
 from maxsight.pipelines.confirm import confirm
 from maxsight.pipelines.decode import Decoded, DecodePool
 from maxsight.pipelines.encode import BatchEncoder, EncodedUnits
+from maxsight.pipelines.limits import Limit, Limits
 from maxsight.pipelines.messages import Finished, Frames, Job, Opened, Refused
 from maxsight.pipelines.pace import Pace
 from maxsight.pipelines.report import IngestInterrupted, IngestReport, Progress, StageSeconds
@@ -57,7 +60,7 @@ def ingest(
     load_encoder: Callable[[], Encoder],
     roots: Iterable[str | os.PathLike[str]],
     *,
-    fps: float = 1.0,
+    fps: float | None = None,
     exclude: Sequence[str] = (),
     prune: bool = False,
     batch_size: int | None = None,
@@ -75,7 +78,8 @@ def ingest(
         store: opened for writing.
         load_encoder: gives the encoder; called once, and only if there is something to encode.
         roots: folders and files.
-        fps: frames a second taken from films.
+        fps: frames a second taken from films; films that were read with another number are read
+            again. None: 1, and films that the library holds keep theirs.
         exclude: patterns of files and folders to leave out, as in a ``.gitignore``.
         prune: files are removed also where a whole folder is empty or gone, as it is when a disk
             is not mounted.
@@ -89,11 +93,13 @@ def ingest(
         LibraryError: the library cannot be written.
         IngestInterrupted: Ctrl-C; what was encoded is committed. A second Ctrl-C leaves at once.
     """
-    if not 0 < fps < float("inf"):
+    if fps is not None and not 0 < fps < float("inf"):
         raise UsageError(f"fps={fps} must be above 0 frames a second")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size={batch_size} must be 1 or more")
-    choices = Choices(fps, settings.film_frames())
+    choices = Choices(
+        1.0 if fps is None else fps, settings.film_frames(), fps_is_given=fps is not None
+    )
     with Committer(store) as committer:
         run = _Run(committer, Pace(progress or (lambda _: None)), choices)
         try:
@@ -117,6 +123,12 @@ class _Run:
         self._committer = committer
         self._pace = pace
         self._choices = choices
+        self._limits = Limits(
+            timeout=settings.decode_timeout(),
+            pixels=settings.max_pixels(),
+            memory=settings.memory(),
+            version=maxsight.__version__,
+        )
         self._encoder: Encoder | None = None
         self._live: dict[str, int] = {}
         self._alike: defaultdict[tuple[str, Kind | None], list[Job]] = defaultdict(list)
@@ -146,6 +158,15 @@ class _Run:
         """Find out what has to be done, and commit what needs no decoding."""
         known, failures = store.known(), store.failures()
         self._failed_before = failures
+        rates = store.frame_rates() if self._choices.fps_is_given else {}
+
+        fits = functools.lru_cache(maxsize=None)(self._choices.fits)
+
+        def is_current(item: KnownItem) -> bool:
+            if item.settings is None and item.kind == "video":
+                return self._choices.fits_rate(rates.get(item.item_id, self._choices.fps))
+            return fits(item.kind, item.settings)
+
         with self._timed("scan"):
             scanned = scan(
                 roots,
@@ -153,19 +174,22 @@ class _Run:
                 failures,
                 exclude=exclude,
                 prune=prune,
+                is_current=is_current,
+                fails_again=lambda failure: self._limits.would_fail(failure.settings),
                 on_files=lambda count: self._pace.count("scan", count),
             )
         with self._timed("compare"):
             confirmed = confirm(
                 scanned,
                 held=[*known.values(), *store.removed()],
+                is_current=is_current,
                 threads=settings.decode_workers(),
                 on_hashed=lambda done, total: self._pace.count("compare", done, total),
             )
         vacated = {*confirmed.removed, *(item_id for item_id, _ in confirmed.moved)}
         self._live = {
             path: item.item_id for path, item in known.items() if item.item_id not in vacated
-        }
+        } | {state.path: item_id for item_id, state in confirmed.moved}
         self._warnings = (*scanned.warnings, *confirmed.warnings)
         self._passed_over, self._left_out = scanned.passed_over, scanned.left_out
         self._counts.update(
@@ -323,7 +347,7 @@ class _Run:
         if isinstance(message, Opened) and self._unfinished is not None:
             self._outbox.settled += self._unfinished.open(assembly, message)
         if isinstance(message, Refused) and not assembly.is_void:
-            self._refuse(assembly, message.reason, again=message.again)
+            self._refuse(assembly, message.reason, again=message.again, limit=message.limit)
         if isinstance(message, Refused | Finished):
             self._close(assembly)
 
@@ -369,20 +393,22 @@ class _Run:
         if path in self._failed_before:
             self._outbox.forgotten.append(path)
 
-    def _refuse(self, assembly: Assembly, reason: str, *, again: bool) -> None:
+    def _refuse(
+        self, assembly: Assembly, reason: str, *, again: bool, limit: Limit | None = None
+    ) -> None:
         """A file has failed.
 
         Its former content leaves the library if the new one is beyond reading, and stays if only
         the circumstances are in the way.
         """
         state = assembly.job.state
-        if again:
+        if again and limit is None:
             state = FileState(state.path, state.bytes, TRY_AGAIN_NS)
-        else:
+        elif not again:
             self._settle(assembly)
             if (old := self._live.pop(state.path, None)) is not None:
                 self._outbox.removed.append(old)
-        self._fail(Failure(state, reason))
+        self._fail(Failure(state, reason, self._limits.of(limit)))
         assembly.is_void = True
 
     def _close(self, assembly: Assembly) -> None:

@@ -11,13 +11,14 @@ import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 
 from maxsight import strict_json
 from maxsight.index.records import FileState, Kind
 from maxsight.models.preprocess import Preprocess
+from maxsight.pipelines.limits import Limit
 
 _LENGTHS = struct.Struct("<II")  # bytes of the header, bytes of pixels
 
@@ -185,14 +186,16 @@ class Refused:
 
     Attributes:
         reason: in a person's words.
-        again: try again at the next run even if the file stays the same.
+        again: the file is not to blame: try again at the next run even if it stays the same.
         hungry: it takes more memory than the decoder may allocate.
+        limit: that it is above: then only when that was raised.
     """
 
     seconds: float
     reason: str
     again: bool = False
     hungry: bool = False
+    limit: Limit | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -305,6 +308,8 @@ def unpack(
     for name in ("remark", "mark", "content_hash"):
         if not isinstance(header.get(name), str | None):
             raise ValueError(f"a {name} that is no text: {header[name]!r}")
+    if header.get("limit") not in (None, *get_args(Limit)):
+        raise ValueError(f"no limit is called {header['limit']!r}")
     if header.get("captured_at"):
         header["captured_at"] = datetime.fromisoformat(header["captured_at"])
     return make(**header)

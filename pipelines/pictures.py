@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 from maxsight.errors import MediaError
 from maxsight.models.preprocess import Preprocess, resize
 from maxsight.pipelines import codings, colour, modes, notes, salvage, squares, tiff_tags
-from maxsight.pipelines.content import NotNow, TooHungry
+from maxsight.pipelines.content import AboveLimit, NotNow, TooHungry
 from maxsight.pipelines.formats import (
     AVIF,
     HEIF,
@@ -311,10 +311,11 @@ def _refuse_giant(
             f"more than {_LONGEST_SIDE:,}; cut it into pieces"
         )
     if math.prod(size) > max_pixels:
-        raise NotNow(
+        raise AboveLimit(
             f"a {form.name} picture of {full[0]:,} x {full[1]:,} pixels, above the limit of "
             f"{max_pixels / 1e6:,.0f} million pixels; scale it down, or raise MAXSIGHT_MAX_PIXELS "
-            "and run again"
+            "and run again",
+            "pixels",
         )
 
 

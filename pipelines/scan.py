@@ -40,6 +40,7 @@ class ScanResult:
     Attributes:
         new: files the library does not hold.
         changed: items whose file has another size or time.
+        outdated: items whose file is as it was, but would be read in another way now.
         unchanged: how many items' files are as they were.
         gone: items whose file stood in a folder that still holds pictures or films, and is no more.
         absent: items whose folder is empty or gone, as an unmounted disk is: they may turn out to
@@ -55,6 +56,7 @@ class ScanResult:
 
     new: tuple[Job, ...]
     changed: tuple[tuple[KnownItem, Job], ...]
+    outdated: tuple[tuple[KnownItem, Job], ...]
     unchanged: int
     gone: tuple[KnownItem, ...]
     absent: tuple[Absent, ...]
@@ -74,6 +76,8 @@ def scan(
     *,
     exclude: Sequence[str] = (),
     prune: bool = False,
+    is_current: Callable[[KnownItem], bool] = lambda item: True,
+    fails_again: Callable[[Failure], bool] = lambda failure: True,
     on_files: Callable[[int], None] = lambda count: None,
 ) -> ScanResult:
     """List the pictures and films under ``roots`` and compare them with what a library knows.
@@ -85,6 +89,8 @@ def scan(
         failures: what it could not read before, by path.
         exclude: patterns of what to leave out below the roots (``ignore_rules``).
         prune: folders that are empty or gone are meant to be: nothing is absent.
+        is_current: whether an item was read as it would be now.
+        fails_again: whether a file that did not change cannot be read now, either.
         on_files: called with the number of files found so far, now and then.
 
     Raises:
@@ -141,18 +147,21 @@ def scan(
 
     new: list[Job] = []
     changed: list[tuple[KnownItem, Job]] = []
+    outdated: list[tuple[KnownItem, Job]] = []
     failing: list[Failure] = []
     unchanged = 0
     for path, job in walk.files.items():
         failure, former = failures.get(path), known.get(path)
-        if failure is not None and failure.state == job.state:
+        if failure is not None and failure.state == job.state and fails_again(failure):
             failing.append(failure)
         elif former is None:
             new.append(job)
-        elif former.state == job.state:
+        elif former.state != job.state:
+            changed.append((former, job))
+        elif is_current(former):
             unchanged += 1
         else:
-            changed.append((former, job))
+            outdated.append((former, job))
 
     if ruled_out:
         warnings.append(
@@ -182,6 +191,7 @@ def scan(
     return ScanResult(
         new=tuple(new),
         changed=tuple(changed),
+        outdated=tuple(outdated),
         unchanged=unchanged,
         gone=tuple(gone),
         absent=tuple(absent),

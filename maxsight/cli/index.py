@@ -40,7 +40,14 @@ def index(
             min=1,
         ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames a second taken from films.", min=0.01)] = 1.0,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Frames a second taken from films; films read with another number are read "
+            "again. [default: 1; films that the library holds keep theirs]",
+            min=0.01,
+        ),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +97,8 @@ def index(
     """Bring a library up to date with files and folders; make it if it is not there yet.
 
     Only what is new or changed is read. It can be stopped and started again at any time.
-    Exit code 1 if some files could not be read; they are listed, and tried again once they change.
+    Exit code 1 if some files could not be read; they are listed, and tried again
+    once they change, or a limit that they were above is raised.
 
     Example: `maxsight index photos.maxsight ~/Pictures ~/Films`
     """

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from PIL.Image import Image
 
 from maxsight.errors import MediaError
+from maxsight.pipelines.content import AboveLimit
 from maxsight.pipelines.video.dates import captured_at
 from maxsight.pipelines.video.frame import (
     GRACE_S,
@@ -378,9 +379,10 @@ def _video_stream(container: InputContainer) -> VideoStream:
     if stream.codec_context is None:
         raise MediaError("its video is in a coding that this build of FFmpeg does not decode")
     if stream.width * stream.height > max_pixels():
-        raise MediaError(
+        raise AboveLimit(
             f"its frames of {stream.width} x {stream.height} pixels are above the limit of "
-            f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)"
+            f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)",
+            "pixels",
         )
     return stream
 

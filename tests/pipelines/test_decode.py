@@ -421,6 +421,7 @@ def test_a_decoder_lost_costs_one_file(
     assert len(refused) == 1
     assert reason in refused[0].reason
     assert refused[0].again is again
+    assert refused[0].limit == ("timeout" if signal_number == signal.SIGSTOP else None)
 
 
 def test_decoders_cannot_take_the_machines_memory(tmp_path: Path) -> None:
