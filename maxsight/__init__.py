@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from maxsight.version import VERSION
+
 if TYPE_CHECKING:
     from maxsight.errors import MaxsightError
     from maxsight.library import Library, open
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from maxsight.pipelines.report import IngestReport
     from maxsight.pipelines.search import Hit, Query, SearchResult, Term
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Embeddings",

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import maxsight
 from maxsight import settings
 from maxsight.errors import UsageError
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind, KnownItem
@@ -34,6 +33,7 @@ from maxsight.pipelines.report import IngestInterrupted, IngestReport, Progress,
 from maxsight.pipelines.scan import scan
 from maxsight.pipelines.unfinished import UnfinishedFilms
 from maxsight.pipelines.walk import TRY_AGAIN_NS
+from maxsight.version import VERSION
 
 if TYPE_CHECKING:
     from maxsight.index.store import Store
@@ -127,7 +127,7 @@ class _Run:
             timeout=settings.decode_timeout(),
             pixels=settings.max_pixels(),
             memory=settings.memory(),
-            version=maxsight.__version__,
+            version=VERSION,
         )
         self._encoder: Encoder | None = None
         self._live: dict[str, int] = {}

@@ -23,6 +23,7 @@ FLOORS = {
     "maxsight.errors": 0,
     "maxsight.arguments": 1,
     "maxsight.machine": 0,
+    "maxsight.version": 0,
     "maxsight.plain_files": 0,
     "maxsight.settings": 1,
     "maxsight.strict_json": 1,

@@ -206,7 +206,7 @@ def test_verdicts_stand_until_another_version(
     with Store.open(world.library) as store:
         (failure,) = store.failures().values()
     assert failure.settings == f"maxsight={maxsight.__version__}"
-    monkeypatch.setattr("maxsight.__version__", "99.0")
+    monkeypatch.setattr("maxsight.pipelines.ingest.VERSION", "99.0")
     assert world.ingest() == {"unchanged": 1, "failed": 1}
     with Store.open(world.library) as store:
         (failure,) = store.failures().values()
