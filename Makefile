@@ -42,6 +42,10 @@ check: $(VENV)/.dev ## Lint, formatting, types, environment.yml, generated docs
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Try thousands of damaged and hostile inputs on every parser and native function
+	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz -n $(JOBS)
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Run every benchmark, rows appended to benchmarks/results.csv
 	for name in $$($(BIN)/python -c 'from maxsight.benchmarks.registry import BENCHMARKS; print(*BENCHMARKS)'); do \

@@ -211,6 +211,37 @@ _MESSAGES: dict[str, Callable[..., Message]] = {
 }
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: object) -> bool:
+    return isinstance(value, str | None)
+
+
+# What a field must hold: its sender may have been subverted, and it goes into the library.
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "seconds": lambda value: type(value) in (int, float) and value >= 0,
+    "kind": lambda value: value in ("image", "video"),
+    "content_hash": _is_text,
+    "reason": _is_text,
+    "remark": _is_text_or_none,
+    "mark": _is_text_or_none,
+    "captured_at": _is_text_or_none,
+    **dict.fromkeys(("bytes", "units", "width", "height"), _is_count),
+    "mtime_ns": lambda value: type(value) is int and abs(value) < 1 << 63,
+    **dict.fromkeys(("again", "hungry", "is_cut"), _is_flag),
+}
+
+
 def write(stream: BinaryIO, header: dict[str, Any], pixels: np.ndarray | None = None) -> None:
     """Write one message."""
     text = json.dumps(header).encode()  # ASCII: file names that are not UTF-8 survive as escapes
@@ -245,7 +276,10 @@ def read(read_exactly: Callable[[memoryview], bool]) -> tuple[dict[str, Any], np
         return None
     if pixel_bytes and not read_exactly(pixels.data):
         return None
-    return strict_json.parse(header), pixels
+    fields = strict_json.parse(header)
+    if not isinstance(fields, dict):
+        raise ValueError("a header that is no object")
+    return fields, pixels
 
 
 def pack_order(order: Order) -> dict[str, Any]:
@@ -300,16 +334,18 @@ def unpack(
     make = _MESSAGES[header.pop("type")]
     if "spans" in header:
         header["spans"] = tuple((float(start), float(end)) for start, end in header["spans"])
+        if not np.isfinite(header["spans"]).all():
+            raise ValueError("a span that is not finite")
     if "shape" in header:
         height, width = header.pop("shape")
         if len(pixels) and not gives(width, height):
             raise ValueError(f"pixels of {width} x {height}, which nobody asked for")
         header["pixels"] = pixels.reshape(-1, height, width, 3) if len(pixels) else _none()
-    for name in ("remark", "mark", "content_hash"):
-        if not isinstance(header.get(name), str | None):
-            raise ValueError(f"a {name} that is no text: {header[name]!r}")
     if header.get("limit") not in (None, *get_args(Limit)):
-        raise ValueError(f"no limit is called {header['limit']!r}")
+        raise ValueError(f"no limit is called {header['limit']!r}"[:200])
+    for name in header.keys() & _RIGHT.keys():
+        if not _RIGHT[name](header[name]):
+            raise ValueError(f"a {name} of {header[name]!r}"[:200])
     if header.get("captured_at"):
         header["captured_at"] = datetime.fromisoformat(header["captured_at"])
     return make(**header)

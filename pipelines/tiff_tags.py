@@ -73,6 +73,7 @@ def first_directory(data: bytes) -> Tags | None:
             where = place if size <= inline else struct.unpack_from(order + head, data, place)[0]
             entries[tag] = (kind, many, where)
             place += inline
-    except struct.error:
+    # The latter: a place beyond what any memory has.
+    except (struct.error, OverflowError):
         return None
     return Tags(data, order, entries)

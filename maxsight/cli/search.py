@@ -186,12 +186,14 @@ def _split_weight(given: str, default: float) -> tuple[str, float]:
 
 
 def _load_vector(path: Path) -> np.ndarray:
-    import numpy as np
+    from maxsight.errors import LibraryError
+    from maxsight.index.array_files import read_array
 
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no vector saved by numpy.save: {error}") from error
+        return read_array(path)
+    except LibraryError as error:
+        reason = str(error).partition("(")[2].rpartition(")")[0]
+        raise UsageError(f"{path} is no vector saved by numpy.save: {reason}") from error
 
 
 def _kinds(given: list[str] | None) -> frozenset[Kind] | None:
