@@ -12,6 +12,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from maxsight import plain_files
@@ -42,15 +43,15 @@ def look(library: Path, name: str, version: Path) -> None:
             lies beside it is a pipe, a device or the like.
     """
     try:
-        content = _read(library, f"{name}/_versions/{version.name}")
-        if content is None:
+        found = _read(library, f"{name}/_versions/{version.name}")
+        if found is None:
             return
         for folder in ("_versions", "data", "_deletions", "_transactions"):
             _require_files(library / name / folder)
     except OSError as error:
         raise _unreadable(error) from error
     try:
-        places = list(_outside(content))
+        places = list(_outside(found.content))
     except (ValueError, IndexError, struct.error) as error:
         raise _damaged(library, version, f"{error}") from None
     if places:
@@ -60,6 +61,7 @@ def look(library: Path, name: str, version: Path) -> None:
             "names: maxsight opens nothing that a library names. Whoever made it can copy "
             "everything into one folder"
         )
+    found.remember()
 
 
 def compare(library: Path, names: Iterable[str]) -> None:
@@ -73,12 +75,32 @@ def compare(library: Path, names: Iterable[str]) -> None:
     """
     try:
         for name in names:
-            _read(library, name)
+            if (found := _read(library, name)) is not None:
+                found.remember()
     except OSError as error:
         raise _unreadable(error) from error
 
 
-def _read(library: Path, name: str) -> bytes | None:
+@dataclass(frozen=True)
+class _Found:
+    """A file that was read.
+
+    Attributes:
+        key: its identity.
+        is_recorded: whether the ledger has a line of it, which it fits.
+    """
+
+    content: bytes
+    key: tuple[str, int, int, int]
+    is_recorded: bool
+
+    def remember(self) -> None:
+        """It need not be looked at again; unless it may yet get a line."""
+        if self.is_recorded:
+            _sound.add(self.key)
+
+
+def _read(library: Path, name: str) -> _Found | None:
     """What a file holds; None if it is known to be sound."""
     file = library / name
     status = os.stat(file)
@@ -91,8 +113,7 @@ def _read(library: Path, name: str) -> bytes | None:
         found = hashlib.blake2b(content, digest_size=16).hexdigest()
         if Checksum(len(content), found) != expected:
             raise _damaged(library, file, "it is not what was written")
-        _sound.add(key)
-    return content
+    return _Found(content, key, expected is not None)
 
 
 def _require_files(folder: Path) -> None:

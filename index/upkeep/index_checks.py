@@ -40,6 +40,8 @@ def _of_vectors(folder: Path, manifest: Manifest, last_unit: int | None) -> str 
     if wrong := saved.problems(folder):
         return "; ".join(wrong)
     record = saved.read(folder)
+    if record.dim != manifest.dim:
+        return f"is of {record.dim} dimensions"
     for name in ("library_id", "fingerprint"):
         if record.details.get(name) != getattr(manifest, name):
             return f"was made for another library: its {name} differs"
