@@ -42,8 +42,9 @@ class Encoder(Protocol):
         max_text_tokens: longer texts are cut there.
         preprocess: how pictures must be scaled.
         fingerprint: sha256 over weights, preprocessing and every option that changes a result.
-            Two encoders with one fingerprint give the same vectors.
-        former_fingerprints: of the very same vectors, by earlier releases that named it otherwise.
+            Two encoders with one fingerprint give the same vectors but for rounding
+            (docs/encoders.md).
+        former_fingerprints: of the same vectors, by earlier releases that named it otherwise.
         device, dtype: where and in what precision it computes. Results are always float32.
     """
 
@@ -69,7 +70,7 @@ class Encoder(Protocol):
         """Encode ``B`` pictures: PIL images of any mode and size, or (B, size, size, 3) uint8
         pixels that ``maxsight.models.preprocess.resize`` made. An encoder whose ``preprocess``
         keeps each picture's shape also takes a list of (height, width, 3). May be called from
-        several threads at once."""
+        several threads at once. What else is in the batch changes how a vector is rounded."""
         ...
 
 

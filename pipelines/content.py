@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from maxsight import shortage
 from maxsight.errors import MediaError
 from maxsight.index.records import FileState
 from maxsight.pipelines.limits import Limit
@@ -50,7 +52,13 @@ class TooHungry(AboveLimit):
 
 
 def obstacle(error: OSError) -> MediaError:
-    """The reason a person understands for a path that cannot be opened, read or listed."""
+    """The reason a person understands for a path that cannot be opened, read or listed.
+
+    Raises:
+        BackendError: it is not the path's: this process or machine has too many files open.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE) and (lacking := shortage.named(error)):
+        raise lacking
     match error:
         case FileNotFoundError():
             return NotNow("vanished after the folder was listed; run again if it was only moved")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from maxsight import settings
+from maxsight import settings, shortage
 from maxsight.errors import BackendError
 from maxsight.pipelines import messages
 from maxsight.pipelines.limits import Limit
@@ -60,28 +60,43 @@ class DecoderProcess:
     Attributes:
         order: the same.
         pid: its process id.
+
+    Raises:
+        BackendError: the system refuses it.
     """
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in end)
-        # -P: a file of the current folder named like a module (say PIL.py) must not be imported.
-        self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "maxsight.pipelines.decode_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            pipesize=_PIPE_BYTES,
-            env=_environment(),
-            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
-        )
+        try:
+            self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in end)
+            self._popen = self._started()
+        except OSError as error:
+            raise shortage.named(error) or BackendError(
+                f"a decoder process does not start: {error}"
+            ) from None
         self.pid = self._popen.pid
         self._stdin = cast(BinaryIO, self._popen.stdin)
         self._stdout = cast(BinaryIO, self._popen.stdout)
         self._poll = select.poll()
         self._poll.register(self._stdout, select.POLLIN)
         self._send(messages.pack_order(order))
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        try:
+            # -P: a file of the current folder named like a module (say PIL.py) is not imported.
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "maxsight.pipelines.decode_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                bufsize=0,
+                pipesize=_PIPE_BYTES,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
+            )
+        except BaseException:
+            self._stderr.close()
+            raise
 
     def greet(self) -> None:
         """Wait until it is ready for work.

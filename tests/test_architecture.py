@@ -26,6 +26,7 @@ FLOORS = {
     "maxsight.version": 0,
     "maxsight.plain_files": 0,
     "maxsight.settings": 1,
+    "maxsight.shortage": 1,
     "maxsight.strict_json": 1,
     "maxsight.kernels": 2,
     "maxsight.models": 3,

@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 import maxsight
+from maxsight import shortage
 from maxsight.cli import (
     annotate,
     bench,
@@ -71,7 +72,7 @@ def _options(
         False, "--version", help="Print the version.", callback=_version, is_eager=True
     ),
 ) -> None:
-    pass
+    shortage.require_files()
 
 
 def main() -> None:
@@ -90,6 +91,11 @@ def main() -> None:
     except MaxsightError as error:
         print_error(error)
         code = error.exit_code
+    except (OSError, RuntimeError, MemoryError, ImportError) as error:
+        if (lacking := shortage.named(error)) is None:
+            raise
+        print_error(lacking)
+        code = lacking.exit_code
     sys.exit(code)
 
 
