@@ -148,6 +148,14 @@ _COMPRESSIONS = {
 _WEBP, _JPEG2000 = 50001, (33003, 33005, 34712)
 
 
+def is_raw(tags: Tags) -> bool:
+    """Whether a TIFF is a sensor's data (DNG, NEF, CR2, ARW) that begins with a small preview."""
+    if tiff_tags.DNG_VERSION in tags.entries or tags.data[8:10] == b"CR":
+        return True
+    is_preview = tags.value(tiff_tags.KIND_OF_PICTURE, 0) & 1
+    return bool(is_preview and tiff_tags.MORE_DIRECTORIES in tags.entries)
+
+
 def _of_tiff(tags: Tags) -> Coding | None:
     width, height = tags.value(tiff_tags.WIDTH, 0), tags.value(tiff_tags.HEIGHT, 0)
     samples = tags.value(tiff_tags.SAMPLES, 1)
@@ -162,7 +170,11 @@ def _of_tiff(tags: Tags) -> Coding | None:
         and compression in _ORDINARY
         and photometric in (0, 1, 2, 3, 5, 6, 8)
     )
-    if usual or not width or not height or not _is_whole(tags):
+    if not width or not height or not _is_whole(tags):
+        return None
+    if is_raw(tags):
+        return Coding("a raw photograph without a preview in a usual coding", width, height)
+    if usual:
         return None
     name = _COLOURS.get(photometric, "unknown colours")
     kind = f"{bits[0]}-bit {_NUMBERS.get(numbers, '')}{name}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import re
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +26,10 @@ from maxsight.pipelines import codings, colour, modes, notes, salvage, squares, 
 from maxsight.pipelines.content import AboveLimit, NotNow, TooHungry
 from maxsight.pipelines.formats import (
     AVIF,
+    CUR,
     HEIF,
+    ICNS,
+    ICO,
     JPEG,
     PNG,
     TIFF,
@@ -49,6 +54,8 @@ Side = Literal["short", "long"]
 
 # A row that long, or as many rows, takes codecs more memory and time than its pixels are worth.
 _LONGEST_SIDE = 1_000_000
+
+_NESTED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n(?s:.{4})IHDR(?=(?s:.{8}))")
 
 # A TIFF's strips or tiles.
 _MOST_PIECES = 200_000
@@ -173,6 +180,10 @@ def _read(
     is_part = kept is not None and kept.share < 1
     if kept is not None:
         remarks.insert(0, kept.remark)
+    if form is TIFF and (tags := tiff_tags.first_directory(data)) and codings.is_raw(tags):
+        remarks.append(
+            f"a raw photograph: what was read is its preview of {full[0]:,} x {full[1]:,} pixels"
+        )
     # A TIFF is turned by Pillow itself, on loading; its size then already is the upright one.
     width, height = full if said.orientation < 5 else (full[1], full[0])
     remark = "; ".join(filter(None, remarks)) or None
@@ -257,7 +268,7 @@ def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
         plugin = importlib.import_module(form.plugin)
     except ImportError:
         raise NotNow(
-            f"a {form.name} picture, and no codec for it is installed; "
+            f"{_named(form)}, and no codec for it is installed; "
             "pip install 'maxsight[heif]' and run again"
         ) from None
     if form is HEIF:
@@ -266,6 +277,8 @@ def _open(data: bytes, form: PictureFormat, max_pixels: int) -> Image.Image:
         PngImagePlugin.MAX_TEXT_CHUNK = _MOST_NOTE_BYTES
     if form is TIFF:
         _refuse_pieces(data, form, max_pixels)
+    if form in (ICO, CUR, ICNS):
+        _refuse_nested(data, form, max_pixels)
     if form is WEBP and data[12:16] == b"VP8X":
         # libwebp reserves the whole canvas on opening, before Pillow can tell its size.
         canvas = tuple(int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
@@ -292,6 +305,18 @@ def _refuse_pieces(data: bytes, form: PictureFormat, max_pixels: int) -> None:
         raise MediaError(f"a TIFF picture in {pieces:,} pieces; save it anew from another program")
 
 
+def _named(form: PictureFormat) -> str:
+    article = "an" if form.name[0] in "AEIOaeio" or form.name in ("SGI", "XBM", "XPM") else "a"
+    return f"{article} {form.name} picture"
+
+
+def _refuse_nested(data: bytes, form: PictureFormat, max_pixels: int) -> None:
+    """Refuse an icon by the PNGs in it, which Pillow decodes to tell their size."""
+    for found in _NESTED_PNG.finditer(data):
+        size = struct.unpack_from(">II", data, found.end())
+        _refuse_giant(size, size, form, max_pixels)
+
+
 def _refusal(
     error: Exception, size: tuple[int, int], form: PictureFormat, data: bytes
 ) -> MediaError:
@@ -307,12 +332,12 @@ def _refuse_giant(
 ) -> None:
     if max(full) > _LONGEST_SIDE:
         raise MediaError(
-            f"a {form.name} picture of {full[0]:,} x {full[1]:,} pixels; no picture has a side of "
+            f"{_named(form)} of {full[0]:,} x {full[1]:,} pixels; no picture has a side of "
             f"more than {_LONGEST_SIDE:,}; cut it into pieces"
         )
     if math.prod(size) > max_pixels:
         raise AboveLimit(
-            f"a {form.name} picture of {full[0]:,} x {full[1]:,} pixels, above the limit of "
+            f"{_named(form)} of {full[0]:,} x {full[1]:,} pixels, above the limit of "
             f"{max_pixels / 1e6:,.0f} million pixels; scale it down, or raise MAXSIGHT_MAX_PIXELS "
             "and run again",
             "pixels",
@@ -322,7 +347,7 @@ def _refuse_giant(
 def _too_hungry(size: tuple[int, int] | None, form: PictureFormat) -> MediaError:
     extent = f" of {size[0]:,} x {size[1]:,} pixels" if size else ""
     return TooHungry(
-        f"a {form.name} picture{extent} that takes more memory to decode than is allowed; "
+        f"{_named(form)}{extent} that takes more memory to decode than is allowed; "
         "scale it down, or raise MAXSIGHT_MEMORY or MAXSIGHT_MAX_PIXELS and run again"
     )
 

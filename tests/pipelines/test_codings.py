@@ -182,6 +182,19 @@ def test_what_cannot_be_read_is_named(data: bytes, words: str) -> None:
     assert "convert it to" in str(caught.value)
 
 
+def test_a_raw_photograph_says_that_its_preview_was_read() -> None:
+    preview = np.full((12, 16, 3), 90, np.uint8)
+    for more in (
+        {50706: (1, 4, b"\x01\x04\x00\x00")},
+        {254: (4, 1, b"\x01\x00\x00\x00"), 330: (4, 1, struct.pack("<I", 8))},
+    ):
+        shown = read_picture(tiff(preview, (16, 12), bits=8, more=more), max_pixels=LIMIT)
+        assert shown.remark == ("a raw photograph: what was read is its preview of 16 x 12 pixels")
+        data = tiff(bytes(1000), (16, 12), bits=14, packed=34713, more=more)
+        with pytest.raises(MediaError, match=r"a raw photograph.*convert it to"):
+            read_picture(data, max_pixels=LIMIT)
+
+
 @pytest.mark.parametrize(
     ("head", "words"),
     [
