@@ -85,7 +85,7 @@ class WritableLibrary(LibraryHandle):
         from maxsight.pipelines.ingest import ingest
 
         places = many_paths(paths)
-        fps = positive_number(fps, what="fps")
+        fps = None if fps is None else positive_number(fps, what="fps")
         if batch_size is not None:
             batch_size = whole_number(batch_size, what="batch_size")
         if token_limit is not None:
