@@ -158,7 +158,7 @@ class Decoder:
             pixels = resize(frame.image, self._preprocess)
             # The shape changes in the mode "fit", of a film that changes its size.
             if ready and (len(ready) == _FRAMES or pixels.shape != ready[0].shape):
-                packed = None if mark is None else mark.packed()
+                packed = None if mark is None else mark.with_picture(frame.image).packed()
                 self._send(Frames(self._seconds(), tuple(spans), np.stack(ready), packed))
                 ready, spans = [], []
             ready.append(pixels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+import zlib
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
@@ -52,7 +53,8 @@ class Mark:
         keyframe: number of the packet at which decoding has to begin.
         fed: number of the last packet that was decoded before the frame came out.
         pts, dts: the container's two counts at the frame; one at least is known.
-        picture: CRC-32 of its picture: another one means that decoding has gone another way.
+        picture: CRC-32 of its picture: another one means that decoding has gone another way. None
+            is not compared.
         clock: what ``Clock`` knew before the frame.
         wanted: when the frame was due, in seconds.
         sparse: whether frames that no other one needs were left out.
@@ -62,10 +64,18 @@ class Mark:
     fed: int
     pts: int | None
     dts: int | None
-    picture: int
     clock: tuple[float | None, ...]
     wanted: float
     sparse: bool
+    picture: int | None = None
+
+    def with_picture(self, image: Image) -> Self:
+        """The mark, with the picture of its frame."""
+        return replace(self, picture=zlib.crc32(image.tobytes()))
+
+    def shows(self, image: Image) -> bool:
+        """Whether that is the picture of its frame, or nobody knows."""
+        return self.picture in (None, zlib.crc32(image.tobytes()))
 
     def packed(self) -> str:
         """As text."""
@@ -83,8 +93,9 @@ class Mark:
         if not isinstance(packed, dict) or packed.keys() != names:
             raise ValueError("not the mark of a frame")
         clock = packed["clock"]
-        numbers = [packed[name] for name in ("keyframe", "fed", "picture", "wanted", "sparse")]
-        optional = [packed["pts"], packed["dts"], *(clock if isinstance(clock, list) else [""])]
+        numbers = [packed[name] for name in ("keyframe", "fed", "wanted", "sparse")]
+        optional = [packed[name] for name in ("pts", "dts", "picture")]
+        optional += clock if isinstance(clock, list) else [""]
         if not all(isinstance(value, int | float) for value in numbers) or not all(
             value is None or isinstance(value, int | float) for value in optional
         ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from types import TracebackType
@@ -195,12 +194,11 @@ class Film:
             image = self._picture(maker, frame)
             if image is None:
                 continue
-            picture = zlib.crc32(image.tobytes())
-            if start is not None and picture != start.picture:
+            if start is not None and not start.shows(image):
                 break
             start = None
             if held is not None:
-                mark = schedule.mark(frame, before, time, picture)
+                mark = schedule.mark(frame, before, time)
                 yield Frame(held[0], time, held[1], next=mark)
             held = time, image
             schedule.advance(time)
@@ -269,6 +267,7 @@ class Film:
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """The film's packets from here to its end, or to where the file is too damaged to go on."""
         left = _MOST_REPEATED * os.path.getsize(self._path) + _LEAST_BYTES
+        ticks = [float(stream.time_base or 0) for stream in self._container.streams]
         try:
             # Of all streams: sound may go on where the pictures end.
             for packet in self._container.demux():
@@ -277,9 +276,11 @@ class Film:
                 if left < 0:
                     self._remark("damaged: it repeats itself, and was read up to there")
                     return
-                if packet.pts is not None and packet.stream.type in ("video", "audio"):
-                    ends = (packet.pts + (packet.duration or 0)) * packet.time_base
-                    self._reached_s = max(self._reached_s, float(ends))
+                # A transmission may name further streams on its way.
+                known = packet.stream_index < len(ticks)
+                if known and packet.pts is not None and packet.stream.type in ("video", "audio"):
+                    ends = (packet.pts + (packet.duration or 0)) * ticks[packet.stream_index]
+                    self._reached_s = max(self._reached_s, ends)
                 if packet.stream is self._stream and packet.size:  # an empty one closes the decoder
                     yield packet  # type: ignore[misc]
         except _DAMAGE as error:

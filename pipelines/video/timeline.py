@@ -186,16 +186,13 @@ class Schedule:
         if self._sparse:  # from the second sample on: the first is the film's very first frame
             self._decoder.skip_frame = "NONREF"
 
-    def mark(
-        self, frame: VideoFrame, clock: tuple[float | None, ...], time: float, picture: int
-    ) -> Mark | None:
+    def mark(self, frame: VideoFrame, clock: tuple[float | None, ...], time: float) -> Mark | None:
         """Where to take up sampling at a frame that is due; None where it cannot be told by its
         counts.
 
         Args:
             clock: the clock's state before the frame.
             time: of the frame.
-            picture: CRC-32 of its picture.
         """
         if frame.pts is None and frame.dts is None:
             return None
@@ -213,7 +210,6 @@ class Schedule:
             fed=self.fed,
             pts=frame.pts,
             dts=frame.dts,
-            picture=picture,
             clock=clock,
             wanted=self._wanted,
             sparse=self._sparse,
