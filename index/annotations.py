@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -203,7 +204,8 @@ def _column(cells: Sequence[str]) -> pa.Array:
         return pa.nulls(len(cells))
     if all(map(_INTEGER.fullmatch, filled)) and all(-(2**63) <= int(c) < 2**63 for c in filled):
         return pa.array([value and int(value) for value in values], pa.int64())
-    if all(map(_FLOAT.fullmatch, filled)):
+    # 1e999 has the form of a number and is none that a column of floats can hold.
+    if all(map(_FLOAT.fullmatch, filled)) and all(math.isfinite(float(cell)) for cell in filled):
         return pa.array([value and float(value) for value in values], pa.float64())
     if all(map(_DATE.fullmatch, filled)):
         try:

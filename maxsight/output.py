@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,6 +22,33 @@ if TYPE_CHECKING:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+
+
+# The exit code of a program that wrote into a pipe nobody reads: 128 and the number of SIGPIPE.
+CUT_OFF = 141
+
+
+def open_streams() -> None:
+    """See that all three standard streams are open, and take every letter.
+
+    A file that is opened while one of them is closed would get its number, and what is printed.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that takes ASCII only, say
+            stream.reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """Throw away what could not be printed, so that nobody tries it again at the end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -80,7 +110,8 @@ def print_error(error: Exception) -> None:
 
     message = Text("error: ", style="bold red")
     message.append(shown(str(error)), style="not bold default")
-    console(stderr=True).print(message)
+    with contextlib.suppress(OSError):  # then only the exit code can tell
+        console(stderr=True).print(message)
 
 
 def seconds(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 import sys
 
 import typer
@@ -26,7 +26,7 @@ from maxsight.cli import (
     verify,
 )
 from maxsight.errors import MaxsightError, UsageError
-from maxsight.output import print_error
+from maxsight.output import CUT_OFF, discard_output, open_streams, print_error
 from maxsight.shown import log_as_shown
 
 app = typer.Typer(
@@ -77,26 +77,52 @@ def _options(
 
 def main() -> None:
     """Run the command line and leave with an exit code that means something."""
+    open_streams()
     log_as_shown()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one that takes ASCII only, say
-            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        code = CUT_OFF
+        discard_output()
+    except OSError as error:
+        if error.filename is None:  # nothing but writing to standard output is left
+            discard_output()
+        print_error(_system_error(error))
+        code = MaxsightError.exit_code
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         try:
-            code = app(standalone_mode=False)
+            return app(standalone_mode=False) or 0
         except TyperException as error:
             if error.format_message():  # else help was asked for by giving no arguments
                 raise _usage_error(error) from None
-            code = 2
+            return 2
+        except SystemExit:  # with which Typer and rich answer a pipe that nobody reads
+            raise BrokenPipeError from None
     except MaxsightError as error:
         print_error(error)
-        code = error.exit_code
+        return error.exit_code
     except (OSError, RuntimeError, MemoryError, ImportError) as error:
         if (lacking := shortage.named(error)) is None:
             raise
         print_error(lacking)
-        code = lacking.exit_code
-    sys.exit(code)
+        return lacking.exit_code
+
+
+def _system_error(error: OSError) -> MaxsightError:
+    """What the system refused, in a sentence."""
+    if error.filename is None:
+        return MaxsightError(
+            f"the output cannot be written: {error.strerror}; give it another place"
+        )
+    return MaxsightError(
+        f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}; maxsight needs the right "
+        "to list, read and, for what it changes, write it"
+    )
 
 
 def _usage_error(error: TyperException) -> UsageError:

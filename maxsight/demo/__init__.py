@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 import maxsight
+from maxsight.errors import UsageError
 
 if TYPE_CHECKING:
     from maxsight.pipelines.moments import Moment
@@ -57,14 +58,23 @@ def run(folder: Path, *, progress: Callable[[Progress], None] | None = None) -> 
     Args:
         folder: made if it is not there. What an earlier demo left there is used again.
         progress: as in ``Library.add``.
+
+    Raises:
+        UsageError: the folder cannot be made or written.
     """
     from maxsight.demo.films import make_film
     from maxsight.pipelines.search import Query, Term
     from maxsight.sheet import write_sheet
 
     pictures = folder / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
-    _copy_pictures(pictures)
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        _copy_pictures(pictures)
+    except OSError as error:
+        raise UsageError(
+            f"the demo cannot be put into {folder}: {error.strerror}; name a folder that can be "
+            "made and written"
+        ) from error
     film = folder / "film.mp4"
     if not film.exists():
         stills = [(name, Image.open(pictures / name).convert("RGB")) for name in _FILM_STILLS]

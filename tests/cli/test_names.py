@@ -7,9 +7,12 @@ import os
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 from shell import Answer, Shell
+
+import maxsight
 
 NAMES = [
     b"a\x1b]0;OWNED\x1b\\\x1b[31m.png",
@@ -99,6 +102,18 @@ def test_errors(hostile: tuple[Shell, Answer], arguments: tuple[str, ...]) -> No
     answer = hostile[0](*arguments)
     assert answer.code in (2, 3)
     check(answer, [r"nowhere\x1b[2J"])
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path: Path, hostile: tuple[Shell, Answer]) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    with maxsight.open(tmp_path / "own.maxsight") as library:
+        library.add(picture)
+        table = {"path": [str(picture)], "far": [float("inf")], "none": [float("nan")]}
+        library.annotate(pa.table(table))
+    (item,) = hostile[0]("list", tmp_path / "own.maxsight", "--json").json["items"]
+    assert item["far"] is None
+    assert item["none"] is None
 
 
 def test_wrong_options_are_json_too(hostile: tuple[Shell, Answer]) -> None:
