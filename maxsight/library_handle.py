@@ -143,10 +143,9 @@ class LibraryHandle:
 
     def _check_request(self) -> None:
         from maxsight.index.manifest import Manifest
-        from maxsight.models.options import parse
 
         made_with = Manifest.read(self.path).encoder_uri
-        if self._requested is not None and str(parse(self._requested)) != made_with:
+        if self._requested is not None and not _is_same(self._requested, made_with):
             raise EncoderMismatch(
                 f"{self.path} was made with the encoder {made_with}, not {self._requested}: leave "
                 "the encoder out, or index the files into a new library"
@@ -167,3 +166,11 @@ class LibraryHandle:
 
                 self._decoder = LoneDecoder()
             return self._decoder
+
+
+def _is_same(requested: str, made_with: str) -> bool:
+    from maxsight.models.encoder import absolute
+    from maxsight.models.options import parse
+
+    # Libraries of earlier releases may name a folder by where their maker stood.
+    return str(parse(requested)) == made_with or absolute(requested) == made_with

@@ -82,6 +82,7 @@ class WritableLibrary(LibraryHandle):
         from maxsight.index.ann import auto
         from maxsight.index.derived import building
         from maxsight.index.store import Store
+        from maxsight.models.encoder import absolute
         from maxsight.pipelines.ingest import ingest
 
         places = many_paths(paths)
@@ -98,7 +99,7 @@ class WritableLibrary(LibraryHandle):
             encoder = self.encoder
             with Store.create(
                 self.path,
-                encoder_uri=encoder.uri,
+                encoder_uri=absolute(encoder.uri),
                 fingerprint=encoder.fingerprint,
                 dim=encoder.dim,
                 token_dim=self._new_token_dim(tokens or token_limit is not None),

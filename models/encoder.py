@@ -89,6 +89,19 @@ def folder_of(uri: str) -> Path | None:
     return None if scheme != "st" or is_of_hub else _absolute(name, uri)
 
 
+def absolute(uri: str) -> str:
+    """The canonical spelling, with a folder as an absolute path: what is true wherever one stands.
+
+    Raises:
+        UnknownEncoder: as :func:`folder_of`.
+    """
+    folder, parts = folder_of(uri), _parsed(uri)
+    if folder is None:
+        return str(parts)
+    mark = "local-dir:" if parts.scheme == "open_clip" else ""
+    return str(parts._replace(name=f"{mark}{folder}"))
+
+
 def _absolute(path: str, uri: str) -> Path:
     """By the letter: a path that a stranger chose may stand for a disk far away."""
     try:

@@ -158,6 +158,24 @@ def test_a_relative_folder_is_where_the_user_is(
         search(library)
 
 
+def test_a_folder_named_from_where_one_stood_is_found_from_elsewhere(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    library = tmp_path / "l.maxsight"
+    uri = f"open_clip:local-dir:{model.name}"
+    with maxsight.open(library, encoder=uri, device="cpu") as opened:
+        opened.add([pictures])
+    maxsight.open(library, encoder=uri)
+    monkeypatch.chdir(tmp_path)
+    assert search(library) == 2
+    with pytest.raises(EncoderMismatch):
+        maxsight.open(library, encoder=uri)  # which means another folder here
+    maxsight.open(library, encoder=f"open_clip:local-dir:{model}")
+    rewrite(library, encoder_uri=uri)
+    maxsight.open(library, encoder=uri)
+
+
 def test_a_name_of_the_hub_is_known_for_every_library(library: Path) -> None:
     """With any options; and a folder of that name, in a stranger's folder, is another thing."""
     from maxsight import known_encoders
