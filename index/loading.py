@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from maxsight import settings
 from maxsight.errors import BudgetError, LibraryError
@@ -25,6 +26,8 @@ from maxsight.index.vectors import ExactIndex
 
 # A reader drops the rows of removed files from memory once they are this share of all.
 _DEAD_SHARE = 0.25
+# More units than disks hold: sums of such numbers stay numbers of 64 bits.
+_MOST_UNITS = 2**61
 
 
 def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) -> Snapshot:
@@ -77,10 +80,19 @@ def _load(
     old: State | None,
 ) -> Snapshot | None:
     with lance_tables.storage_errors(library / tables.ITEMS):
+        columns = pa.schema([tables.ITEM_SCHEMA.field(name) for name in COLUMNS])
+        tables.require_columns(items, columns, library / tables.ITEMS)
+        tables.require_columns(units, tables.unit_schema(manifest), library / tables.UNITS)
         item_table = items.to_table(columns=COLUMNS, filter=f"status = '{tables.LIVE}'")
         item_table = item_table.sort_by("first_unit").combine_chunks()
     first: Rows = item_table["first_unit"].to_numpy()
     count: Rows = item_table["unit_count"].to_numpy()
+    is_sane = not len(first) or (first[0] >= 0 <= count.min() and first[-1] < _MOST_UNITS)
+    if not is_sane or count.max(initial=0) > _MOST_UNITS:
+        raise LibraryError(
+            f"{library / tables.ITEMS} is damaged: it claims units that cannot be; `maxsight "
+            f"verify {library}` tells more"
+        )
     held = _held(old)
     index = 0 if built is None else built.index.bytes()
     vectors_held = 0 if held is None else 2 * manifest.dim * len(held)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from maxsight.errors import LibraryError
 from maxsight.index import lance_tables
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import EncodedItem, Failure, FileState, TokenTable
@@ -83,6 +85,22 @@ def unit_schema(manifest: Manifest) -> pa.Schema:
             pa.field("token_sizes", pa.list_(pa.float32()), nullable=False),
         ]
     return pa.schema(fields)
+
+
+def require_columns(opened: Any, expected: pa.Schema, place: Path) -> None:
+    """Look whether a table has columns of the types that readers take them for.
+
+    Raises:
+        LibraryError: one is not there, or of another type.
+    """
+    there = opened.schema
+    for field in expected:
+        found = there.field(field.name).type if field.name in there.names else None
+        if found != field.type:
+            raise LibraryError(
+                f"{place} has a column {field.name} of type {found}, not {field.type}: it was not "
+                "made by maxsight, or is damaged; `maxsight verify` tells more"
+            )
 
 
 def create(library: Path, manifest: Manifest) -> None:
@@ -234,9 +252,24 @@ def vectors_of(column: pa.FixedSizeListArray, dim: int) -> np.ndarray:
 
 
 def token_table(rows: pa.Table, width: int) -> TokenTable:
-    """The tokens of unit rows, in their order; ``width`` is d."""
-    scales = rows["token_scales"]
+    """The tokens of unit rows, in their order; ``width`` is d.
+
+    Raises:
+        LibraryError: a row has not as many bytes and sizes as scales, which compiled code follows.
+    """
+    scales, sizes = rows["token_scales"], rows["token_sizes"]
+    if scales.null_count or sizes.null_count or rows["tokens"].null_count:
+        raise LibraryError(
+            f"{UNITS} is damaged: a unit has no tokens; `maxsight verify` tells more"
+        )
     lengths = pc.list_value_length(scales).to_numpy().astype(np.int64)
+    held = pc.binary_length(rows["tokens"]).to_numpy()
+    counted = pc.list_value_length(sizes).to_numpy()
+    if (held != width * lengths).any() or (counted != lengths).any():
+        raise LibraryError(
+            f"{UNITS} is damaged: a unit has tokens that do not fit their scales and sizes; "
+            "`maxsight verify` tells more"
+        )
     flat = [pc.list_flatten(rows[name]).to_numpy() for name in ("token_scales", "token_sizes")]
     # A copy, because what wraps the bytes cannot be written to, which torch asks of memory.
     tokens = np.frombuffer(bytearray().join(rows["tokens"].to_pylist()), np.int8)

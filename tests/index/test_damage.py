@@ -13,6 +13,7 @@ from typing import Any
 import faiss
 import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 from lance.lance import DatasetBasePath
 
@@ -51,6 +52,12 @@ def newest(library: Path, table: str) -> Path:
 def search(library: Path) -> Any:
     with Store.open(library) as store:
         return store.snapshot().search(np.ones((1, 24), np.float32), 5)
+
+
+def read_tokens(library: Path) -> None:
+    with Store.open(library) as store:
+        held = store.snapshot()
+        held.row_tokens(held.live_rows[:5])
 
 
 def reseal_ledger(library: Path) -> None:
@@ -254,6 +261,57 @@ def test_numbers_that_end_within_one_are_damage(library: Path, name: str, cut: i
     sealed_json.write(folder / "late.json", fields)
     with pytest.raises(LibraryError, match="damaged"):
         LateIndex.open(folder)
+
+
+def _sizes_missing(rows: pa.Table) -> pa.Table:
+    sizes = pa.array([[1.0]] * len(rows), pa.list_(pa.float32()))
+    return rows.set_column(rows.schema.names.index("token_sizes"), "token_sizes", sizes)
+
+
+def _bytes_missing(rows: pa.Table) -> pa.Table:
+    few = pa.array([b"x"] * len(rows), pa.large_binary())
+    return rows.set_column(rows.schema.names.index("tokens"), "tokens", few)
+
+
+def _vectors_of_another_width(rows: pa.Table) -> pa.Table:
+    flat = pa.array(np.zeros(7 * len(rows), np.float16))
+    column = pa.FixedSizeListArray.from_arrays(flat, 7)
+    return rows.set_column(rows.schema.names.index("vector"), "vector", column)
+
+
+def _claims(value: int) -> Callable[[pa.Table], pa.Table]:
+    def change(rows: pa.Table) -> pa.Table:
+        counts = pa.array([value] * len(rows), pa.int64())
+        return rows.set_column(rows.schema.names.index("unit_count"), "unit_count", counts)
+
+    return change
+
+
+def _paths_of_bytes(rows: pa.Table) -> pa.Table:
+    paths = rows["path"].cast(pa.binary())
+    return rows.set_column(rows.schema.names.index("path"), "path", paths)
+
+
+@pytest.mark.parametrize(
+    ("table", "lie"),
+    [
+        (tables.UNITS, _sizes_missing),
+        (tables.UNITS, _bytes_missing),
+        (tables.UNITS, _vectors_of_another_width),
+        (tables.ITEMS, _paths_of_bytes),
+        (tables.ITEMS, _claims(-1)),
+        (tables.ITEMS, _claims(2**62)),
+    ],
+)
+def test_rows_that_cannot_be_are_an_error(
+    library: Path, table: str, lie: Callable[[pa.Table], pa.Table]
+) -> None:
+    rows = lie(lance.dataset(str(library / table)).to_table())
+    lance.write_dataset(rows, str(library / table), mode="overwrite")
+    shutil.rmtree(library / "indexes")
+    reseal_ledger(library)
+    with pytest.raises(LibraryError, match=r"damaged|of type"):
+        read_tokens(library)
 
 
 def test_an_array_is_as_long_as_its_file(tmp_path: Path) -> None:
