@@ -92,7 +92,8 @@ def run(data: Path, *, encoder_uri: str = "builtin", count: int = 120) -> list[R
         for kept, units_of in KEPT.items():
             rows += _rows(texts, [units_of(one) for one in seen], case, kept)
         rows += _strips(model, name, short)
-    return rows
+    cases = list(dict.fromkeys(row.case for row in rows))
+    return sorted(rows, key=lambda row: cases.index(row.case))
 
 
 def _strips(model: Encoder, name: str, things: Sequence[Named]) -> list[Row]:

@@ -74,8 +74,8 @@ def index(
     token_limit: Annotated[
         int | None,
         typer.Option(
-            help="Keep at most so many of a picture, alike ones merged. [default: the library's, "
-            "or all]",
+            help="Keep at most so many of a picture or square, alike ones merged. "
+            "[default: the library's, or all]",
             metavar="N",
             min=1,
         ),
