@@ -162,8 +162,11 @@ def in_doubt(data: bytes, image: Image.Image) -> bool:
     end = data.rfind(_END_OF_JPEG, -(1 << 16))
     if end < 0 and data.rfind(_END_OF_JPEG) < data.rfind(_SCAN_OF_JPEG):
         return True
+    grey = {"L": 128, "RGB": (128, 128, 128)}.get(image.mode)
+    if grey is None or image.getpixel((0, image.height - 1)) != grey:
+        return False
     last = image.crop((0, image.height - 1, image.width, image.height))
-    return image.mode in ("L", "RGB") and set(np.asarray(last).ravel().tolist()) == {128}
+    return bool((np.asarray(last) == 128).all())
 
 
 def mended(rgb: Image.Image, known: np.ndarray) -> Image.Image:
