@@ -46,6 +46,10 @@ test: $(VENV)/.dev ## Run the tests
 fuzz: $(VENV)/.dev ## Try thousands of damaged and hostile inputs on every parser and native function
 	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz -n $(JOBS)
 
+.PHONY: sanitize
+sanitize: $(VENV)/.dev ## Compile the C++ with address and undefined-behaviour sanitizers, run its tests so
+	VENV=$(VENV) .ci/sanitize
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Run every benchmark, rows appended to benchmarks/results.csv
 	for name in $$($(BIN)/python -c 'from maxsight.benchmarks.registry import BENCHMARKS; print(*BENCHMARKS)'); do \

@@ -226,8 +226,11 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
 #endif
     if (rows.rise != 0) {
         if (!panel.starts) std::memset(memory.starts, 0, panel.count * sizeof(int32_t));
-        for (int64_t r = 0; r < panel.count; ++r)
-            memory.starts[r] += int32_t(rows.rise * panel.factor[r]) + 1;
+        for (int64_t r = 0; r < panel.count; ++r) {
+            const float more = rows.rise * panel.factor[r];
+            // 2^30 is above every product of int8 numbers, and so as good a bound as any above it.
+            memory.starts[r] += more < 0x1p30f ? int32_t(more) + 1 : 1 << 30;
+        }
         panel.starts = memory.starts;
     }
     constexpr bool exact = same || (P::kind == INT8 && KIND == SIGN);

@@ -108,7 +108,7 @@ def test_the_screen_changes_nothing(
     assert_close("scores", found[0], expected[0], torch.float32)
 
 
-@pytest.mark.parametrize("size", [1e-37, 1e-30, 1e-22, 1e8])
+@pytest.mark.parametrize("size", [1e-37, 1e-30, 1e-22, 1e3, 1e6, 1e8, 1e15])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_screen_changes_nothing_for_tokens_of_any_size(
     always: None, size: float, dtype: torch.dtype
