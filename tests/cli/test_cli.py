@@ -128,7 +128,7 @@ def test_files_that_cannot_be_read_are_listed(shell: Shell, tmp_path: Path) -> N
         (("search", "LIBRARY", "--minus", "cat"), 2, "minus"),
         (("search", "LIBRARY", "cat", "--where", "color = 1"), 2, "columns"),
         (("search", "LIBRARY", "cat", "--kind", "audio"), 2, "video"),
-        (("search", "LIBRARY", "cat", "--image", "not-there.jpg"), 3, "not-there.jpg"),
+        (("search", "LIBRARY", "cat", "--image", "not-there.jpg"), 2, "not-there.jpg"),
         (("index", "LIBRARY", "not-there"), 2, "not-there"),
         (("index", "LIBRARY", ".", "--encoder", "open_clip:ViT-B-32/openai"), 3, "builtin"),
         (("index", "new.maxsight", ".", "--encoder", "nonsense"), 2, "builtin"),
