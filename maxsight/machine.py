@@ -39,8 +39,22 @@ def available_memory() -> tuple[int, int]:
             ceiling, current = first_line(folder / maximum), first_line(folder / used)
             if ceiling.isdecimal() and current.isdecimal() and int(ceiling) < sizes["MemTotal"]:
                 limit = min(limit, int(ceiling))
-                available = min(available, int(ceiling) - int(current))
+                taken = max(0, int(current) - file_cache(folder))
+                available = min(available, int(ceiling) - taken)
     return available, limit
+
+
+def file_cache(control_group: Path) -> int:
+    """Bytes of a control group's memory that hold files, which the kernel gives back on demand.
+
+    Without them a container that has read many files would seem to have nothing left.
+    """
+    try:
+        lines = (control_group / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    sizes = dict(line.split(maxsplit=1) for line in lines if len(line.split()) == 2)
+    return int(sizes.get("total_inactive_file", sizes.get("inactive_file", "0")))
 
 
 def resident_memory() -> int:
