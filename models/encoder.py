@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 from maxsight.errors import UnknownEncoder
 from maxsight.models import hub
 from maxsight.models.options import EncoderUri, parse
-from maxsight.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from maxsight.models.embeddings import Embeddings
     from maxsight.models.mix import Mix
+    from maxsight.models.preprocess import Preprocess
 
 # scheme -> module:function, called as `load(name, *, options, device)`; imported when asked for.
 _SCHEMES = {

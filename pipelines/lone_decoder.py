@@ -13,17 +13,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
 from maxsight import settings
 from maxsight.errors import MediaError
 from maxsight.index.records import FileState
-from maxsight.models.preprocess import Preprocess
 from maxsight.pipelines.decoder_memory import share
 from maxsight.pipelines.decoder_process import NONSENSE, DecoderGone, DecoderProcess
 from maxsight.pipelines.messages import Alive, Finished, Job, Order, Refused, View, Viewed
+
+if TYPE_CHECKING:
+    from maxsight.models.preprocess import Preprocess
 
 Answer = TypeVar("Answer", Finished, Viewed)
 

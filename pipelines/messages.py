@@ -11,14 +11,16 @@ import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import numpy as np
 
 from maxsight import strict_json
 from maxsight.index.records import FileState, Kind
-from maxsight.models.preprocess import Preprocess
 from maxsight.pipelines.limits import Limit
+
+if TYPE_CHECKING:
+    from maxsight.models.preprocess import Preprocess
 
 _LENGTHS = struct.Struct("<II")  # bytes of the header, bytes of pixels
 
@@ -289,6 +291,8 @@ def pack_order(order: Order) -> dict[str, Any]:
 def unpack_order(header: dict[str, Any]) -> Order:
     if header["preprocess"] is None:
         return Order(**header)
+    from maxsight.models.preprocess import Preprocess  # and with it Pillow: only decoders need it
+
     wishes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in header["preprocess"].items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ _THREAD_PAIRS = 2048
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
+_Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class CodedTokens:
 
     def __post_init__(self) -> None:
         count = len(self.data)
-        shapes = {
+        shapes: dict[str, tuple[_Array, tuple[type[np.generic], ...], tuple[int, ...]]] = {
             "ids": (self.ids, (np.uint8, np.uint16), (len(self.ids),)),
             "centroids": (self.centroids, (np.int8,), (len(self.centroids), self.dim)),
             "data": (self.data, (np.uint8,), (count, self.dim * self.bits // 8)),

@@ -82,11 +82,15 @@ def test_maxsim(data: st.DataObject) -> None:
         sides += [values, torch.tensor(data.draw(OFFSETS), dtype=torch.int64)]
     pairs = torch.tensor(data.draw(st.lists(NUMBERS, min_size=4, max_size=4))).view(2, 2)
     k = data.draw(st.integers(-1, 9))
+    queries, query_offsets, documents, offsets = sides
+    screen = maxsim.Int8Screen
     for call in (
         lambda: maxsim.score(*sides),
         lambda: maxsim.score_pairs(*sides, pairs=pairs),
-        lambda: maxsim.topk(*sides, k),
-        lambda: maxsim.topk(*sides, k, screen=maxsim.Int8Screen.of(sides[2], sides[3])),
+        lambda: maxsim.topk(queries, query_offsets, documents, offsets, k),
+        lambda: maxsim.topk(
+            queries, query_offsets, documents, offsets, k, screen=screen.of(documents, offsets)
+        ),
     ):
         try:
             call()

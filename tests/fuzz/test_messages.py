@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from fuzzed import VALUES, as_json, edited, wrong_fields
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from maxsight.pipelines import messages
 from maxsight.pipelines.messages import Alive, Finished, Frames, Opened, Refused, Viewed
 
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     "Alive": {"type": "Alive"},
     "Opened": {"type": "Opened", "seconds": 1.0, "content_hash": "a", "bytes": 3, "units": 0},
     "Frames": {

@@ -1,7 +1,5 @@
 """Tables and arrays that people hand over: CSV of annotations and of queries, query vectors."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

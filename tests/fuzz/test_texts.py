@@ -85,7 +85,7 @@ TERMS = st.recursive(
     ),
     max_leaves=12,
 )
-COLUMNS: dict[str, parser.ColumnKind] = {"width": "number", "kind": "text", "path": "text"}
+COLUMNS: dict[str, parser.ColumnKind] = {"width": "integer", "kind": "text", "path": "text"}
 
 
 @given(
