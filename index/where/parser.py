@@ -12,7 +12,7 @@ from typing import Literal
 
 from maxsight.index.where import vocabulary
 from maxsight.index.where.globs import glob_expression
-from maxsight.index.where.parts import Membership, Part, chain, member, quoted, within
+from maxsight.index.where.parts import Membership, Part, chain, member, quoted, size_of, within
 from maxsight.index.where.tokens import NoCondition, Token, brief, tokens
 
 ColumnKind = Literal["text", "integer", "other"]
@@ -203,7 +203,8 @@ class _Parser:
         token = self._next
         if token.kind == "text":
             self._advance()
-            return Part(quoted(token.text), literal="text")
+            sql = quoted(token.text)
+            return Part(sql, size=size_of(sql), literal="text")
         if token.kind == "number":
             self._advance()
             return _number(token)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maxsight.index.where.tokens import NoCondition
-from maxsight.index.where.vocabulary import DEEPEST, LARGEST
+from maxsight.index.where.vocabulary import DEEPEST, LARGEST, LETTERS_AS_ONE, LISTED_AS_ONE
 
 LiteralKind = Literal["text", "integer", "other"]
 
@@ -28,7 +28,8 @@ class Part:
     Attributes:
         sql: as it is written.
         depth: how many brackets stand one in the other.
-        size: how many values and names it holds, as often as the storage layer writes them.
+        size: how many values and names it holds, as often as the storage layer writes them. A
+            long text counts as several, several values of a list as one.
         column: its name, if it is one and nothing else.
         literal: what it is, if it is a value and nothing else.
         membership: what it says, if it is of that form.
@@ -48,8 +49,9 @@ class Part:
             )
         if self.size > LARGEST:
             raise NoCondition(
-                "CASE, BETWEEN, COALESCE or NULLIF stand too often one in the other, and each "
-                "evaluates several times what is in it"
+                "CASE, BETWEEN, COALESCE or NULLIF stand too often one in the other or around long "
+                "lists and texts, as each evaluates several times what is in it; or a list of what "
+                f"is neither a column's integers nor its texts has more than {LARGEST:,} values"
             )
 
 
@@ -57,6 +59,11 @@ def within(sql: str, *parts: Part, times: int = 1) -> Part:
     """What holds ``parts`` between brackets, and is evaluated so many times."""
     depth = max((part.depth for part in parts), default=0)
     return Part(sql, depth + 1, times * max(1, sum(part.size for part in parts)))
+
+
+def size_of(sql: str) -> int:
+    """What one value counts as."""
+    return 1 + len(sql) // LETTERS_AS_ONE
 
 
 def quoted(text: str) -> str:
@@ -69,7 +76,8 @@ def member(membership: Membership) -> Part:
     """A :class:`Membership` written out."""
     word = "NOT IN" if membership.negated else "IN"
     sql = f"(`{membership.column}` {word} ({', '.join(membership.values)}))"
-    return Part(sql, 2, membership=membership)
+    size = size_of(sql) + len(membership.values) // LISTED_AS_ONE
+    return Part(sql, 2, size, membership=membership)
 
 
 def chain(word: Literal["AND", "OR"], terms: Sequence[Part]) -> Part:

@@ -106,5 +106,9 @@ REPEATED = {"coalesce": 4, "ifnull": 4, "nvl": 4, "nullif": 4}
 REPEATED_IN_CASE = 3
 REPEATED_IN_BETWEEN = 2
 LARGEST = 6 * MOST_WORK
+# So many values of a list, and letters of a text, count as one: all that are allowed have room
+# once, but not as often as a CASE evaluates them.
+LISTED_AS_ONE = 10
+LETTERS_AS_ONE = 2000
 MOST_REPEATS = 1000  # of a counted repetition in a regular expression, all multiplied
 LONGEST_PATTERN = 4096

@@ -132,6 +132,20 @@ REFUSED = {
     "COALESCE": (nested("coalesce(", "ok", ", ok)", 12), "too often"),
     "IFNULL": (nested("ifnull(", "ok", ", ok)", 10), "too often"),
     "BETWEEN": (nested("(", "ok", " BETWEEN ok AND ok)", 17), "too often"),
+    # Eight of these took 5 GB and two minutes, twelve would have taken all.
+    "BETWEEN around a list": (
+        nested("(", "path IN (" + "'x', " * 20_000 + "'y')", " BETWEEN ok AND ok)", 12),
+        "too often",
+    ),
+    "BETWEEN around a long text": (
+        nested("(", f"path = '{'x' * 1_000_000}'", " BETWEEN ok AND ok)", 12),
+        "too often",
+    ),
+    "COALESCE around a long text": (
+        nested("coalesce(", f"'{'x' * 1_000_000}'", ", path)", 6) + " = path",
+        "too often",
+    ),
+    "a long list of floats": (f"duration_s IN ({'1.5,' * 40_000}1.5)", "more than 30,000 values"),
     "too many terms": (" OR ".join(f"width > {n}" for n in range(20_000)), "asks too much"),
     "too many LIKE": (" OR ".join(f"path LIKE '%{n}%'" for n in range(5000)), "asks too much"),
     "too many calls": (" OR ".join(f"lower(path) = '{n}'" for n in range(5000)), "asks too much"),
