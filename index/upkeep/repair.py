@@ -154,4 +154,6 @@ def _skip_ids(library: Path) -> None:
         first = pa.array([ledger.next_unit + _SKIPPED_IDS], pa.int64())
         columns = {"path": pa.array([""]), "first_unit": first}
         rows = tables.item_rows([top], tables.REMOVED, columns)
+        # Without the empty ones: a library of an older schema has not all of them.
+        rows = rows.select([name for name in rows.column_names if not rows[name].null_count])
         lance_tables.open_table(library, tables.ITEMS).insert(rows)

@@ -162,3 +162,33 @@ def test_an_old_library_on_a_read_only_disk(old: Path, samples: Any, schema: int
     with Store.open(old) as store:
         samples.check(store.snapshot(), {1: ("/b", "b*3")})
     assert (old / checksum.FILE_NAME).exists() == (schema == 2)
+
+
+@pytest.mark.parametrize("own_type", [None, pa.string(), pa.int64()])
+def test_a_damaged_old_library_is_repaired(
+    create: Create, samples: Any, own_type: pa.DataType | None
+) -> None:
+    """Not even a user's own column of a name that is the library's now is in the way."""
+    with create() as store:
+        store.apply(Changes(added=[samples.item("/a", "a")]))
+        store.apply(Changes(added=[samples.item("/b", "b*3")]))
+    make_old(store.path, 2)
+    if own_type is not None:
+        items = lance.dataset(str(store.path / tables.ITEMS))
+        kind = "STRING" if own_type == pa.string() else "BIGINT"
+        own = "NULLIF(CAST(item_id AS STRING), '9')" if kind == "STRING" else "NULLIF(item_id, 9)"
+        items.add_columns({"remark": own})
+        checksums.Recorder(store.path).rewrite()
+    data = max((store.path / tables.UNITS / "data").iterdir(), key=os.path.getmtime)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 4] ^= 1
+    data.write_bytes(content)
+    assert verify(store.path).problems
+    found = verify(store.path, repair=True)
+    assert (found.problems, found.items) == ((), 1)
+    with Store.open(store.path, write=True) as store:
+        assert store.manifest.schema == SCHEMA
+        samples.check(store.snapshot(), {0: ("/a", "a")})
+        store.apply(Changes(added=[samples.item("/b", "b*3")]))
+        (new,) = {item.item_id for path, item in store.known().items() if path == "/b"}
+        assert new > 1, "the lost file's number is given to no other"
