@@ -140,7 +140,13 @@ def _damage_named() -> Iterator[None]:
         yield
     except MaxsightError:
         raise
-    except (ValueError, ArithmeticError, LookupError, MemoryError) as error:
+    except MemoryError as error:
+        from maxsight.pipelines.content import TooHungry
+
+        raise TooHungry(
+            "takes more memory to read than is allowed; raise MAXSIGHT_MEMORY and run again"
+        ) from error
+    except (ValueError, ArithmeticError, LookupError) as error:
         raise MediaError(f"damaged: {type(error).__name__} ({error})") from error
 
 

@@ -44,7 +44,8 @@ _CONTAINERS = (
 
 # What FFmpeg and PyAV raise over damaged data: their own tree, and Python's errors from values that
 # make no sense (a time base of 0, a frame of 0 rows, a codec that is not there).
-_DAMAGE = (av.FFmpegError, ValueError, ArithmeticError, RuntimeError, LookupError, MemoryError)
+# What memory does not suffice for is no damage: MemoryError, of both trees, is let through.
+_DAMAGE = (av.FFmpegError, ValueError, ArithmeticError, RuntimeError, LookupError)
 
 # Containers that keep the time of the whole film. In others (MPEG-TS and the like) times are those
 # of a transmission, and a jump ahead is a splice.
@@ -59,6 +60,9 @@ _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # A film's packets are parts of its file. Tables that point to the same bytes again and again would
 # go on for days.
 _MOST_REPEATED, _LEAST_BYTES = 4, 1 << 24
+
+# What FFmpeg may add at the edges of a frame that is within the limit.
+_EDGE_PIXELS = 1 << 20
 
 # What a film's end may lack of what the container promises, in seconds and as a share.
 _SHORT_S, _SHORT_SHARE = 2.0, 0.02
@@ -225,6 +229,8 @@ class Film:
             try:
                 self._container.seek(clock.stamp(time - run_up), stream=self._stream)
                 self._decoder.flush_buffers()
+            except MemoryError:
+                raise
             except _DAMAGE:
                 break
             clock.sought()
@@ -283,20 +289,34 @@ class Film:
                     self._reached_s = max(self._reached_s, ends)
                 if packet.stream is self._stream and packet.size:  # an empty one closes the decoder
                     yield packet  # type: ignore[misc]
+        except MemoryError:
+            raise
         except _DAMAGE as error:
             log.warning("%s: damaged, read up to there: %s", self._path, error)
             self._is_broken_off = True
 
     def _decoded(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
         """Frames in shown order; what cannot be decoded is left out."""
-        damaged = 0
+        damaged = shown = 0
+        giant: VideoFrame | None = None
         for packet in chain(packets, [None]):  # None: hand out the frames still inside
             try:
                 frames = self._decoder.decode(packet)
+            except MemoryError:
+                raise
             except _DAMAGE:
                 damaged += 1
                 continue
-            yield from frames
+            for frame in frames:
+                if frame.width * frame.height > max_pixels():
+                    giant = frame
+                else:
+                    shown += 1
+                    yield frame
+        if giant is not None:
+            if not shown:
+                raise _above_limit(giant)
+            self._remark(f"frames are left out: {_above_limit(giant)}")
         if damaged:
             log.warning("%s: %d damaged parts were left out", self._path, damaged)
             self._remark("damaged in places: frames that cannot be decoded are left out")
@@ -325,8 +345,8 @@ class Film:
                 self._remark(f"shown without its transparency: this FFmpeg lacks {name}")
         decoder.thread_count = self._threads
         decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"
-        # Also where the size changes on the way.
-        decoder.options = {"max_pixels": str(max_pixels())}
+        # FFmpeg counts what it adds at the edges, too; frames are looked at by their own size.
+        decoder.options = {"max_pixels": str(4 * max_pixels() + _EDGE_PIXELS)}
         return decoder
 
     def _remark(self, text: str) -> None:
@@ -339,6 +359,8 @@ class Film:
     def _picture(self, maker: PictureMaker, frame: VideoFrame) -> Image | None:
         try:
             return maker.picture(frame)
+        except MemoryError:
+            raise
         except _DAMAGE as error:
             log.warning("%s: a frame cannot be shown: %s", self._path, error)
             return None
@@ -361,6 +383,8 @@ def _open(path: str) -> tuple[InputContainer, VideoStream]:
     except av.ArgumentError as error:
         # What FFmpeg knows but the list leaves out is an invalid argument to it.
         raise MediaError("not a video but another kind of file") from error
+    except MemoryError:
+        raise
     except _DAMAGE as error:
         raise MediaError("not a video, or one that was cut off before it was complete") from error
     try:
@@ -380,12 +404,16 @@ def _video_stream(container: InputContainer) -> VideoStream:
     if stream.codec_context is None:
         raise MediaError("its video is in a coding that this build of FFmpeg does not decode")
     if stream.width * stream.height > max_pixels():
-        raise AboveLimit(
-            f"its frames of {stream.width} x {stream.height} pixels are above the limit of "
-            f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)",
-            "pixels",
-        )
+        raise _above_limit(stream)
     return stream
+
+
+def _above_limit(giant: VideoStream | VideoFrame) -> AboveLimit:
+    return AboveLimit(
+        f"its frames of {giant.width} x {giant.height} pixels are above the limit of "
+        f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)",
+        "pixels",
+    )
 
 
 def _stated_by_avi(path: str) -> float:

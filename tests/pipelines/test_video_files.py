@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import wave
@@ -19,6 +20,7 @@ from PIL import Image
 pytest.importorskip("av")
 
 import av
+from decoders import job, pool
 from numbered_films import (
     RATE,
     SECONDS,
@@ -30,6 +32,8 @@ from numbered_films import (
 )
 
 from maxsight.errors import MediaError, UsageError
+from maxsight.pipelines.content import AboveLimit
+from maxsight.pipelines.messages import Refused
 from maxsight.pipelines.video import frame_at, probe, sample_frames
 
 
@@ -185,6 +189,49 @@ def test_too_many_pixels_are_refused(plain: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", "1000")
     with pytest.raises(MediaError, match=r"192 x 128.*MAXSIGHT_MAX_PIXELS"):
         list(sample_frames(plain))
+
+
+def test_the_limit_counts_the_pixels_that_are_seen(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg adds some at the edges."""
+    monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", str(192 * 128))
+    assert len(list(sample_frames(plain))) == 4
+
+
+def test_frames_above_the_limit_are_named_whatever_the_header_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "grown.avi"
+    write_film(path, 320, 240)
+    data = path.read_bytes()
+    place = data.index(b"strf") + 12
+    path.write_bytes(data[:place] + struct.pack("<II", 160, 120) + data[place + 8 :])
+    monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", "50000")
+    with pytest.raises(AboveLimit, match=r"320 x 240.*MAXSIGHT_MAX_PIXELS") as refused:
+        list(sample_frames(path))
+    assert refused.value.limit == "pixels"
+    monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", "80000")
+    assert len(list(sample_frames(path))) == 1
+
+
+def test_a_film_that_memory_does_not_suffice_for_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "large.avi"
+    write_film(path, 12_000, 8_000)
+    with pool(workers=1, memory=1) as decoders:
+        (refused,) = [one.message for one in decoders.decode([job(path)]) if one is not None]
+    assert isinstance(refused, Refused)
+    assert (refused.again, refused.hungry, refused.limit) == (True, True, "memory")
+    assert "MAXSIGHT_MEMORY" in refused.reason
+
+
+def write_film(path: Path, width: int, height: int) -> None:
+    """Of one picture."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p"
+        file.mux(stream.encode(av.VideoFrame(width, height, "yuvj420p")))
+        file.mux(stream.encode())
 
 
 def test_a_name_that_is_not_utf8(plain: Path, tmp_path: Path) -> None:
