@@ -232,10 +232,11 @@ def _decoded_or_salvaged(
         kept = salvage.salvage(data, form, opened)
     except MemoryError:
         raise _too_hungry(full, form) from None
-    if kept is None or not kept.known.any():
-        if trouble is None:
-            return image, full, None
+    if trouble is None and kept is None:
+        return image, full, None
+    if trouble is not None and (kept is None or not kept.known.any()):
         raise trouble from None
+    assert kept is not None
     cause = "truncated" if trouble is None else str(trouble).partition(":")[0]
     if kept.share < salvage.LEAST_SHARE:
         raise MediaError(

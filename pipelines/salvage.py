@@ -8,6 +8,7 @@ that differ between the two are missing.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ _FILLED_ABOVE = 0.9
 _END_OF_JPEG = b"\xff\xd9"
 _BLANKS = bytes(512)
 _SCAN_OF_JPEG = b"\xff\xda"
+_RESTART_OF_JPEG = re.compile(rb"\xff[\xd0-\xd7]")
 # Entropy-coded data that means something else wherever a decoder goes on with it.
 _OTHER_DATA = bytes(1 + (37 * n * n + 11 * n) % 251 for n in range(4096))
 _FILLINGS = (b"\x00", _OTHER_DATA, b"\x55", b"\xaa")
@@ -86,7 +88,7 @@ def salvage(
     if form is JPEG:
         body = _without_end(data)
         scans = _scans(body)
-        files = [body + _END_OF_JPEG, body + _OTHER_DATA + _END_OF_JPEG]
+        files = [body + _END_OF_JPEG, body + _more_of_jpeg(body) + _END_OF_JPEG]
     elif form is PNG:
         files = [_without_notes(data)] * 2
     elif form is WEBP:
@@ -110,18 +112,20 @@ def salvage(
     known = _same(image, other)
     if scans > 1 and not known.all():  # the first scan shows everything already
         return Salvaged(image, np.ones_like(known), coarse=True)
-    if form in (JPEG, WEBP, AVIF, HEIF):
+    if form in (JPEG, WEBP):
         known = _up_to_the_first_gap(known)
+    elif form in (AVIF, HEIF):
+        known = _up_to_the_first_gap(known, may_be_turned=True)
     return Salvaged(image, known)
 
 
-def _up_to_the_first_gap(known: np.ndarray) -> np.ndarray:
+def _up_to_the_first_gap(known: np.ndarray, *, may_be_turned: bool = False) -> np.ndarray:
     """What stands before the first pixel that is missing: behind it is filling in both pictures.
 
-    Files hold pixels row by row; a picture that was turned since then lacks other sides.
+    Files hold pixels row by row; a picture that its decoder has turned lacks other sides.
     """
     best = np.zeros_like(known)
-    for turns in range(4):
+    for turns in range(4 if may_be_turned else 1):
         turned = np.rot90(known, turns)
         gaps = np.flatnonzero(~turned.all(1))
         there = np.zeros_like(turned)
@@ -243,6 +247,13 @@ def _without_end(data: bytes) -> bytes:
     return body + b"\x00" if body.endswith(b"\xff") else body
 
 
+def _more_of_jpeg(body: bytes) -> bytes:
+    """Data that a decoder goes on with, and the restart marker that it may wait for first."""
+    restarts = _RESTART_OF_JPEG.findall(body, max(0, body.rfind(_SCAN_OF_JPEG)))
+    following = (restarts[-1][1] + 1) % 8 if restarts else 0
+    return _OTHER_DATA + bytes((0xFF, 0xD0 + following)) + _OTHER_DATA
+
+
 def _scans(data: bytes) -> int:
     """Scans that a progressive JPEG begins; 0 for any other."""
     place = 2
@@ -260,6 +271,7 @@ def _scans(data: bytes) -> int:
 
 
 _BLOCK = 1 << 20
+_PROFILE_OF_PNG = re.compile(rb"[^\x00]*\x00\x00")
 _KEPT = frozenset((b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf"))
 
 
@@ -273,7 +285,9 @@ def _without_notes(data: bytes) -> bytes:
             pixels.append(body)
         elif kind == b"IEND":
             break
-        elif kind in _KEPT:
+        elif kind == b"iCCP" and not _PROFILE_OF_PNG.match(body):
+            pass  # Pillow refuses the picture for it
+        elif kind in _KEPT or kind in (b"IHDR", b"PLTE"):
             parts.append(_chunk(kind, body))
         elif kind[:1].isupper():
             parts.append(data[place : place + 12 + length])

@@ -102,6 +102,10 @@ WHOLE: dict[str, Callable[[Image.Image], bytes]] = {
     "png with a chunk that is none": _png_with(b"abCd", b"?" * 50, bad=b"abCd"),
     "png with a text of 40 MB": _png_with(b"zTXt", b"a\x00\x00" + zlib.compress(bytes(40_000_000))),
     "png with a broken profile": _png_with(b"iCCP", b"x\x00\x00nonsense"),
+    "png with an empty profile": _png_with(b"iCCP", b""),
+    "png with a wrong checksum of its head": lambda image: png_of(
+        list(chunks(encoded(image, "PNG"))), bad=b"IHDR"
+    ),
     "png with a short gamma": _png_with(b"gAMA", b"\x00"),
     "png with a wrong checksum of its pixels": _png_with_wrong_sum_of_pixels,
     "png with junk behind": lambda image: encoded(image, "PNG") + b"junk" * 2000,
@@ -202,6 +206,27 @@ def test_a_jpeg_cut_off_and_closed_again_does_not_pass_for_whole(photograph: Ima
     grey.paste((128, 128, 128), (0, HEIGHT - 32, WIDTH, HEIGHT))
     assert shown(_jpeg(grey)).remark is None
     assert shown(_jpeg(grey)).image.height == HEIGHT
+
+
+@pytest.mark.parametrize("restarts", [0, 5])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.42])
+def test_the_grey_below_a_short_jpeg_is_not_taken_for_it(
+    restarts: int, share: float, photograph: Image.Image
+) -> None:
+    data = encoded(photograph, "JPEG", quality=92, restart_marker_blocks=restarts)
+    with pytest.raises(MediaError, match="truncated: only ") as refused:
+        shown(data[: int(len(data) * share)] + b"\xff\xd9" * 2)
+    assert int(str(refused.value).split()[2]) <= 100 * share + 8
+
+
+def test_a_jpeg_that_ends_where_a_restart_was_due(photograph: Image.Image) -> None:
+    data = encoded(photograph, "JPEG", quality=92, restart_marker_blocks=5)
+    places = [
+        at for at in range(len(data)) if data[at] == 0xFF and data[at + 1] in range(0xD0, 0xD8)
+    ]
+    place = places[len(places) * 3 // 4]
+    picture = shown(data[:place] + b"\xff\xd9" + data[place + 2 :])
+    assert 10 <= int((picture.remark or "truncated: 0").split()[1]) <= 40
 
 
 def test_a_progressive_jpeg_shows_less_detail(photograph: Image.Image) -> None:
