@@ -20,6 +20,9 @@ from maxsight.errors import LibraryError
 from maxsight.index import checksum
 from maxsight.index.checksum import Checksum
 
+# Lance looks there first, and takes memory by its size: it holds one number.
+_HINT = "latest_version_hint.json"
+_MOST_BYTES_OF_HINT = 4096
 # Of a list: 200 bytes a fragment. Of the numbers of deleted rows: more than there are.
 _MOST_BYTES = 1 << 28
 # The file's last 16 bytes: where the list begins, the format's version, a mark.
@@ -43,6 +46,7 @@ def look(library: Path, name: str, version: Path) -> None:
             lies beside it is a pipe, a device or the like.
     """
     try:
+        _require_small(version.with_name(_HINT))
         found = _read(library, f"{name}/_versions/{version.name}")
         if found is None:
             return
@@ -124,6 +128,15 @@ def _require_files(folder: Path) -> None:
         return
     for path in odd:
         plain_files.open_to_read(Path(path)).close()
+
+
+def _require_small(hint: Path) -> None:
+    try:
+        size = os.stat(hint).st_size
+    except FileNotFoundError:
+        return
+    if size > _MOST_BYTES_OF_HINT:
+        raise LibraryError(f"{hint} has {size:,} bytes, and holds one number: delete the file")
 
 
 def _outside(content: bytes) -> Iterator[str]:

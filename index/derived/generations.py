@@ -37,10 +37,10 @@ def newest(library: Path, name: str) -> Path | None:
 
 
 def folders(library: Path, name: str) -> list[Path]:
-    """All of a name."""
+    """All of a name; none where something else stands in the place of their folder."""
     try:
         inside = os.listdir(library / FOLDER)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [library / FOLDER / entry for entry in inside if re.fullmatch(rf"{name}-\d+", entry)]
 

@@ -211,3 +211,25 @@ def test_no_file_of_an_index_is_waited_for(library: Path, samples: Any, kind: st
         file.unlink()
         file.write_bytes(content)
     assert not verify(library).problems
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_what_stands_in_the_place_of_the_indexes_is_not_searched(library: Path, kind: str) -> None:
+    shutil.rmtree(library / "indexes")
+    os.mkfifo(library / "indexes") if kind == "pipe" else (library / "indexes").touch()
+    with Store.open(library) as store:
+        store.snapshot()
+    with pytest.raises(LibraryError, match="indexes"):
+        Store.open(library, write=True)
+
+
+def test_a_hint_of_a_terabyte_takes_no_memory(library: Path) -> None:
+    """Lance takes as much memory as the file is long, and its failing ended the process."""
+    for table in ("items.lance", "units.lance"):
+        hint = library / table / "_versions/latest_version_hint.json"
+        before = hint.read_bytes()
+        os.truncate(hint, 1 << 40)
+        with pytest.raises(LibraryError, match=f"{hint.name} has .*: delete the file"):
+            Store.open(library)
+        hint.write_bytes(before)
+    Store.open(library).close()
