@@ -124,6 +124,10 @@ def drop_columns(library: Path, names: Sequence[str]) -> None:
 
 def _checked(given: pa.Table, schema: pa.Schema) -> tuple[list[str], pa.Table]:
     """The paths, and the other columns in the types they are stored in."""
+    if not isinstance(given, pa.Table):
+        raise UsageError(
+            f"annotations are a pyarrow.Table or a file's path, got {type(given).__name__}"
+        )
     if "path" not in given.column_names or not pa.types.is_string(given.schema.field("path").type):
         raise UsageError("annotations need a column path of text")
     paths: list[str] = given["path"].to_pylist()

@@ -112,6 +112,15 @@ def is_text(given: object) -> bool:
     return isinstance(given, str)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text is one for others, too. Bytes that are not UTF-8 come as half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _several(given: Any, what: str) -> Iterator[Any]:
     if not isinstance(given, Iterable):
         raise UsageError(f"{what} must be one or several, got {type(given).__name__}")

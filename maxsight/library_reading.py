@@ -118,9 +118,11 @@ class ReadableLibrary(LibraryHandle):
     ) -> list[Moment]:
         """:meth:`moments` for any number of weighted terms."""
         from maxsight.pipelines.moments import search_moments
-        from maxsight.pipelines.search import encode_query
+        from maxsight.pipelines.search import Term, encode_query
         from maxsight.pipelines.walk import absolute
 
+        if not isinstance(terms, Sequence) or not all(isinstance(term, Term) for term in terms):
+            raise UsageError("terms must be a list of Term")
         snapshot = self._store().snapshot()
         query = encode_query(
             snapshot,

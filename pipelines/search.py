@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from maxsight.arguments import choices, is_number, is_text, whole_number
+from maxsight.arguments import choices, is_number, is_text, is_unicode, whole_number
 from maxsight.errors import EncoderMismatch, LibraryError, UsageError
 from maxsight.index import records
 from maxsight.models import compose
 from maxsight.models.mix import Mix
 from maxsight.pipelines import rescore
 from maxsight.pipelines.reference import encode_reference, mean
+from maxsight.shown import shown
 
 if TYPE_CHECKING:
     from maxsight.index.records import Kind, UnitHit
@@ -53,6 +54,9 @@ class Term:
             raise UsageError("a term is exactly one of a text, an image and a vector")
         if self.text is not None and not is_text(self.text):
             raise UsageError(f"a text must be a str, got {type(self.text).__name__}")
+        for text in (self.text or "", *self.phrases):
+            if not is_unicode(text):
+                raise UsageError(f"a text must be UTF-8, got {shown(text)}")
         if self.text is not None and not self.text.strip():
             raise UsageError("an empty text finds nothing: describe what you are looking for")
         if not is_number(self.weight) or not math.isfinite(self.weight) or self.weight == 0:

@@ -168,6 +168,13 @@ def test_every_path_is_looked_at(shared: maxsight.Library, name: str, given: str
         lambda library: library.query(Query((Term(text="a", weight=float("nan")),))),
         lambda library: library.query(Query((Term(text="a", weight="1"),))),  # type: ignore[arg-type]
         lambda library: library.query(Query((Term(text=3),))),  # type: ignore[arg-type]
+        lambda library: library.search("caf\udce9"),  # as a Latin-1 terminal gives it
+        lambda library: library.moments("a", minus="caf\udce9"),
+        lambda library: library.moments_of(None),
+        lambda library: library.moments_of(["a"]),
+        lambda library: library.annotate({"path": []}),
+        lambda library: library.add("/nowhere", index=3),
+        lambda library: library.add("/nowhere", index="IVF\udce9"),
     ],
 )
 def test_usage_errors(shared: maxsight.Library, call: Callable[[maxsight.Library], object]) -> None:

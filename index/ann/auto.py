@@ -104,6 +104,8 @@ def check(spec: str, dim: int) -> None:
     Raises:
         UsageError: not a spec, or not one for vectors of that width.
     """
+    if not isinstance(spec, str) or not spec.isascii():
+        raise UsageError(f"an index is named by a text, say auto or exact, got {spec!r}")
     if spec != AUTO:
         make(spec, dim)
 

@@ -17,6 +17,9 @@ from maxsight.index.upkeep import checksums, index_checks, row_checks, versions
 from maxsight.index.upkeep.recovery import leftovers
 from maxsight.index.upkeep.versions import TableState
 
+# Of a ledger's damaged lines. All of them in a ledger of other bytes would be a book.
+_LINES_SHOWN = 20
+
 Stage = Literal["checksums", "rows"]
 Progress = Callable[[Stage, int, int], None]
 
@@ -122,8 +125,10 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
         same, different = hashes.compare(recorded.files, progress)
     problems += [
         Problem("ledger", checksum.FILE_NAME, f"line {number} is damaged")
-        for number in recorded.damaged_lines
+        for number in recorded.damaged_lines[:_LINES_SHOWN]
     ]
+    if (more := len(recorded.damaged_lines) - _LINES_SHOWN) > 0:
+        problems.append(Problem("ledger", checksum.FILE_NAME, f"and {more:,} lines more"))
     states = {}
     needed: set[str] = set()
     # Items first: the units read after them hold every unit that these items claim.

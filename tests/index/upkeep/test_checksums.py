@@ -177,3 +177,12 @@ def test_damage_of_what_was_acknowledged_is_not_taken_for_a_power_cut(
     with pytest.raises(LibraryError):
         Store.open(library, write=True)
     assert manifests[max(manifests)].exists()
+
+
+def test_a_ledger_of_other_bytes_is_told_in_a_few_lines(create: Create) -> None:
+    with create() as store:
+        library = store.path
+    (library / checksum.FILE_NAME).write_bytes(b"x\n" * 100_000)
+    told = [problem for problem in verify(library).problems if problem.kind == "ledger"]
+    assert len(told) == 21
+    assert "99,980 lines more" in told[-1].text
