@@ -32,6 +32,7 @@ _ROUNDING = 2
 # A curve that takes the middle grey no further than this scales pictures as sRGB's does: mixing
 # neighbours before or after the conversion is the same to about a level.
 _NEAR = 8
+_MIDDLE = 128
 
 Space = Literal["RGB", "GRAY", "CMYK", "Lab"]
 
@@ -161,6 +162,7 @@ def _read(profile: bytes, space: Space) -> Meaning:
 def _three(transform: ImageCms.ImageCmsTransform, is_matrix: bool) -> Conversion | None:
     probe = _probe()
     shown = np.asarray(transform.apply(Image.fromarray(probe)), np.int16)
+    _require_light_and_dark(shown[0, 0], shown[0, -1])
     moved = np.abs(shown - probe)
     if moved.max() <= _ROUNDING:
         return None
@@ -181,6 +183,7 @@ def _probe() -> np.ndarray:
 def _grey(transform: ImageCms.ImageCmsTransform) -> Conversion | None:
     ramp = np.arange(256, dtype=np.uint8)
     table = np.asarray(transform.apply(Image.fromarray(ramp[None])))[0, :, 1]
+    _require_light_and_dark(table[:1], table[-1:])
     moved = np.abs(table.astype(np.int16) - ramp)
     if moved.max() <= _ROUNDING:
         return None
@@ -191,6 +194,12 @@ def _grey(transform: ImageCms.ImageCmsTransform) -> Conversion | None:
         return rgb.point(levels * 3)
 
     return Conversion(convert, late=bool(moved[128] <= _NEAR and moved[255] <= _ROUNDING))
+
+
+def _require_light_and_dark(black: np.ndarray, white: np.ndarray) -> None:
+    """Raises ValueError for a profile of zeros, say, by which everything is black or white."""
+    if black.max() > _MIDDLE or white.min() < _MIDDLE:
+        raise ValueError("it shows white dark, or black light")
 
 
 def _lab() -> bytes:

@@ -276,7 +276,13 @@ def test_conversion_after_scaling_hardly_differs(mode: str) -> None:
 
 def test_profiles_that_are_none_are_said_and_ignored() -> None:
     good = P3.profile()
-    for broken in (b"\x00", b"nonsense" * 40, good[:200], good[:132] + bytes(len(good) - 132)):
+    without_light = bytearray(good)  # a sound profile of no primaries: all is black by it
+    for tag in (b"rXYZ", b"gXYZ", b"bXYZ"):
+        entry = good.index(tag, 128)
+        place = int.from_bytes(good[entry + 4 : entry + 8], "big")
+        without_light[place + 8 : place + 20] = bytes(12)
+    torn = good[:132] + bytes(len(good) - 132)
+    for broken in (b"\x00", b"nonsense" * 40, good[:200], torn, bytes(without_light)):
         shown = read_picture(encoded(picture(), "PNG", icc_profile=broken), max_pixels=LIMIT)
         assert (np.asarray(shown.image) == np.asarray(picture())).all()
         assert "colour profile cannot be read" in (shown.remark or "")
