@@ -102,6 +102,10 @@ class Hashes:
 
         for name in sorted(new):
             try:
+                size = (self.library / name).stat().st_size
+                if size > new[name].bytes:  # of holes, say, that would be read for days
+                    self.found[name] = Checksum(size, "longer")
+                    continue
                 self.found[name] = checksum.checksum(self.library / name, count)
             except FileNotFoundError:  # a compaction may have deleted it
                 continue

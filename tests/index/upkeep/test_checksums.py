@@ -186,3 +186,14 @@ def test_a_ledger_of_other_bytes_is_told_in_a_few_lines(create: Create) -> None:
     told = [problem for problem in verify(library).problems if problem.kind == "ledger"]
     assert len(told) == 21
     assert "99,980 lines more" in told[-1].text
+
+
+def test_a_file_of_a_terabyte_is_not_read(create: Create, samples: Any) -> None:
+    with create() as store:
+        library = store.path
+        store.apply(Changes(added=[samples.item("/1", "1*1")]))
+    file = next((library / "units.lance/data").iterdir())
+    os.truncate(file, 1 << 40)
+    assert ("damaged", f"units.lance/data/{file.name}") in {
+        (problem.kind, problem.place) for problem in verify(library).problems
+    }
