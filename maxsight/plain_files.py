@@ -47,8 +47,10 @@ def read_bytes(file: Path, *, most: int) -> bytes:
         OSError: it cannot be opened or read, is not a regular file, or is larger.
     """
     with open_to_read(file) as stream:
-        content = stream.read(most + 1)
-    if len(content) > most:
+        # Asked for a number of bytes, Python takes memory for all of them first.
+        is_larger = os.fstat(stream.fileno()).st_size > most
+        content = b"" if is_larger else stream.read()
+    if is_larger or len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(file))
     return content
 

@@ -58,7 +58,7 @@ class LoneDecoder:
         """A picture as an encoder wants it.
 
         Returns:
-            (1, height, width, 3) uint8.
+            (n, height, width, 3) uint8: the picture, and the squares of a long one.
 
         Raises:
             MediaError: it cannot be decoded, or not within the limits.

@@ -239,7 +239,7 @@ def test_a_sample_that_is_too_small() -> None:
 
 def test_a_file_of_another_index(made: dict[str, FaissIndex], tmp_path: Path) -> None:
     made["SQ8"].save(tmp_path)
-    with pytest.raises(LibraryError, match="holds a IndexScalarQuantizer of 32"):
+    with pytest.raises(LibraryError, match="holds a IndexScalarQuantizer, not a IndexIVFFlat"):
         FaissIndex("IVF32,Flat", DIM).load(tmp_path)
     (tmp_path / FILE).write_bytes(b"nothing")
     with pytest.raises(LibraryError, match="cannot be read"):
