@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from av.packet import Packet
@@ -16,6 +17,11 @@ from maxsight.pipelines.video.frame import GRACE_S, Mark
 # Non-reference frames, half of most films, are not decoded where the samples lie at least this many
 # frames apart: the picture then taken is a frame or two later, and its time says so.
 _SPARSE_FRAMES = 8
+# The frames of a film of a variable rate may lie further apart than its header says. One is left
+# out only if the next one is shown within this share of the time between two samples.
+_NEAR = 2 / _SPARSE_FRAMES
+# The next frame in shown order is stored at most this many packets before or after.
+_MOST_APART = 32
 
 # Compressed data held back while it is open whether it has to be decoded, in bytes.
 _MAX_HELD_BACK = 16_000_000
@@ -93,6 +99,10 @@ class Clock:
         duration = (frame.duration or 0) * self._seconds_per_tick
         return time, time + (duration or self.frame_s)
 
+    def ticks(self, seconds: float) -> float:
+        """So many seconds in the container's count."""
+        return seconds / (self._seconds_per_tick or 1.0)
+
     @property
     def state(self) -> tuple[float | None, ...]:
         """All that it has learned from the frames so far."""
@@ -130,7 +140,7 @@ class Clock:
     def stamp(self, time: float) -> int:
         """The container's count at ``time`` seconds."""
         stamps = self._dts if self._pts.first is None else self._pts
-        return round(time / (self._seconds_per_tick or 1.0)) + (stamps.first or 0)
+        return round(self.ticks(time)) + (stamps.first or 0)
 
 
 def _whole(value: float | None) -> int | None:
@@ -165,11 +175,12 @@ class Schedule:
         self._fps = min(fps, _MOST_FPS)
         self._wanted = 0.0
         self._sparse = self._fps * _SPARSE_FRAMES * clock.frame_s <= 1.0
+        self._skips = False  # whether the decoder is to leave out what it can
         self._start = start
         if start is not None and start.sparse:
             # Some decoders heed it only if it is set before they open, which it never was.
             decoder.open(strict=False)
-            decoder.skip_frame = "NONREF"
+            self._skips = True
         # Keyframes at which decoding may begin anew, oldest first: their numbers and counts.
         self._keyframes: list[tuple[int, int | None, int | None]] = []
 
@@ -184,7 +195,7 @@ class Schedule:
         """A frame was taken at ``time``; the next one is due at the next tick."""
         self._wanted = (math.floor((time + GRACE_S) * self._fps) + 1) / self._fps
         if self._sparse:  # from the second sample on: the first is the film's very first frame
-            self._decoder.skip_frame = "NONREF"
+            self._skips = True
 
     def mark(self, frame: VideoFrame, clock: tuple[float | None, ...], time: float) -> Mark | None:
         """Where to take up sampling at a frame that is due; None where it cannot be told by its
@@ -228,9 +239,9 @@ class Schedule:
 
     def needed(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         """The packets worth decoding, in order."""
-        held_back: list[Packet[VideoStream]] = []
+        held_back: list[tuple[Packet[VideoStream], bool]] = []
         held_bytes = 0
-        for number, packet in enumerate(packets):
+        for number, (packet, is_brief) in enumerate(self._with_brief(packets)):
             if self._start is not None and number < self._start.keyframe:
                 continue
             time = self.clock.time_of(packet.pts, packet.dts)
@@ -238,7 +249,7 @@ class Schedule:
                 self._keyframes.append((number, packet.pts, packet.dts))
             if self._start is not None:
                 self.fed = number
-                yield packet
+                yield from self._given([(packet, is_brief)])
                 continue
             if time is None and packet.pts is None and packet.dts is None:
                 self._sparse = False  # frames have to be counted
@@ -248,14 +259,58 @@ class Schedule:
                     self._decoder.flush_buffers()
                 held_back.clear()
                 held_bytes = 0
-            held_back.append(packet)
+            held_back.append((packet, is_brief))
             held_bytes += packet.size
             if time is None or self.is_due(time) or held_bytes > _MAX_HELD_BACK:
                 self.fed = number
-                yield from held_back
+                yield from self._given(held_back)
                 held_back.clear()
                 held_bytes = 0
         # The very last frame says when the film ends, whether others refer to it or not.
-        self._sparse = False
-        self._decoder.skip_frame = "DEFAULT"
-        yield from held_back
+        self._sparse = self._skips = False
+        yield from self._given(held_back)
+
+    def _given(
+        self, packets: Iterable[tuple[Packet[VideoStream], bool]]
+    ) -> Iterator[Packet[VideoStream]]:
+        """Packets for the decoder, which is told of each whether it may be left out."""
+        for packet, is_brief in packets:
+            self._decoder.skip_frame = "NONREF" if self._skips and is_brief else "DEFAULT"
+            yield packet
+
+    def _with_brief(
+        self, packets: Iterator[Packet[VideoStream]]
+    ) -> Iterator[tuple[Packet[VideoStream], bool]]:
+        """Each packet, in order, and whether the next frame is shown soon after its own.
+
+        Packets are read ahead until that is known. Where times are missing, it is taken to be so.
+        """
+        if not self._sparse:
+            yield from ((packet, True) for packet in packets)
+            return
+        near = self.clock.ticks(_NEAR / self._fps)
+        around: deque[int | None] = deque(maxlen=2 * _MOST_APART)
+        waiting: deque[Packet[VideoStream]] = deque()
+        waiting_bytes = 0
+
+        def is_brief(packet: Packet[VideoStream]) -> bool:
+            shown = packet.pts
+            return (
+                shown is None
+                or packet.is_keyframe  # never left out
+                or any(other is None or 0 < other - shown <= near for other in reversed(around))
+            )
+
+        for packet in packets:
+            around.append(packet.pts)
+            waiting.append(packet)
+            waiting_bytes += packet.size
+            while waiting and (
+                (brief := is_brief(waiting[0]))
+                or len(waiting) > _MOST_APART
+                or waiting_bytes > _MAX_HELD_BACK
+            ):
+                waiting_bytes -= waiting[0].size
+                yield waiting.popleft(), brief
+        for packet in waiting:
+            yield packet, is_brief(packet)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,29 @@ def test_variable_frame_rate(folder: Path) -> None:
     assert seen == numbers
     assert times == pytest.approx([n / RATE for n in numbers], abs=0.002)
     assert_partition(path, 7, end=SECONDS)
+
+
+# As many frames as may be left out between two that others refer to.
+DENSE = {"bf": "16", "x264-params": "b-adapt=0:b-pyramid=none"}
+
+
+@pytest.mark.parametrize("options", [{}, DENSE], ids=["usual", "dense"])
+@pytest.mark.parametrize(
+    "seconds", [[0, 1, 2, 600, 601, 3000], range(0, 90, 3), [*range(10), 30, 31, 32, 90]], ids=str
+)
+def test_frames_that_stand_longer_than_the_rate_says_are_all_seen(
+    seconds: Sequence[int], options: dict[str, str], folder: Path
+) -> None:
+    path = folder / "sparse.mkv"
+    write_film(path, [10 * s for s in seconds], rate=10, keyframes=1000, options=options)
+    frames = list(sample_frames(path, fps=1))
+    assert [number_of(frame.image) for frame in frames] == [10 * s % 4096 for s in seconds]
+    assert [frame.time for frame in frames] == pytest.approx(list(seconds))
+    assert [frame.end for frame in frames[:-1]] == [frame.time for frame in frames[1:]]
+    for frame, after in itertools.pairwise(frames):
+        rest = list(sample_frames(path, fps=1, start=frame.next))
+        assert rest[0].time == after.time
+        assert len(rest) == sum(later.time >= after.time for later in frames)
 
 
 def test_a_long_still_is_one_frame_with_one_span(folder: Path) -> None:
