@@ -229,6 +229,22 @@ class Snapshot:
             films.append(Film(int(self._item_ids[item]), path, self._spans[rows], rows))
         return sorted(films, key=lambda film: film.item_id)
 
+    @functools.cached_property
+    def film_settings(self) -> dict[int, str | None]:
+        """Item id of each video -> ``settings`` of its ``EncodedItem``, read from disk once.
+
+        Raises:
+            LibraryError: a compaction has since deleted this snapshot's files.
+        """
+        if "settings" not in self._items.schema.names:  # before schema 3
+            return dict.fromkeys(film.item_id for film in self.films())
+        with lance_tables.storage_errors(self._library / tables.ITEMS):
+            rows = self._items.to_table(
+                columns=["item_id", "settings"],
+                filter=f"status = '{tables.LIVE}' AND kind = 'video'",
+            )
+        return dict(zip(rows["item_id"].to_pylist(), rows["settings"].to_pylist(), strict=True))
+
     def scores(self, query: npt.ArrayLike, rows: slice | npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Exact inner products of one (D,) query with ``rows``: (n,) float32."""
         query = np.ascontiguousarray(query, dtype=np.float32)

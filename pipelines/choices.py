@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 
 from maxsight.index.records import Kind
@@ -52,3 +54,13 @@ class Choices:
         # A last frame that stands shorter, films with fewer frames than were asked for here and
         # there: what differs by more was read otherwise.
         return not self.fps_is_given or abs(rate - self.fps) <= 0.2 * self.fps
+
+
+def step_of(settings: str | None) -> float | None:
+    """Seconds between two samples of a film that was read by these settings; None: not known."""
+    found = re.search(r"(?:^| )fps=([0-9.e+-]+)(?: |$)", settings or "")
+    try:
+        fps = float(found[1]) if found else 0.0
+    except ValueError:
+        return None
+    return 1 / fps if math.isfinite(fps) and fps > 0 else None

@@ -21,6 +21,7 @@ import numpy as np
 
 from maxsight.arguments import whole_number
 from maxsight.errors import UsageError
+from maxsight.pipelines.choices import step_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,9 +48,12 @@ _NOISE = 1e-3
 _MOST_STRUCTURE = 1.0
 
 # The usual gap between frames is that of the part of a film that moves: the least gap but for this
-# share. A gap of less than so many usual ones is a film's variable rate and no still. A frame
-# stands for at most so many samples: what is longer was not sampled.
+# share. Of a film that is still but for less than that it is the gap that was asked for; but not
+# one below this many seconds, where each frame of the film may have been taken. A gap of less than
+# so many usual ones is a film's variable rate and no still. A frame stands for at most so many
+# samples: what is longer was not sampled.
 _MOVING = 0.1
+_LEAST_STEP_S = 0.1
 _STOOD = 2.5
 _MOST_SAMPLES = 4096
 
@@ -65,12 +69,14 @@ class FilmScores:
         item_id, path: of the film.
         spans: (U, 2) float64 [start, end) of its frames in seconds, in order.
         scores: (U,) float32 of the query with each frame.
+        step: seconds between two samples, as it was asked for; None: not known.
     """
 
     item_id: int
     path: str
     spans: Floats
     scores: NDArray[np.float32]
+    step: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ def search_moments(
 
     Raises:
         UsageError: no film is stored under ``path``, or ``k`` is below 1.
+        LibraryError: a compaction has since deleted the snapshot's files.
     """
     films = [film for film in snapshot.films() if path is None or film.path == path]
     if path is not None and not films:
@@ -113,12 +120,20 @@ def search_moments(
             f"{path} is not a film of this library; index it first, or leave the path away"
         )
 
+    settings = snapshot.film_settings if films else {}
+
     def vectors(number: int) -> NDArray[np.float32]:
         rows = films[number].rows
         return snapshot.vectors(np.arange(rows.start, rows.stop))
 
     scored = [
-        FilmScores(film.item_id, film.path, film.spans, snapshot.scores(vector, film.rows))
+        FilmScores(
+            film.item_id,
+            film.path,
+            film.spans,
+            snapshot.scores(vector, film.rows),
+            step_of(settings[film.item_id]),
+        )
         for film in films
     ]
     return find_moments(scored, k=k, vectors=vectors)
@@ -152,7 +167,7 @@ def find_moments(
     numbers = [number for number, film in enumerate(films) if len(film.scores)]
     if not numbers:
         return []
-    counts = {number: _samples(films[number].spans) for number in numbers}
+    counts = {number: _samples(films[number]) for number in numbers}
     standing = _standing([np.repeat(films[number].scores, counts[number]) for number in numbers])
     promises = _promises(standing)
     found: list[tuple[int, Moment]] = []
@@ -307,14 +322,16 @@ def _best_runs(
     return found
 
 
-def _samples(spans: Floats) -> Integers:
+def _samples(film: FilmScores) -> Integers:
     """(U,) how many frames each stands for: a still that was stored once counts as often as it was
     sampled, so that neither it nor what surrounds it weighs less than the same seconds of a film
     that moves.
     """
-    gaps: Floats = np.diff(spans[:, 0], append=spans[-1:, 1])
+    gaps: Floats = np.diff(film.spans[:, 0], append=film.spans[-1:, 1])
     usual = float(np.quantile(gaps[:-1], _MOVING)) if len(gaps) > 1 else 0.0
-    counts = np.ones(len(spans), np.int64)
+    if film.step is not None and usual > _STOOD * (step := max(film.step, _LEAST_STEP_S)):
+        usual = step
+    counts = np.ones(len(gaps), np.int64)
     if usual > 0:
         ratio = np.minimum(gaps / usual, _MOST_SAMPLES)
         counts = np.where(ratio < _STOOD, 1, np.rint(ratio)).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import math
@@ -359,6 +360,32 @@ def test_a_shot_is_found_in_a_library(library: Callable[[Sequence[EncodedItem]],
 def test_a_library_without_films(library: Callable[[Sequence[EncodedItem]], Store]) -> None:
     with library([]) as store:
         assert search_moments(store.snapshot(), shots([1])[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "start", "end"),
+    [("fps=1", 1999.5, 2001.5), ("fps=0.5 film_frames=99", 1999, 2001), (None, 1900, 2001)],
+)
+def test_a_film_that_is_nearly_all_still_is_cut_where_it_changes(
+    settings: str | None,
+    start: float,
+    end: float,
+    library: Callable[[Sequence[EncodedItem]], Store],
+) -> None:
+    """An hour of blue, red for two seconds: a unit each five minutes and one of two seconds."""
+    starts = np.array([*range(0, 2000, 300), 2000, *range(2002, 3600, 300)], dtype=np.float64)
+    blue, red = shots([1, 1])
+    vectors = np.where((starts == 2000)[:, None], red, blue)
+    film = dataclasses.replace(
+        stored("/f/still.mp4", vectors),
+        spans=np.stack([starts, [*starts[1:], 3600.0]], axis=1),
+        settings=settings,
+    )
+    moving = [stored(f"/f/{n}.mp4", shots([6, 9], seed=n + 1)) for n in range(3)]
+    with library([*moving, film]) as store:
+        (moment,) = search_moments(store.snapshot(), red, k=1)
+    assert (moment.path, moment.peak) == ("/f/still.mp4", 2000)
+    assert (moment.start, moment.end) == (start, end)
 
 
 @pytest.mark.parametrize("seed", range(6))
