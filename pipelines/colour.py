@@ -259,8 +259,9 @@ def _profile_within(image: Image.Image, data: bytes) -> bytes:
         return data[14 + place : 14 + place + size] if data[14] >= 124 else b""
     if image.format == "JPEG2000":
         place = data.find(b"colr\x02", 0, 1 << 16)  # method 2: a restricted profile
-        size = int.from_bytes(data[place - 4 : place], "big") if place >= 4 else 0
-        return data[place + 7 : place - 4 + size]
+        if place < 4:  # most name sRGB or grey by a number
+            return b""
+        return data[place + 7 : place - 4 + int.from_bytes(data[place - 4 : place], "big")]
     return b""
 
 

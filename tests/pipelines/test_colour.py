@@ -394,3 +394,14 @@ def test_profiles_that_pillow_does_not_hand_on() -> None:
         + jp2[place + length :]
     )
     assert np.abs(patches(data) - PATCHES).max() <= 2
+
+
+ORDINARY = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000"]
+ORDINARY += ["PPM", "TGA", "PCX", "SGI"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("form", ORDINARY)
+def test_nothing_is_remarked_upon_in_ordinary_pictures(form: str, mode: str) -> None:
+    upright = read_picture(encoded(picture().convert(mode), form), max_pixels=LIMIT)
+    assert (upright.remark, upright.to_srgb) == (None, None)
