@@ -287,7 +287,7 @@ def _without_notes(data: bytes) -> bytes:
             break
         elif kind == b"iCCP" and not _PROFILE_OF_PNG.match(body):
             pass  # Pillow refuses the picture for it
-        elif kind in _KEPT or kind in (b"IHDR", b"PLTE"):
+        elif kind in _KEPT:  # not the head or the palette, without which browsers show nothing
             parts.append(_chunk(kind, body))
         elif kind[:1].isupper():
             parts.append(data[place : place + 12 + length])
