@@ -99,10 +99,8 @@ class Ledger:
         claims += [(state.path, item_id) for item_id, state in changes.restated]
         claimed = dict(claims)
         failed = {failure.state.path: failure for failure in changes.failed}
-        _check_paths(
-            [*(path for path, _ in claims), *(failure.state.path for failure in changes.failed)],
-            self._live.keys() - vacated,
-        )
+        _check_paths((path for path, _ in claims), self._live.keys() - vacated)
+        _check_paths((failure.state.path for failure in changes.failed), set())
         settled = [path for path in {*changes.forgotten, *claimed} if path not in failed]
         new = [failure for path, failure in failed.items() if path not in self._failed]
         encoded = [*changes.added, *(item for _, item in changes.replaced)]

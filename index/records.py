@@ -112,6 +112,8 @@ class EncodedItem:
 class Failure:
     """A file that could not be read. It is tried again when its state changes.
 
+    It may stand beside an item of the same path, which then holds what the file held before.
+
     Attributes:
         settings: limits and versions under which it failed: with others it is tried again. None:
             not known.
@@ -120,6 +122,10 @@ class Failure:
     state: FileState
     reason: str
     settings: str | None = None
+
+    def told(self, *, is_kept: bool) -> str:
+        """The reason, and whether the library still holds what the file held before."""
+        return f"kept as it was before: {self.reason}" if is_kept else self.reason
 
 
 @dataclass(frozen=True)
@@ -131,8 +137,10 @@ class Changes:
         replaced: files whose content changed, by the item id they keep.
         restated: items whose file was moved or touched but whose content is the same.
         removed: ids of items to take out.
-        failed: files that could not be read; an item that stood there is removed by the caller.
-        forgotten: paths to strike from the failures (they are gone, or read now).
+        failed: files that could not be read; an item that stands there stays, unless it is among
+            ``removed``.
+        forgotten: paths to strike from the failures (they are gone, or as they were before). Paths
+            that get an item by this step are struck without being named.
     """
 
     added: Sequence[EncodedItem] = ()

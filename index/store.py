@@ -213,6 +213,13 @@ class Store:
         rows = self._rows(tables.LIVE, columns, where="remark IS NOT NULL")
         return dict(zip(tables.decode_paths(rows), rows["remark"].to_pylist(), strict=True))
 
+    def annotated(self) -> set[int]:
+        """Ids of the items that have a value in a column of the user's own."""
+        own = filters.own_columns_of(lance_tables.open_table(self.path, tables.ITEMS))
+        rows = self._rows(tables.LIVE, ["item_id", *own])
+        ids = rows["item_id"].to_numpy()
+        return {int(row) for name in own for row in ids[rows[name].is_valid().to_numpy()]}
+
     def items(self, *, where: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The files the library holds, as a table.
 

@@ -182,8 +182,13 @@ class ReadableLibrary(LibraryHandle):
         return LibraryInfo.of(self._store(), self.path)
 
     def failures(self) -> dict[str, str]:
-        """Path -> reason of each file that could not be read."""
-        return {path: failure.reason for path, failure in self._store().failures().items()}
+        """Path -> reason of each file that could not be read.
+
+        Of a file that changed, and whose former content is kept, the reason says so.
+        """
+        failures = self._store().failures()
+        held = self._store().known() if failures else {}
+        return {path: failure.told(is_kept=path in held) for path, failure in failures.items()}
 
     def remarks(self) -> dict[str, str]:
         """Path -> what a person should know about a file that was read, say that it breaks off."""

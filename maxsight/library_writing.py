@@ -154,7 +154,8 @@ class WritableLibrary(LibraryHandle):
         roots = [absolute(path) for path in many_paths(paths)]
         with self._open_for_writing() as store:
             known = store.known()
-            everything = [*known, *store.failures()]
+            failures = store.failures()
+            everything = [*known, *failures]
             for root in roots:
                 if not any(is_under(path, root) for path in everything):
                     raise UsageError(
@@ -166,8 +167,9 @@ class WritableLibrary(LibraryHandle):
                 for path, item in known.items()
                 if any(is_under(path, root) for root in roots)
             ]
-            if gone:
-                store.apply(Changes(removed=gone))
+            forgotten = [path for path in failures if any(is_under(path, root) for root in roots)]
+            if gone or forgotten:
+                store.apply(Changes(removed=gone, forgotten=forgotten))
         return len(gone)
 
     def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocation:

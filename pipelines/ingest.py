@@ -178,10 +178,13 @@ class _Run:
                 fails_again=lambda failure: self._limits.would_fail(failure.settings),
                 on_files=lambda count: self._pace.count("scan", count),
             )
+        removed = store.removed()
         with self._timed("compare"):
             confirmed = confirm(
                 scanned,
-                held=[*known.values(), *store.removed()],
+                held=list(known.values()),
+                removed=removed,
+                annotated=store.annotated() if scanned.changed else frozenset(),
                 is_current=is_current,
                 threads=settings.decode_workers(),
                 on_hashed=lambda done, total: self._pace.count("compare", done, total),
@@ -199,7 +202,7 @@ class _Run:
             removed=len(confirmed.removed),
         )
         for failure in scanned.failing:
-            self._failures[failure.state.path] = failure.reason
+            self._tell(failure)
         for failure in scanned.unreadable:
             self._fail(failure)
         restated = [*confirmed.moved, *confirmed.touched]
@@ -214,7 +217,8 @@ class _Run:
             )
         )
         with self._timed("compare"):
-            self.to_read = (*confirmed.to_read, *self._copy(store, confirmed.copied))
+            hashes = {item.item_id: item.content_hash for item in (*known.values(), *removed)}
+            self.to_read = (*confirmed.to_read, *self._copy(store, confirmed.copied, hashes))
         for content_hash, job in confirmed.alike:
             self._alike[content_hash, job.kind].append(job)
 
@@ -317,15 +321,21 @@ class _Run:
             interrupted=interrupted,
         )
 
-    def _copy(self, store: Store, copied: Sequence[tuple[int, Job]]) -> list[Job]:
-        """Store files whose content the library holds; returns those of which nothing is left."""
+    def _copy(
+        self, store: Store, copied: Sequence[tuple[int, Job]], hashes: Mapping[int, str]
+    ) -> list[Job]:
+        """Store files whose content the library holds; returns those of which nothing is left.
+
+        Args:
+            hashes: of the items' contents; one may hold another content by now.
+        """
         pictures = [pair for pair in copied if pair[1].kind == "image"]
         films = [pair for pair in copied if pair[1].kind != "image"]
         left = []
         for chunk in (*_chunks(pictures, _PICTURES_AT_ONCE), *_chunks(films, _FILMS_AT_ONCE)):
             items = store.copies([(item_id, job.state) for item_id, job in chunk])
-            for (_, job), item in zip(chunk, items, strict=True):
-                if item is None:
+            for (item_id, job), item in zip(chunk, items, strict=True):
+                if item is None or item.content_hash != hashes[item_id]:
                     left.append(job)
                 else:
                     self._add(item)
@@ -417,11 +427,13 @@ class _Run:
         self._pace.finish_file(assembly.job)
 
     def _fail(self, failure: Failure) -> None:
-        path = failure.state.path
-        self._failures[path] = failure.reason
-        # An item that stays keeps its path to itself; its file is tried again for its new state.
-        if path not in self._live and self._failed_before.get(path) != failure:
+        self._tell(failure)
+        if self._failed_before.get(failure.state.path) != failure:
             self._outbox.failed.append(failure)
+
+    def _tell(self, failure: Failure) -> None:
+        path = failure.state.path
+        self._failures[path] = failure.told(is_kept=path in self._live)
 
     def _commit_if_due(self) -> None:
         is_time = time.monotonic() - self._committed_at > COMMIT_SECONDS

@@ -67,7 +67,8 @@ class IngestReport:
         unchanged: files found as they were.
         moved, touched: files whose content the library held under another path or time.
         removed: items taken out because their file is gone.
-        failed: files that cannot be read, now or, unchanged since, in an earlier run.
+        failed: files that cannot be read, now or, unchanged since, in an earlier run. Of some the
+            library keeps what they held before; their reasons say so.
         failures: (path, reason) of each, by path.
         remarks: (path, remark) of files that were read now, in part or in an unusual way.
         warnings: what the person should know.

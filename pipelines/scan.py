@@ -149,17 +149,20 @@ def scan(
     changed: list[tuple[KnownItem, Job]] = []
     outdated: list[tuple[KnownItem, Job]] = []
     failing: list[Failure] = []
+    forgotten: list[str] = []
     unchanged = 0
     for path, job in walk.files.items():
         failure, former = failures.get(path), known.get(path)
-        if failure is not None and failure.state == job.state and fails_again(failure):
+        if former is not None and former.state == job.state and is_current(former):
+            unchanged += 1
+            if failure is not None:  # of a state, or a way to read it, that is no more
+                forgotten.append(path)
+        elif failure is not None and failure.state == job.state and fails_again(failure):
             failing.append(failure)
         elif former is None:
             new.append(job)
         elif former.state != job.state:
             changed.append((former, job))
-        elif is_current(former):
-            unchanged += 1
         else:
             outdated.append((former, job))
 
@@ -180,11 +183,13 @@ def scan(
         )
     # A failure of a file that is tried again now is struck when the file has been read.
     unreadable = {failure.state.path for failure in walk.unreadable}
-    forgotten = [
+    kept = {item.item.state.path for item in absent}
+    forgotten += [
         path
         for path in failures
         if path not in walk.files
         and path not in unreadable
+        and path not in kept
         and _place_of(path, looked_at) is not None
         and not walk.is_out_of_sight(path)
     ]

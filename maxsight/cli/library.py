@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -58,7 +59,7 @@ def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption 
     )
     say(f"  disk     {parts}")
     if failures:
-        say(f"  {len(failures)} files could not be read:")
+        say(f"  {len(failures)} files could not be read, or not as they are now:")
         for path, reason in failures.items():
             say(f"    {path}: {reason}")
     if remarks:
@@ -75,7 +76,7 @@ def list_items(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the files in a library.
+    """List the files in a library, and which of them changed and cannot be read now.
 
     Example: `maxsight list photos.maxsight --where "captured_at > '2024-01-01'"`
     """
@@ -83,7 +84,17 @@ def list_items(
 
     with maxsight.open(library) as opened:
         rows = opened.items(where=where).sort_by("item_id").to_pylist()
+        failures = opened.failures()
+    # By the names that rows have: bytes that are not UTF-8 stand there as text.
+    kept = {
+        os.fsencode(path).decode("utf-8", "backslashreplace"): reason
+        for path, reason in failures.items()
+    }
+    kept = {row["path"]: kept[row["path"]] for row in rows if row["path"] in kept}
     if json:
+        for row in rows:
+            remarks = (row.get("remark"), kept.get(row["path"]))
+            row["remark"] = "; ".join(filter(None, remarks)) or None
         print_json({"items": rows})
         return
     print_table(
@@ -99,6 +110,8 @@ def list_items(
             for row in rows
         ),
     )
+    for path, reason in kept.items():
+        say(f"{path}: {reason}", stderr=True)
 
 
 def remove(

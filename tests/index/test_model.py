@@ -99,10 +99,12 @@ class Library(RuleBasedStateMachine):
             taken.add(path)
         free = [path for path in PATHS if path not in taken]
         chosen = draw.draw(st.lists(st.sampled_from(free), unique=True)) if free else []
-        split = draw.draw(st.integers(0, len(chosen)))
-        contents = [self.content(draw) for _ in chosen[:split]]
+        split = len(chosen)
+        contents = [self.content(draw) for _ in chosen]
+        # Beside items of the same path, too.
         bad = [
-            Failure(FileState(path, 1, self.step), f"bad {self.step}") for path in chosen[split:]
+            Failure(FileState(path, 1, self.step), f"bad {self.step}")
+            for path in draw.draw(st.lists(st.sampled_from(PATHS), unique=True))
         ]
         forgotten = draw.draw(st.lists(st.sampled_from(PATHS), unique=True))
         added = self.store.apply(
@@ -125,8 +127,9 @@ class Library(RuleBasedStateMachine):
             items[item_id] = (path, content)
         self.items = items
         self.stars = {item_id: n for item_id, n in self.stars.items() if item_id in items}
-        live = {path for path, _ in items.values()}
-        for path in [*forgotten, *live]:
+        read = [item.state.path for _, item in replaced]
+        read += [*chosen, *(state.path for _, state in restated)]
+        for path in [*forgotten, *read]:
             self.failed.pop(path, None)
         self.failed |= {failure.state.path: failure.reason for failure in bad}
 

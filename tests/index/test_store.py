@@ -216,7 +216,7 @@ def test_contradictions_are_refused_whole(create: Create, samples: Any) -> None:
             (Changes(added=[a]), "/a would be in the library twice"),
             (Changes(added=[samples.item("/n", "n")] * 2), "/n would be in the library twice"),
             (Changes(restated=[(0, FileState("/b", 1, 1))]), "/b would be in the library twice"),
-            (Changes(failed=[failure("/a")]), "/a would be in the library twice"),
+            (Changes(failed=[failure("/f")] * 2), "/f would be in the library twice"),
             (Changes(removed=[0], replaced=[(0, a)]), "item 0 is changed twice"),
             (Changes(removed=[5]), "no item 5"),
             (Changes(replaced=[(-1, a)]), "no item -1"),

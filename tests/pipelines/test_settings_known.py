@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 import lance
+import pyarrow as pa
 import pytest
 import torch
 from brightening import write_film
@@ -25,6 +27,7 @@ from maxsight.index.manifest import Manifest
 from maxsight.index.records import Changes
 from maxsight.index.store import Store
 from maxsight.index.upkeep import checksums
+from maxsight.index.upkeep.verify import verify
 from maxsight.models.embeddings import Embeddings
 from maxsight.pipelines.choices import Choices
 from maxsight.pipelines.ingest import ingest
@@ -234,3 +237,134 @@ def test_limits() -> None:
         (None, False),
     ):
         assert now.would_fail(settings) == fails, settings
+
+
+class Changed:
+    """A picture with stars, whose file then holds one that is above the limit on pixels."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        (world.films / "a.mp4").unlink()
+        self.world, self.picture = world, world.films / "p.png"
+        photographs()[1].resize((64, 64)).save(self.picture)
+        Image.new("RGB", (32, 32), "red").save(world.films / "other.png")
+        monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", "50000")
+        assert world.ingest() == {"added": 2}
+        with Store.open(world.library, write=True) as store:
+            self.first = store.known()[str(self.picture)]
+            store.annotate(pa.table({"path": [str(self.picture)], "stars": [5]}))
+        self.before = self.picture.read_bytes()
+        photographs()[0].save(self.picture)
+        assert world.ingest() == {"unchanged": 1, "failed": 1}
+
+    def is_kept(self) -> None:
+        """Found as it was before, and the failure stands beside it."""
+        with Store.open(self.world.library) as store:
+            assert store.known()[str(self.picture)] == self.first
+            (stars,) = store.items(where="stars = 5", columns=["path"])["path"].to_pylist()
+            assert list(store.failures()) == [stars] == [str(self.picture)]
+            assert len(store.snapshot().item_vectors(self.first.item_id)) == 1
+        with maxsight.open(self.world.library) as library:
+            (reason,) = library.failures().values()
+        assert reason.startswith("kept as it was before: ")
+        assert "pixels" in reason
+        assert verify(self.world.library).problems == ()
+
+
+@pytest.fixture
+def changed(world: World, monkeypatch: pytest.MonkeyPatch) -> Changed:
+    return Changed(world, monkeypatch)
+
+
+def test_a_kept_file_that_fails_by_a_limit_is_not_tried_at_every_run(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = changed.world
+    for _ in range(2):
+        assert world.ingest(load=never) == {"unchanged": 1, "failed": 1}
+        changed.is_kept()
+        with Store.open(world.library, write=True) as store:
+            store.compact(grace_seconds=0)
+    changed.is_kept()
+    monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", "60000")  # raised, and not far enough
+    assert world.ingest() == {"unchanged": 1, "failed": 1}
+    changed.is_kept()
+    monkeypatch.delenv("MAXSIGHT_MAX_PIXELS")
+    assert world.ingest() == {"updated": 1, "unchanged": 1}
+    with Store.open(world.library, write=True) as store:
+        assert store.failures() == {}
+        assert store.known()[str(changed.picture)].item_id == changed.first.item_id
+        assert store.items(where="stars = 5").num_rows == 1
+        store.compact(grace_seconds=0)
+    assert verify(world.library).problems == ()
+
+
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_a_kept_file_that_is_as_it_was_again(changed: Changed, *, is_touched: bool) -> None:
+    changed.picture.write_bytes(changed.before)
+    time = 1 if is_touched else changed.first.state.mtime_ns
+    os.utime(changed.picture, ns=(time, time))
+    same = {"unchanged": 1, "touched": 1} if is_touched else {"unchanged": 2}
+    assert changed.world.ingest(load=never) == same
+    with Store.open(changed.world.library) as store:
+        assert store.failures() == {}
+    assert changed.world.ingest(load=never) == {"unchanged": 2}
+
+
+def test_a_kept_file_that_cannot_be_read_at_all_then(changed: Changed) -> None:
+    changed.picture.write_text("no picture")
+    assert changed.world.ingest() == {"unchanged": 1, "failed": 1}
+    with maxsight.open(changed.world.library) as library:
+        (reason,) = library.failures().values()
+        assert "kept" not in reason
+        assert library.items().num_rows == 1
+    assert changed.world.ingest(load=never) == {"unchanged": 1, "failed": 1}
+
+
+def test_a_kept_file_that_is_gone_moved_or_removed(changed: Changed) -> None:
+    world = changed.world
+    moved = world.films.with_name("moved")
+    world.films.rename(moved)
+    with maxsight.open(world.library) as library:
+        assert library.relocate(world.films, moved).files == 2
+    changed.picture = moved / "p.png"
+    changed.first = dataclasses.replace(
+        changed.first, state=dataclasses.replace(changed.first.state, path=str(changed.picture))
+    )
+    changed.is_kept()
+    assert world.ingest(load=never, roots=(moved,)) == {"unchanged": 1, "failed": 1}
+    with maxsight.open(world.library) as library:
+        assert library.remove(changed.picture) == 1
+        assert library.failures() == {}
+    assert world.ingest(roots=(moved,)) == {"unchanged": 1, "failed": 1}
+    changed.picture.unlink()
+    assert world.ingest(load=never, roots=(moved,)) == {"unchanged": 1}
+    with maxsight.open(world.library) as library:
+        assert library.failures() == {}
+
+
+def test_a_film_that_cannot_be_read_by_another_number_of_frames_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.ingest(1)
+    held = world.units()
+    monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", "5000")
+    assert world.ingest(5) == {"failed": 1}
+    assert world.ingest(5, load=never) == {"failed": 1}
+    assert world.units() == held
+    assert world.ingest(load=never) == {"unchanged": 1}
+    with Store.open(world.library) as store:
+        assert store.failures() == {}
+
+
+def test_list_says_which_files_are_kept(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maxsight.cli.library import list_items
+
+    list_items(str(changed.world.library))
+    told = capsys.readouterr()
+    assert "p.png: kept as it was before: " in told.err
+    list_items(str(changed.world.library), json=True)
+    rows = {Path(row["path"]).name: row for row in json.loads(capsys.readouterr().out)["items"]}
+    assert rows["p.png"]["remark"].startswith("kept as it was before: ")
+    assert rows["other.png"]["remark"] is None
