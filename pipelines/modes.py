@@ -8,6 +8,8 @@ from PIL import Image, ImageChops
 from maxsight.errors import MediaError
 from maxsight.pipelines import colour, tiff_tags
 
+_WHITE_IS_ZERO = 0  # of a TIFF's photometric interpretations
+
 _SIXTEEN_TO_EIGHT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
 
 
@@ -17,7 +19,7 @@ def converted(image: Image.Image, conversion: colour.Conversion) -> Image.Image:
         return conversion.convert(_true_ink(image))
     flat = eight_bits(image)
     if flat.mode != "RGBA":
-        return conversion.convert(flat)
+        return conversion.convert(flat if flat.mode == "RGB" else flat.convert("RGB"))
     shown = conversion.convert(flat.convert("RGB"))
     shown.putalpha(flat.getchannel("A"))
     return shown
@@ -47,12 +49,17 @@ def scale_key(image: Image.Image, data: bytes) -> None:
 
 def eight_bits(image: Image.Image) -> Image.Image:
     """Mode L, RGB or RGBA, whatever the file's mode."""
+    if image.format == "GIF" and _covered(image) != (0, 0, *image.size):
+        return _on_open_ground(image)
     if image.mode in ("L", "RGB", "RGBA"):
         return image if "transparency" not in image.info else image.convert("RGBA")
     if image.mode.startswith("I;16"):
         wide = np.asarray(image)
-        if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(tiff_tags.BITS) == (12,):
+        tags = getattr(image, "tag_v2", {})
+        if tags.get(tiff_tags.BITS) == (12,):
             wide = wide * 16 + (wide >> 8)  # Pillow keeps numbers below 4,096
+        if tags.get(tiff_tags.PHOTOMETRIC) == _WHITE_IS_ZERO:
+            wide = 65535 - wide
         grey = Image.fromarray(_SIXTEEN_TO_EIGHT[wide])
         if "transparency" not in image.info:
             return grey
@@ -60,7 +67,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
         grey.putalpha(Image.fromarray((wide != image.info["transparency"]).astype(np.uint8) * 255))
         return grey
     if image.mode in ("I", "F"):
-        return Image.fromarray(_stretched(np.asarray(image)))
+        return Image.fromarray(_stretched(_numbers(image)))
     image = _true_ink(image)
     if image.has_transparency_data:
         return image.convert("RGBA")
@@ -70,6 +77,31 @@ def eight_bits(image: Image.Image) -> Image.Image:
         raise MediaError(
             f"its colour mode {image.mode} cannot be shown; convert it to RGB"
         ) from None
+
+
+def _numbers(image: Image.Image) -> np.ndarray:
+    """The numbers of a picture of mode I or F as its file means them, (H, W)."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    is_positive = tags.get(tiff_tags.SAMPLE_FORMAT, (1,)) == (1,)
+    if image.mode == "I" and tags.get(tiff_tags.BITS) == (32,) and is_positive:
+        values = values.view(np.uint32)  # Pillow takes them for signed ones
+    if tags.get(tiff_tags.PHOTOMETRIC) == _WHITE_IS_ZERO and np.isfinite(values).any():
+        values = values[np.isfinite(values)].max() - values
+    return values
+
+
+def _covered(image: Image.Image) -> tuple[int, int, int, int]:
+    """What the first frame of an animation covers of its canvas: left, top, right, bottom."""
+    left, top, right, bottom = getattr(image, "dispose_extent", (0, 0, *image.size))
+    return left, top, min(right, image.width), min(bottom, image.height)
+
+
+def _on_open_ground(image: Image.Image) -> Image.Image:
+    """Pillow fills with the first colour of the palette where a browser shows the page."""
+    whole = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    box = _covered(image)
+    whole.paste(image.convert("RGBA").crop(box), box)
+    return whole
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:

@@ -76,10 +76,21 @@ def _times(image: Image.Image, exif: Image.Exif, camera: dict[int, object]) -> I
     yield _xmp_value(xmp, "DateTimeDigitized")
     yield _xmp_value(xmp, "CreateDate")
     for key, text in image.info.items():
-        # Not date:create and date:modify, which ImageMagick takes from the file system.
-        if isinstance(key, str) and key.lower() in ("creation time", "exif:datetimeoriginal"):
+        if isinstance(key, str) and key.lower().replace(" ", "") in _TEXTS_OF_PNG:
             yield text
     yield _or(lambda: exif.get(ExifTags.Base.DateTime), None)
+
+
+# Not date:create and date:modify, which ImageMagick takes from the file system.
+_TEXTS_OF_PNG = {
+    "creationtime",
+    "exif:datetimeoriginal",
+    "datetimeoriginal",
+    "exif:datetimedigitized",
+    "createdate",
+    "create-date",
+    "datetaken",
+}
 
 
 def _xmp_text(image: Image.Image) -> str:
@@ -130,11 +141,15 @@ def _iptc_time(image: Image.Image) -> str | None:
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _N = r"(\s?\d{1,2})"
-_CLOCK = rf"(?:[T\s]\s{{0,3}}{_N}[:.]{_N}(?:[:.]{_N})?)?"
+_CLOCK = rf"(?:[T\s:;,_-]\s{{0,3}}{_N}[-:.]{_N}(?:[-:.]{_N})?)?"
 _BY_YEAR = re.compile(rf"(\d{{4}})[-:/.\s]{_N}[-:/.\s]{_N}(?!\d){_CLOCK}")
-_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?!\d)(?:[T\s_]?(\d\d):?(\d\d):?(\d\d)?)?")
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T\s_-]?(\d\d):?(\d\d):?(\d\d)?)?(?!\d)")
 _BY_DAY = re.compile(rf"(\d{{1,2}})[\s-]([A-Za-z]{{3}})[a-z]*[\s-](\d{{4}}){_CLOCK}")
-_BY_MONTH = re.compile(rf"([A-Za-z]{{3}})[a-z]*\s{{1,2}}(\d{{1,2}})\s{_N}:{_N}:{_N}\s(\d{{4}})")
+_BY_MONTH = re.compile(
+    rf"([A-Za-z]{{3}})[a-z]*\s{{1,2}}(\d{{1,2}})\s{_N}:{_N}:{_N}\s(?:[A-Z]{{2,5}}\s)?(\d{{4}})"
+)
+_AMERICAN = re.compile(rf"([A-Za-z]{{3}})[a-z]*\s(\d{{1,2}}),?\s(\d{{4}}),?{_CLOCK}")
+_IN_NUMBERS = re.compile(rf"(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}}),?{_CLOCK}")
 
 # What clocks say that were never set: the first moments that computers count from.
 _NEVER_SET = {datetime(1904, 1, 1), datetime(1970, 1, 1), datetime(1980, 1, 1)}
@@ -152,7 +167,7 @@ def time_of(text: object) -> datetime | None:
         text = text.decode("latin-1")
     if not isinstance(text, str):
         return None
-    text = text.strip("\x00 \t\r\n")[:64]
+    text = text.strip("\x00 \t\r\n\"'")[:64]
     if found := _BY_YEAR.match(text) or _COMPACT.match(text):
         numbers = [int(part or 0) for part in found.groups()]
     elif (found := _BY_DAY.search(text)) and found[2].lower() in _MONTHS:
@@ -162,6 +177,17 @@ def time_of(text: object) -> datetime | None:
     elif (found := _BY_MONTH.search(text)) and found[1].lower() in _MONTHS:
         month, day, *clock, year = found.groups()
         numbers = [int(year), _MONTHS.index(month.lower()) + 1, int(day), *map(int, clock)]
+    elif (found := _AMERICAN.search(text)) and found[1].lower() in _MONTHS:
+        month, day, year, *clock = found.groups()
+        numbers = [int(year), _MONTHS.index(month.lower()) + 1, int(day)]
+        numbers += [int(part or 0) for part in clock]
+    elif found := _IN_NUMBERS.match(text):
+        day, sign, month, year, *clock = found.groups()
+        if sign != "." and int(month) > 12:  # Americans write the month first, with strokes
+            day, month = month, day
+        elif sign != "." and int(day) <= 12 and day != month:
+            return None  # it may be either
+        numbers = [int(year), int(month), int(day), *(int(part or 0) for part in clock)]
     else:
         return None
     if half := re.search(r"\d\s?([AP])M\b", text, re.IGNORECASE):

@@ -116,6 +116,27 @@ def test_tiffs_of_floating_point(photograph: Image.Image) -> None:
     assert error(tiff(samples, photograph.size, bits=32, number=3), photograph) <= 1
 
 
+@pytest.mark.parametrize(("bits", "number"), [(8, 1), (16, 1), (32, 3)])
+def test_greys_whose_zero_is_white(bits: int, number: int, photograph: Image.Image) -> None:
+    grey = photograph.convert("L").point(lambda level: level * 3 // 4)
+    grey.putpixel((0, 0), 255)
+    whole = 255 - np.asarray(grey).astype(np.uint64)
+    samples = (
+        (whole / 255).astype("<f4")
+        if number == 3
+        else (whole * (2**bits // 255)).astype(f"<u{bits // 8}")
+    )
+    data = tiff(samples, grey.size, bits=bits, channels=1, photometric=0, number=number)
+    assert error(data, grey) <= 2
+
+
+def test_greys_of_32_bits_have_no_sign(photograph: Image.Image) -> None:
+    grey = photograph.convert("L")
+    grey.putpixel((0, 0), 255)
+    samples = np.asarray(grey).astype("<u4") * 0x01010101
+    assert error(tiff(samples, grey.size, bits=32, channels=1, photometric=1), grey) <= 1
+
+
 def test_a_strip_of_webp_in_a_tiff(photograph: Image.Image) -> None:
     out = io.BytesIO()
     photograph.save(out, "WEBP", lossless=True)

@@ -206,6 +206,17 @@ def test_what_chunks_of_a_png_say(notes: list[tuple[bytes, bytes]], space: Space
     assert off == 0 if space is SRGB else off <= (6 if space.gamma == 1.0 else 3)
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("gamma", [1.0, 1.8])
+def test_the_gamma_of_a_grey_png(gamma: float, depth: int) -> None:
+    levels = np.array([0, 60, 128, 200, 230, 255])
+    numbers = np.rint(SRGB.light(levels / 255) ** (1 / gamma) * (2**depth - 1))
+    pixels = np.repeat(np.repeat(numbers[None], 32, 0), 32, 1).astype(f"u{depth // 8}")
+    note = (b"gAMA", struct.pack(">I", round(100_000 / gamma)))
+    shown = patches(png(pixels, depth=depth, colour=0, notes=[note]))
+    assert np.abs(shown - levels[:, None]).max() <= 6
+
+
 @pytest.mark.parametrize("form", ["AVIF", "HEIF"])
 @pytest.mark.parametrize(("code", "space"), [(12, P3), (9, BT2020), (1, SRGB)])
 def test_code_points_of_avif_and_heic(form: str, code: int, space: Space) -> None:

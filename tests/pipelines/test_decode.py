@@ -107,6 +107,18 @@ def test_hidden_colour_does_not_show_through() -> None:
     assert decode_picture(data, PREPROCESS, max_pixels=LIMIT)[0].min() >= 254
 
 
+def test_the_ground_beside_a_small_first_frame_is_open() -> None:
+    data = bytearray(encoded(Image.new("P", (4, 3), 0), "GIF"))
+    table = 13 + 3 * (2 << (data[10] & 7))
+    frame = data.index(b",", table)
+    data[13:16] = (0, 90, 200)
+    data[6:10] = struct.pack("<HH", 8, 6)  # the canvas
+    data[frame + 1 : frame + 5] = struct.pack("<HH", 2, 1)
+    expected = np.full((6, 8, 3), 255)
+    expected[1:4, 2:6] = (0, 90, 200)
+    assert (decoded(bytes(data)) == expected).all()
+
+
 def test_palette_and_key_colour_transparency() -> None:
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])

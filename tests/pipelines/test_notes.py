@@ -58,6 +58,14 @@ def test_the_best_of_exifs_three_times(data: bytes) -> None:
     assert taken(encoded(exif=data)) == TAKEN
 
 
+@pytest.mark.parametrize("key", ["CreationTime", "create-date", "exif:DateTimeDigitized"])
+def test_other_texts_of_a_png(key: str) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("date:create", "2019-01-01T00:00:00")
+    info.add_text(key, DAY)
+    assert taken(encoded("PNG", pnginfo=info)) == TAKEN
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 def test_exif_in_every_format(form: str) -> None:
     assert taken(encoded(form, exif=exif({ORIGINAL: DAY, 0x9011: "+05:00", 0x9291: "77"}))) == TAKEN
@@ -81,6 +89,18 @@ def test_exif_in_every_format(form: str) -> None:
         ("2007:02:19 11:22", TAKEN.replace(second=0)),
         ("2007:02:19", datetime(2007, 2, 19)),
         ("2007:02:19 24:00:05", datetime(2007, 2, 19, 0, 0, 5)),
+        ("2007:02:19:11:22:33", TAKEN),
+        ("2007-02-19-11-22-33", TAKEN),
+        ("2007:02:19;11:22:33", TAKEN),
+        ("20070219112233", TAKEN),
+        ('"2007:02:19 11:22:33"', TAKEN),
+        ("Mon Feb 19 11:22:33 CET 2007", TAKEN),
+        ("Monday, February 19, 2007 11:22:33 AM", TAKEN),
+        ("19.02.2007 11:22:33", TAKEN),
+        ("19/02/2007, 11:22:33", TAKEN),
+        ("02/19/2007 11:22:33", TAKEN),
+        ("7.2.2007", datetime(2007, 2, 7)),
+        ("02/07/2007 11:22:33", None),  # the second of July, or the seventh of February
         ("0000:00:00 00:00:00", None),
         ("2007:02:30 11:22:33", None),
         ("1825:12:31 00:00:00", None),
