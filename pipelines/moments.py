@@ -331,6 +331,8 @@ def _samples(film: FilmScores) -> Integers:
     usual = float(np.quantile(gaps[:-1], _MOVING)) if len(gaps) > 1 else 0.0
     if film.step is not None and usual > _STOOD * (step := max(film.step, _LEAST_STEP_S)):
         usual = step
+    elif film.step is not None and usual < film.step / _STOOD:
+        usual = film.step  # frames between two samples, each before a still
     counts = np.ones(len(gaps), np.int64)
     if usual > 0:
         ratio = np.minimum(gaps / usual, _MOST_SAMPLES)

@@ -60,7 +60,8 @@ def sample_frames(
     """Frames at 0, 1/fps, 2/fps, ... seconds, decoded as a stream.
 
     Each is the first decoded frame at or after its time; a still that stands longer than 1/fps is
-    one frame with one long span. The spans cover the film from its first shown frame to its end
+    one frame with one long span. A frame between these times is one of them, too, if it stands for
+    2/fps or longer. The spans cover the film from its first shown frame to its end
     without a gap. Memory is bounded by a few decoded frames and one 1/fps of compressed data,
     whatever the length of the film.
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from maxsight.errors import BackendError, MediaError
 from maxsight.pipelines.video import pyav
-from maxsight.pipelines.video.frame import GRACE_S, CannotResume, Frame, Mark, VideoInfo
+from maxsight.pipelines.video.frame import GRACE_S, LONG, CannotResume, Frame, Mark, VideoInfo
 from maxsight.pipelines.video.picture import reduced
 
 try:
@@ -75,14 +75,17 @@ class Film:
             MediaError: decoding fails on the way; decord does not step over damage.
         """
         times = self._shown[:, 0] - self._shown[0, 0]
+        end = float(self._shown[-1, 1] - self._shown[0, 0])
         # The tick of each frame; the first of each is due. One long still has many ticks.
         ticks = np.floor((times + GRACE_S) * fps)
-        taken = np.flatnonzero(np.diff(ticks, prepend=-1.0) > 0).tolist()
+        is_due = np.diff(ticks, prepend=-1.0) > 0
+        is_long = np.diff(times, append=end) * fps >= LONG
+        taken = np.flatnonzero(is_due | is_long).tolist()
         first = 0 if start is None else start.keyframe
         if first not in taken or (start is not None and start.clock):
             raise CannotResume
         taken = [index for index in taken if index >= first]
-        ends = [*times[taken[1:]].tolist(), float(self._shown[-1, 1] - self._shown[0, 0])]
+        ends = [*times[taken[1:]].tolist(), end]
         before: Frame | None = None
         keyframes = np.array(self._film.get_key_indices())
         for number, index in enumerate(taken):

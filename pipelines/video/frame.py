@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 # Matroska stores whole milliseconds: a frame shown at 1/3 s says 0.333 and must count as due then.
 GRACE_S = 0.001
 
+# A frame that stands for so many samples' time is taken, whenever it is shown. (Two, but times are
+# rounded.)
+LONG = 1.9
+
 
 class CannotResume(Exception):
     """A film does not give again the frame that a mark names: it has to be read from its start."""

@@ -30,7 +30,7 @@ from maxsight.pipelines.video.frame import (
     clock_time,
 )
 from maxsight.pipelines.video.picture import PictureMaker, Shape, is_foreign
-from maxsight.pipelines.video.timeline import Clock, Schedule
+from maxsight.pipelines.video.timeline import Clock, Decoded, Schedule
 from maxsight.settings import max_pixels
 
 log = logging.getLogger(__name__)
@@ -178,41 +178,61 @@ class Film:
         schedule = Schedule(self._clock(), self._decoder, fps, start)
         maker: PictureMaker | None = None
         held: tuple[float, Image] | None = None
-        end = 0.0
+        for taken in self._taken(schedule, start):
+            if maker is None:
+                maker = self._maker(taken.frame, size)
+            image = self._picture(maker, taken.frame)
+            if start is not None and (image is None or not start.shows(image)):
+                break
+            if image is None:
+                continue
+            start = None
+            # Of frames with one and the same time the last stays on show.
+            if held is not None and held[0] < taken.time:
+                yield Frame(held[0], taken.time, held[1], next=schedule.mark(taken))
+            held = taken.time, image
+            schedule.advance(taken.time)
+        if start is not None:
+            raise CannotResume
+        if held is None:
+            raise self._no_frames()
+        end = max(self._end(schedule.clock, held[0]), held[0] + GRACE_S)
+        self._note_where_it_breaks_off(end)
+        yield Frame(held[0], end, held[1])
+
+    def _end(self, clock: Clock, last: float) -> float:
+        """When the film ends, whose last frame is shown at ``last`` seconds."""
+        stated = self._stated_s() or 0.0
+        # A frame of MP4 says how long it is to be decoded, which is another time with B-frames.
+        if "mov" in self.container and last < stated < clock.end - _SHORT_S:
+            return stated
+        return clock.end
+
+    def _taken(self, schedule: Schedule, start: Mark | None) -> Iterator[Decoded]:
+        """The frames that are due, and between them those that stand for long."""
+        passed: Decoded | None = None  # the last one that was not due
         for frame in self._decoded(schedule.needed(self._packets())):
             if start is not None:
                 if schedule.overdue:
-                    break
+                    return
                 if (frame.pts, frame.dts) != (start.pts, start.dts):
                     continue
                 try:
                     schedule.restore(start)
                 except ValueError:
-                    break
+                    return
+                start = None
             before = schedule.clock.state
-            time, end = schedule.clock.span(frame)
-            if not schedule.is_due(time):
+            decoded = Decoded(frame, schedule.clock.span(frame)[0], before)
+            if not schedule.is_due(decoded.time):
+                passed = decoded
                 continue
-            if maker is None:
-                maker = self._maker(frame, size)
-            image = self._picture(maker, frame)
-            if image is None:
-                continue
-            if start is not None and not start.shows(image):
-                break
-            start = None
-            if held is not None:
-                mark = schedule.mark(frame, before, time)
-                yield Frame(held[0], time, held[1], next=mark)
-            held = time, image
-            schedule.advance(time)
-        if start is not None:
-            raise CannotResume
-        if held is None:
-            raise self._no_frames()
-        end = max(end, held[0] + GRACE_S)
-        self._note_where_it_breaks_off(end)
-        yield Frame(held[0], end, held[1])
+            if passed is not None and schedule.is_long(decoded.time - passed.time):
+                yield passed
+            passed = None
+            yield decoded
+        if passed is not None and schedule.is_long(schedule.clock.end - passed.time):
+            yield passed
 
     def at(self, time: float, size: int | None) -> Image:
         """See ``maxsight.pipelines.video.frame_at``."""

@@ -12,7 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from maxsight.pipelines.video.frame import GRACE_S, Mark
+from maxsight.pipelines.video.frame import GRACE_S, LONG, Mark
 
 # Non-reference frames, half of most films, are not decoded where the samples lie at least this many
 # frames apart: the picture then taken is a frame or two later, and its time says so.
@@ -79,6 +79,7 @@ class Clock:
         rate = stream.average_rate or stream.base_rate
         self.frame_s = 1.0 / float(rate) if rate else 0.04
         self._pts, self._dts = _Stamps(), _Stamps()
+        self.end = 0.0
         self._offset = 0.0  # what splices took away
         self._now: float | None = None
 
@@ -97,7 +98,8 @@ class Clock:
             time = max(time, self._now)
         self._now = time
         duration = (frame.duration or 0) * self._seconds_per_tick
-        return time, time + (duration or self.frame_s)
+        self.end = time + (duration or self.frame_s)
+        return time, self.end
 
     def ticks(self, seconds: float) -> float:
         """So many seconds in the container's count."""
@@ -147,12 +149,27 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded frame.
+
+    Attributes:
+        time: when it is shown, in seconds.
+        clock: the clock's state before it.
+    """
+
+    frame: VideoFrame
+    time: float
+    clock: tuple[float | None, ...]
+
+
 class Schedule:
     """Sampling at a fixed rate: which frames are due, and which packets lead to them.
 
-    The frame taken for time t is the first decoded one at or after t. Of the packets between two
-    samples only those since the last keyframe before the next sample are decoded: all of them in a
-    film with one keyframe in ten seconds, one in thirty in a film of keyframes.
+    The frame taken for time t is the first decoded one at or after t. A frame between two of them
+    is taken, too, if it stands for long. Of the packets between two samples only those since the
+    last keyframe before the next sample are decoded: all of them in a film with one keyframe in
+    ten seconds, one in thirty in a film of keyframes.
 
     Args:
         clock: of the film.
@@ -197,14 +214,14 @@ class Schedule:
         if self._sparse:  # from the second sample on: the first is the film's very first frame
             self._skips = True
 
-    def mark(self, frame: VideoFrame, clock: tuple[float | None, ...], time: float) -> Mark | None:
-        """Where to take up sampling at a frame that is due; None where it cannot be told by its
-        counts.
+    def is_long(self, seconds: float) -> bool:
+        """Whether a frame that stands for so long is taken, due or not."""
+        return seconds * self._fps >= LONG
 
-        Args:
-            clock: the clock's state before the frame.
-            time: of the frame.
-        """
+    def mark(self, taken: Decoded) -> Mark | None:
+        """Where to take up sampling at a frame that is taken; None where it cannot be told by its
+        counts."""
+        frame, time = taken.frame, taken.time
         if frame.pts is None and frame.dts is None:
             return None
         usable = [
@@ -221,8 +238,8 @@ class Schedule:
             fed=self.fed,
             pts=frame.pts,
             dts=frame.dts,
-            clock=clock,
-            wanted=self._wanted,
+            clock=taken.clock,
+            wanted=self._wanted if self.is_due(time) else time,
             sparse=self._sparse,
         )
 
@@ -266,6 +283,8 @@ class Schedule:
                 yield from self._given(held_back)
                 held_back.clear()
                 held_bytes = 0
+        if held_back:
+            self.fed = number
         # The very last frame says when the film ends, whether others refer to it or not.
         self._sparse = self._skips = False
         yield from self._given(held_back)

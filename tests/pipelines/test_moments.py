@@ -414,3 +414,16 @@ def test_stills_stored_once_change_no_moment(seed: int) -> None:
     expected = find_moments([whole], k=3, vectors=lambda number: np.repeat(kept, stands, axis=0))
     assert [(m.start, m.end) for m in found] == [(m.start, m.end) for m in expected]
     assert [m.score for m in found] == pytest.approx([m.score for m in expected])
+
+
+def test_how_brief_the_frames_before_stills_are_changes_no_score() -> None:
+    """Slides that fade in: two units a slide, of which the first stands for less than a sample."""
+    scores = np.where(np.arange(40) // 2 == 7, 0.4, 0.1).astype(np.float32)
+    found = []
+    for brief in (0.3, 0.01):
+        starts = np.add.outer(np.arange(20) * 20.0, [0.0, brief]).ravel()
+        spans = np.stack([starts, [*starts[1:], 400.0]], axis=1)
+        found += find_moments([FilmScores(0, "film", spans, scores, step=1.0)], k=1)
+    one, other = found
+    assert (one.peak, other.peak) == (140, 140)
+    assert one.score == pytest.approx(other.score)
