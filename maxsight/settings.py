@@ -76,6 +76,14 @@ def decode_timeout() -> int:
     return _positive_integer("MAXSIGHT_DECODE_TIMEOUT", 60)
 
 
+def filter_timeout() -> int:
+    """Seconds that one ``where`` may take.
+
+    ``MAXSIGHT_FILTER_TIMEOUT``, default 10.
+    """
+    return _positive_integer("MAXSIGHT_FILTER_TIMEOUT", 10)
+
+
 def film_frames() -> int:
     """How many frames of one film are stored at most; stills count once.
 

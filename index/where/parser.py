@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Literal
 
 from maxsight.index.where import vocabulary
@@ -24,8 +25,21 @@ _NOT_COUNTED = re.compile(r"\\(?:[pPxuU]\{[^}]*\}|.)", re.DOTALL)
 _FLAGS = re.compile("[imsxUR]*")
 
 
-def condition(text: str, columns: Mapping[str, ColumnKind]) -> str:
-    """The same condition as SQL of bounded depth, size and work.
+@dataclass(frozen=True)
+class Condition:
+    """What the storage layer is given.
+
+    Attributes:
+        sql: of bounded depth, size and work.
+        effort: what it may cost a file at the worst, in comparisons (``vocabulary.MOST_WORK``).
+    """
+
+    sql: str
+    effort: int
+
+
+def condition(text: str, columns: Mapping[str, ColumnKind]) -> Condition:
+    """The same condition in a form that the storage layer can take.
 
     Args:
         columns: those it may name, and what they hold.
@@ -45,17 +59,18 @@ class _Parser:
         self._next = next(self._tokens)
         self._depth = 0
         self._work = 0
+        self._effort = 0
         self._values = 0
         self._unknown: str | None = None
 
-    def whole(self) -> str:
+    def whole(self) -> Condition:
         part = self._either()
         if self._next.kind != "end":
             raise NoCondition(f"not one condition: {self._expected('AND, OR or the end')}")
         # A mistake in the grammar is told first: then a word may not be meant as a name.
         if self._unknown is not None:
             raise NoCondition(self._unknown)
-        return part.sql
+        return Condition(part.sql, self._effort * part.times)
 
     def _either(self) -> Part:
         terms = [self._all()]
@@ -133,6 +148,8 @@ class _Parser:
         if self._accept("ESCAPE") and self._take("text", "a text").text != "\\":
             raise NoCondition(r"only \ can be the ESCAPE of LIKE, and is without saying so")
         self._spend(vocabulary.WORK_OF_A_CALL + len(pattern) // 10)
+        if {"%", "_"} & set(pattern.strip("%")):  # else it is a search for a text
+            self._effort += vocabulary.WORK_OF_A_LETTER * len(pattern)
         return within(f"({part.sql} {word} {quoted(pattern)})", part)
 
     def _in(self, part: Part, *, negated: bool) -> Part:
@@ -315,6 +332,7 @@ class _Parser:
         self._require(",")
         pattern = self._pattern("glob")
         self._spend(vocabulary.WORK_OF_A_CALL + len(pattern))
+        self._effort += vocabulary.WORK_OF_A_LETTER * len(pattern)
         self._leave()
         return within(f"regexp_like({part.sql}, {quoted(glob_expression(pattern))})", part)
 
@@ -329,6 +347,7 @@ class _Parser:
                 f"its regular expression repeats a part {repeats:,} times, and "
                 f"{vocabulary.MOST_REPEATS:,} are allowed, all {{…}} multiplied"
             )
+        self._effort += vocabulary.WORK_OF_A_LETTER * len(expression) * repeats
 
     def _cast_of(self, part: Part, word: str) -> Part:
         name = self._advance()
@@ -370,6 +389,7 @@ class _Parser:
 
     def _spend(self, work: int) -> None:
         self._work += work
+        self._effort += work
         if self._work > vocabulary.MOST_WORK:
             raise NoCondition(
                 f"it asks too much of each file: at most {vocabulary.MOST_WORK:,} comparisons, a "

@@ -30,6 +30,7 @@ class Part:
         depth: how many brackets stand one in the other.
         size: how many values and names it holds, as often as the storage layer writes them. A
             long text counts as several, several values of a list as one.
+        times: how often the storage layer evaluates what stands deepest in it.
         column: its name, if it is one and nothing else.
         literal: what it is, if it is a value and nothing else.
         membership: what it says, if it is of that form.
@@ -38,6 +39,7 @@ class Part:
     sql: str
     depth: int = 0
     size: int = 1
+    times: int = 1
     column: str | None = None
     literal: LiteralKind | None = None
     membership: Membership | None = None
@@ -58,7 +60,8 @@ class Part:
 def within(sql: str, *parts: Part, times: int = 1) -> Part:
     """What holds ``parts`` between brackets, and is evaluated so many times."""
     depth = max((part.depth for part in parts), default=0)
-    return Part(sql, depth + 1, times * max(1, sum(part.size for part in parts)))
+    deepest = max((part.times for part in parts), default=1)
+    return Part(sql, depth + 1, times * max(1, sum(part.size for part in parts)), times * deepest)
 
 
 def size_of(sql: str) -> int:

@@ -96,6 +96,7 @@ RESERVED = {
 
 # A comparison costs 1, as much as 100,000 rows of it take, roughly 1 ms of one core.
 MOST_WORK = 5000
+WORK_IN_A_SECOND = 100_000_000
 WORK_OF_A_CALL = 20
 WORK_OF_A_LETTER = 5  # of a regular expression: it is tried at every letter of the text
 MOST_VALUES = 200_000  # of all lists together

@@ -105,7 +105,7 @@ def test_filters(where: str) -> None:
     except NoCondition as error:
         assert len(str(error)) < 2_000
         return
-    assert len(made) <= 64 * len(where) + 1_000
+    assert len(made.sql) <= 64 * len(where) + 1_000
 
 
 @given(st.text(max_size=30))

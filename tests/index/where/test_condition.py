@@ -48,48 +48,90 @@ def rows(items: Any, where: str) -> list[int]:
     return sorted(PATHS.index(path) for path in found)
 
 
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [
-        ("width > 1000 AND kind = 'video'", [1]),
-        ("width between 1 and 1500 or Place is null", [0, 1, 3]),
-        ("NOT width = 7", [0, 1]),
-        ("NOT NOT NOT width = 7", [0, 1]),
-        ("ok IS NOT TRUE", [1, 2]),
-        ("kind IS DISTINCT FROM 'image'", [1, 3]),
-        ("width IN (7, 2000) AND kind NOT IN ('image')", [1]),
-        ("path LIKE '/_/R%' OR path ILIKE '%.PNG'", [0, 2, 3]),
-        ("path LIKE '%''z''%'", [2]),
-        ("glob(path, '**/*.{x}') OR glob(\"path\", '/b/*')", [1]),
-        ("regexp_like(path, '^/[ab]/.{1,20}[0-9a-z]{3}$', 'i')", [0, 1]),
-        ("captured_at >= '2024-05-01' AND captured_at < DATE '2024-05-02'", [0, 2]),
-        ("captured_at IN ('2024-05-01 12:00:00')", [0, 2]),
-        ("captured_at = '2024-05-01 12:00:00' OR captured_at = '2030-01-01'", [0, 2]),
-        ("CAST(captured_at AS DATE) = '2024-05-01' AND captured_at::date < now()", [0, 2]),
-        ("EXTRACT(YEAR FROM captured_at) = 2024 AND date_part('month', captured_at) = 5", [0, 2]),
-        ("captured_at < now() - INTERVAL '7 days'", [0, 2]),
-        ("captured_at < TIMESTAMP '2024-05-01 12:00:01' AND captured_at < current_date", [0, 2]),
-        ("width * 2 - 1 > bytes + 1 % 3", [0]),
-        ("-width + 8 = +1 OR width = -7", [3]),
-        ("1 + 2 * 3 = 7 AND (1 + 2) * 3 = 9 AND 7 - 2 - 1 = 4 AND kind = 'video'", [1]),
-        ("CASE WHEN width > 1500 THEN kind = 'video' ELSE width = 7 END", [1, 3]),
-        ("CASE kind WHEN 'video' THEN 1 ELSE 2 END = 1", [1]),
-        ("coalesce(kind, 'none') || '!' = 'none!'", [3]),
-        ("nullif(Place, '') IS NOT NULL AND lower(Place) = 'rome'", [0]),
-        ("TRY_CAST(Place AS int) IS NULL AND width = 7.0", [3]),
-        ("\"Place\" = 'Rome' OR `end` = 2 -- a remark\n", [0, 1]),
-        ('/* a remark */ "end" > 3', [3]),
-        (r"path = '/d/caf\xe9.png'", [3]),
-        ("path = '/d/caf\udce9.png'", [3]),
-        ("kind = 'image' = true", [0, 2]),
-        ("path = 'a\0b' OR kind = 'video'", [1]),
-        ("width > 1e999 OR width < 99999999999999999999999999 AND kind = 'video'", [1]),
-        ("kind = 'a' AND kind <> 'b' OR width <> 7 AND width != 1000", [1]),
-        ("status = 'removed' OR NULL", []),
-    ],
-)
+EVALUATED: list[tuple[str, list[int]]] = [
+    ("width > 1000 AND kind = 'video'", [1]),
+    ("width between 1 and 1500 or Place is null", [0, 1, 3]),
+    ("NOT width = 7", [0, 1]),
+    ("NOT NOT NOT width = 7", [0, 1]),
+    ("ok IS NOT TRUE", [1, 2]),
+    ("kind IS DISTINCT FROM 'image'", [1, 3]),
+    ("width IN (7, 2000) AND kind NOT IN ('image')", [1]),
+    ("path LIKE '/_/R%' OR path ILIKE '%.PNG'", [0, 2, 3]),
+    ("path LIKE '%''z''%'", [2]),
+    ("glob(path, '**/*.{x}') OR glob(\"path\", '/b/*')", [1]),
+    ("regexp_like(path, '^/[ab]/.{1,20}[0-9a-z]{3}$', 'i')", [0, 1]),
+    ("captured_at >= '2024-05-01' AND captured_at < DATE '2024-05-02'", [0, 2]),
+    ("captured_at IN ('2024-05-01 12:00:00')", [0, 2]),
+    ("captured_at = '2024-05-01 12:00:00' OR captured_at = '2030-01-01'", [0, 2]),
+    ("CAST(captured_at AS DATE) = '2024-05-01' AND captured_at::date < now()", [0, 2]),
+    ("EXTRACT(YEAR FROM captured_at) = 2024 AND date_part('month', captured_at) = 5", [0, 2]),
+    ("captured_at < now() - INTERVAL '7 days'", [0, 2]),
+    ("captured_at < TIMESTAMP '2024-05-01 12:00:01' AND captured_at < current_date", [0, 2]),
+    ("width * 2 - 1 > bytes + 1 % 3", [0]),
+    ("-width + 8 = +1 OR width = -7", [3]),
+    ("1 + 2 * 3 = 7 AND (1 + 2) * 3 = 9 AND 7 - 2 - 1 = 4 AND kind = 'video'", [1]),
+    ("CASE WHEN width > 1500 THEN kind = 'video' ELSE width = 7 END", [1, 3]),
+    ("CASE kind WHEN 'video' THEN 1 ELSE 2 END = 1", [1]),
+    ("coalesce(kind, 'none') || '!' = 'none!'", [3]),
+    ("nullif(Place, '') IS NOT NULL AND lower(Place) = 'rome'", [0]),
+    ("TRY_CAST(Place AS int) IS NULL AND width = 7.0", [3]),
+    ("\"Place\" = 'Rome' OR `end` = 2 -- a remark\n", [0, 1]),
+    ('/* a remark */ "end" > 3', [3]),
+    (r"path = '/d/caf\xe9.png'", [3]),
+    ("path = '/d/caf\udce9.png'", [3]),
+    ("kind = 'image' = true", [0, 2]),
+    ("path = 'a\0b' OR kind = 'video'", [1]),
+    ("width > 1e999 OR width < 99999999999999999999999999 AND kind = 'video'", [1]),
+    ("kind = 'a' AND kind <> 'b' OR width <> 7 AND width != 1000", [1]),
+    ("status = 'removed' OR NULL", []),
+]
+
+
+@pytest.mark.parametrize(("where", "expected"), EVALUATED)
 def test_what_is_evaluated(items: Any, where: str, expected: list[int]) -> None:
     assert rows(items, where) == expected
+
+
+@pytest.fixture(scope="module")
+def many_items(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same rows 500 times."""
+    folder = tmp_path_factory.mktemp("many") / "items.lance"
+    return lance.write_dataset(pa.concat_tables([ROWS] * 500), str(folder))
+
+
+# For all that is known beforehand, this could take a second for 2,000 files.
+COSTLY = "NOT regexp_like(path, '(?:q|w|no such path){900}')"
+
+
+@pytest.mark.parametrize(("where", "expected"), EVALUATED)
+def test_what_may_take_long_is_evaluated_likewise(
+    many_items: Any, where: str, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAXSIGHT_FILTER_TIMEOUT", "5")
+    found = matching_items(many_items, f"({where}) AND {COSTLY}", ["path", "end"], Path("library"))
+    assert found.column_names == ["path", "end"]
+    assert sorted(found["end"].to_pylist()) == sorted([row + 1 for row in expected] * 500)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("regexp_like(path, '(?:a|.|..|...){1,500}x$')", "stopped after 1 seconds, at file"),
+        (f"CASE WHEN {COSTLY} THEN width END", "not one condition"),
+        (f"width / 0 = 1 AND {COSTLY}", "[Dd]ivide by zero"),
+    ],
+)
+def test_what_takes_too_long_is_stopped(
+    tmp_path: Path, where: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [f"/home/person/pictures/{n}/{'holiday in Rome/' * 5}{n}.jpg" for n in range(20_000)]
+    table = pa.table({"path": paths, "status": [tables.LIVE] * 20_000, "width": [1] * 20_000})
+    items = lance.write_dataset(table, str(tmp_path / "items.lance"))
+    monkeypatch.setenv("MAXSIGHT_FILTER_TIMEOUT", "1")
+    started = time.monotonic()
+    with pytest.raises(FilterError, match=said):
+        matching_items(items, where, ["path"], tmp_path)
+    assert time.monotonic() - started < 10  # without a limit it takes 20 seconds
 
 
 LONG = {
@@ -268,4 +310,4 @@ coalesce( glob( regexp_like( INTERVAL DATE \0 é \x1b"""
 def test_anything_else_is_refused(where: str) -> None:
     kinds: dict[str, ColumnKind] = {"width": "integer", "path": "text", "kind": "text"}
     with contextlib.suppress(NoCondition):
-        assert condition(where, kinds)
+        assert condition(where, kinds).sql
