@@ -83,15 +83,12 @@ class LoneDecoder:
         return shown
 
     def close(self) -> None:
-        """End the process, also in the middle of a picture."""
+        """End the process, after the pictures that other threads wait for."""
         with self._lock:
             thread, self._thread = self._thread, None
-            process = self._process
-        if process is not None:
-            process.kill()
-        if thread is not None:
-            thread.submit(self._stop)
-            thread.shutdown()
+            if thread is not None:
+                thread.submit(self._stop)
+                thread.shutdown()
 
     def _ask(
         self,
@@ -105,7 +102,14 @@ class LoneDecoder:
                 # The kernel ends a decoder with the thread that started it: one of its own.
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="lone-decoder")
             answer = self._thread.submit(self._answer, job, kind, gives, preprocess)
-        return answer.result()
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            # Nobody waits for this picture any more; closing would, for as long as it takes.
+            process = self._process
+            if not answer.cancel() and process is not None:
+                process.kill()
+            raise
 
     def _answer(
         self,

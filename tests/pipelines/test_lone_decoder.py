@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -130,3 +131,41 @@ def test_a_decoder_that_falls_silent_is_stopped(
         decoder.view(str(picture), side=40)
     assert child_processes() == before
     assert decoder.view(str(picture), side=40).shape == (30, 40, 3)
+
+
+def test_closing_waits_for_what_other_threads_asked_for(
+    decoder: LoneDecoder, picture: Path
+) -> None:
+    before = child_processes()
+    decoder.view(str(picture), side=40)
+    (process,) = child_processes() - before
+    os.kill(process, signal.SIGSTOP)
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(decoder.view, str(picture), side=40) for _ in range(2)]
+        while not all(one.running() for one in asked):
+            pass
+        closed = threads.submit(decoder.close)
+        with pytest.raises(TimeoutError):
+            closed.result(0.2)
+        afterwards = threads.submit(decoder.view, str(picture), side=20)
+        os.kill(process, signal.SIGCONT)
+        assert [one.result().shape for one in asked] == [(30, 40, 3)] * 2
+        assert afterwards.result().shape == (15, 20, 3)
+        closed.result()
+    decoder.close()
+    assert child_processes() == before
+
+
+def test_ctrl_c_does_not_wait_for_the_picture(decoder: LoneDecoder, picture: Path) -> None:
+    before = child_processes()
+    decoder.view(str(picture), side=40)
+    (process,) = child_processes() - before
+    os.kill(process, signal.SIGSTOP)
+    pressing = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    pressing.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        decoder.view(str(picture), side=40)
+    decoder.close()
+    assert time.monotonic() - started < 5
+    assert child_processes() == before
