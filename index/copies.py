@@ -13,17 +13,6 @@ from maxsight.index import lance_tables, tables
 from maxsight.index.manifest import Manifest
 from maxsight.index.records import EncodedItem, FileState
 
-_CONTENT = [
-    "kind",
-    "content_hash",
-    "width",
-    "height",
-    "duration_s",
-    "captured_at",
-    "settings",
-    "remark",
-]
-
 
 def copies(
     library: Path, manifest: Manifest, wanted: Sequence[tuple[int, FileState]]
@@ -66,7 +55,7 @@ def _item(
 ) -> EncodedItem:
     column = units["vector"].combine_chunks()
     times = [units[name].to_numpy() for name in ("start_s", "end_s")]
-    content = {name: row[name] for name in _CONTENT}
+    content = {name: row[name] for name in tables.CONTENT_COLUMNS}
     return EncodedItem(
         state=state,
         vectors=tables.vectors_of(column, manifest.dim).copy(),

@@ -27,7 +27,7 @@ def replace(file: Path, content: bytes) -> None:
     Raises:
         OSError: the disk refused; the old one stands, and nothing lies beside it.
     """
-    partial = _partial(file)
+    partial = beside(file)
     clear(partial)
     try:
         with partial.open("xb") as stream:  # a new file: not through a link that stands there
@@ -79,7 +79,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if os.path.lexists(folder):
         raise LibraryError(f"{folder} is there already: an index is made under a new name")
-    partial = _partial(folder)
+    partial = beside(folder)
     clear(partial)
     partial.mkdir(parents=True)
     try:
@@ -93,6 +93,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     force(folder.parent)
 
 
-def _partial(path: Path) -> Path:
-    """Where a file or folder is made. There is one writer at a time: one name is enough."""
+def beside(path: Path) -> Path:
+    """Where a file or folder is made before it has its name.
+
+    There is one writer at a time: one name is enough.
+    """
     return path.with_name(f".{path.name}.partial")

@@ -10,6 +10,8 @@ from pathlib import Path
 from maxsight import plain_files
 from maxsight.errors import LibraryError, LibraryLocked
 
+FILE_NAME = "write.lock"
+
 # A POSIX lock belongs to the process, so two writers in one process need a register of their own.
 _held: set[tuple[int, int]] = set()
 _register = threading.Lock()
@@ -27,7 +29,7 @@ class WriteLock:
     """
 
     def __init__(self, library: Path) -> None:
-        file = library / "write.lock"
+        file = library / FILE_NAME
         with _register:
             try:
                 # Closing any descriptor of the file would drop the lock this process may hold.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from maxsight.errors import LibraryError, LibraryLocked
-from maxsight.index import filters, lance_tables, loading, partial, tables
+from maxsight.index import creation, filters, lance_tables, loading, partial, tables
 from maxsight.index.annotations import Annotation, annotate, drop_columns
 from maxsight.index.copies import copies
 from maxsight.index.derived import generations
@@ -72,6 +71,7 @@ class Store:
         arguments are those of ``Manifest``.
 
         Raises:
+            LibraryLocked: another process is making it.
             LibraryError: something stands there already, or the disk refuses.
         """
         path = Path(path).absolute()
@@ -86,13 +86,10 @@ class Store:
         if (path / FILE_NAME).exists():
             raise LibraryError(f"{path} is a library already: open it instead of creating it")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            draft, lock = creation.claim(path)
         except OSError as error:
             raise LibraryError(f"cannot create {path}: {error.strerror or error}") from error
-        lock = None
         try:
-            lock = WriteLock(draft)
             lance_tables.learn_links(draft)
             tables.create(draft, manifest)
             manifest.write(draft)
@@ -102,9 +99,8 @@ class Store:
             draft.rename(path)
             force(path.parent)
         except BaseException as error:
-            if lock is not None:
-                lock.release()
             shutil.rmtree(draft, ignore_errors=True)
+            lock.release()
             if isinstance(error, OSError):
                 raise LibraryError(
                     f"cannot create {path}: {error.strerror or error}; it must be a new or an "

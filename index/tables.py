@@ -5,6 +5,7 @@ Lance and Arrow are imported here; import this module only when a library is ope
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,11 @@ ITEM_SCHEMA = pa.schema(
         pa.field("remark", pa.string()),
     ]
 )
+
+# What comes from a file's content, wherever the file stands.
+CONTENT_COLUMNS = [
+    field.name for field in dataclasses.fields(EncodedItem) if field.name in ITEM_SCHEMA.names
+]
 
 # float16 keeps 11 bits: the norm of a unit vector survives to about 3e-4, and encoders that
 # compute in bfloat16 normalise to about 4e-3.
@@ -156,9 +162,9 @@ def content_columns(items: Sequence[EncodedItem], first_units: np.ndarray) -> di
     columns = state_columns([item.state for item in items])
     columns |= {
         name: pa.array([getattr(item, name) for item in items], ITEM_SCHEMA.field(name).type)
-        for name in ("kind", "content_hash", "width", "height", "duration_s", "captured_at")
+        for name in CONTENT_COLUMNS
+        if name != "remark"
     }
-    columns["settings"] = pa.array([item.settings for item in items], pa.string())
     columns["remark"] = pa.array([_utf8(item.remark) for item in items], pa.string())
     columns["first_unit"] = pa.array(first_units, pa.int64())
     columns["unit_count"] = pa.array([len(item.vectors) for item in items], pa.int64())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from maxsight.index import checksum, lance_tables, partial, tables
 from maxsight.index.checksum import Checksum
 from maxsight.index.derived import generations
 from maxsight.index.manifest import FILE_NAME, Manifest
-from maxsight.index.upkeep import checksums, index_checks, row_checks, versions
+from maxsight.index.upkeep import checksums, index_checks, places, row_checks, versions
 from maxsight.index.upkeep.recovery import leftovers
 from maxsight.index.upkeep.versions import TableState
 
@@ -56,7 +57,8 @@ class Examination:
         damaged_films: files of films that are not done.
         orphans: units no file owns.
         unrecorded: files of the tables without a checksum, as a killed writer leaves them.
-        leftovers: files that a killed writer left half made, relative to the library.
+        leftovers: files that a killed writer left half made, relative to the library, beside
+            which a draft of it may lie.
         files, bytes: that were read and compared with their checksum.
         items, units: live.
     """
@@ -156,10 +158,13 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
                 )
         damaged = states[name].damaged_fragments | unreadable
         states[name] = dataclasses.replace(states[name], damaged_fragments=damaged)
-    if text := generations.wanted_problem(library):
+    misplaced = places.problems(library)
+    problems += [Problem(kind, name, text) for kind, name, text in misplaced]
+    has_indexes = all(name != generations.FOLDER for _, name, _ in misplaced)
+    if has_indexes and (text := generations.wanted_problem(library)):
         problems.append(Problem("index", f"{generations.FOLDER}/{generations.WANTED}", text))
     damaged_indexes = []
-    for folder in index_checks.folders(library):
+    for folder in index_checks.folders(library) if has_indexes else []:
         if manifest is not None and (
             text := index_checks.problem(folder, manifest, rows.last_unit)
         ):
@@ -179,7 +184,7 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
         damaged_indexes=tuple(damaged_indexes),
         damaged_films=tuple(damaged_films),
         orphans=rows.orphans,
-        leftovers=tuple(path.relative_to(library).as_posix() for path in leftovers(library)),
+        leftovers=tuple(os.path.relpath(path, library) for path in leftovers(library)),
         unrecorded=len(present - recorded.files.keys()),
         files=len(same | different),
         bytes=sum(hashes.found[name].bytes for name in same | different),

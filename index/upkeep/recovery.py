@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from maxsight.errors import LibraryError
-from maxsight.index import lance_tables, tables
+from maxsight.index import creation, lance_tables, tables
 from maxsight.index.derived import generations
 from maxsight.index.durable_files import clear, force
 from maxsight.index.upkeep import versions
@@ -28,7 +28,8 @@ def leftovers(library: Path) -> list[Path]:
             for path in (library / table).glob("*/*")
             if re.fullmatch(r"\.tmp\w+|.+#\d+", path.name)
         ]
-    return sorted(found + generations.drafts(library))
+    draft = creation.left_draft(library)
+    return sorted([*found, *generations.drafts(library), *([draft] if draft else [])])
 
 
 def clear_leftovers(library: Path) -> None:

@@ -10,7 +10,7 @@ from maxsight.index import lance_tables, tables
 from maxsight.index.derived.generations import FOLDER
 from maxsight.index.lock import WriteLock
 from maxsight.index.store import Store
-from maxsight.index.upkeep import recovery, versions
+from maxsight.index.upkeep import places, recovery, versions
 from maxsight.index.upkeep import repair as repairs
 from maxsight.index.upkeep.examine import Examination, Hashes, Problem, Progress, examine
 from maxsight.index.writable import require_writable
@@ -62,14 +62,16 @@ def verify(
     report = progress or (lambda stage, done, total: None)
     if not repair:
         return _verification(_settled(library, report))
-    require_writable(library)
     hashes = Hashes(library)
     lock = WriteLock(library)
+    done: list[str] = []
     try:
         with lance_tables.storage_errors(library):
+            places.set_aside(library, done)
+            require_writable(library)
             recovery.clear_leftovers(library)
             lance_tables.learn_links(library)
-        done = repairs.repair(library, hashes, report)
+        done += repairs.repair(library, hashes, report)
     finally:
         lock.release()
     with Store.open(library, write=True) as store:

@@ -22,6 +22,7 @@ from maxsight.benchmarks import crashes
 from maxsight.errors import LibraryError, LibraryLocked
 from maxsight.index import snapshot
 from maxsight.index.derived import building
+from maxsight.index.lock import WriteLock
 from maxsight.index.records import Changes
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
@@ -276,6 +277,68 @@ def test_the_next_writer_clears_away_what_a_killed_one_left_half_made(create: Cr
     assert len(list((library / "indexes").iterdir())) == 3, "a reader leaves them to the writer"
     Store.open(library, write=True).close()
     assert not list((library / "indexes").iterdir())
+
+
+KILLED_CREATION = """
+import os, sys
+from maxsight.index.store import Manifest, Store
+Manifest.write = lambda *args: os.kill(os.getpid(), 9)
+Store.create(sys.argv[1], encoder_uri="t", fingerprint="f", dim=24)
+"""
+
+
+@pytest.mark.parametrize("next_one", ["creates", "writes"])
+def test_what_a_killed_creation_left_goes(tmp_path: Path, samples: Any, next_one: str) -> None:
+    library, draft = tmp_path / "library", tmp_path / ".library.partial"
+    made = {"encoder_uri": "t", "fingerprint": "f", "dim": samples.dim}
+    if next_one == "writes":
+        Store.create(tmp_path / "other", **made).close()
+    subprocess.run([sys.executable, "-c", KILLED_CREATION, str(library)], check=False)
+    assert (draft / "items.lance").is_dir()
+    if next_one == "writes":
+        (tmp_path / "other").rename(library)
+        found = verify(library)
+        assert (found.problems, found.leftovers) == ((), ("../.library.partial",))
+        Store.open(library).close()
+        assert draft.exists(), "a reader leaves it to the writer"
+        Store.open(library, write=True).close()
+    else:
+        Store.create(library, **made).close()
+    assert os.listdir(tmp_path) == ["library"]
+    found = verify(library)
+    assert (found.problems, found.leftovers) == ((), ())
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder of another kind", "being made"])
+def test_what_is_no_draft_is_left_as_it_is(tmp_path: Path, samples: Any, kind: str) -> None:
+    library, draft, mine = tmp_path / "library", tmp_path / ".library.partial", tmp_path / "mine"
+    made = {"encoder_uri": "t", "fingerprint": "f", "dim": samples.dim}
+    mine.mkdir()
+    (mine / "diary.txt").write_text("mine")
+    if kind == "file":
+        draft.write_text("mine")
+    elif kind == "link":
+        draft.symlink_to(mine)
+    else:
+        draft.mkdir()
+        (draft / ("units.lance" if kind == "being made" else "diary.txt")).write_text("mine")
+    lock = WriteLock(draft) if kind == "being made" else None
+    said = "already open for writing" if lock else r"\.library\.partial is in the way"
+    with pytest.raises(LibraryError, match=said):
+        Store.create(library, **made)
+    assert (mine / "diary.txt").read_text() == "mine"
+    if lock:
+        assert (draft / "units.lance").read_text() == "mine"
+    if lock:
+        lock.release()
+        return
+    assert not library.exists()
+    Store.create(tmp_path / "other", **made).close()
+    (tmp_path / "other").rename(library)
+    assert not verify(library).leftovers
+    Store.open(library, write=True).close()
+    place = draft if kind == "file" else draft / "diary.txt"
+    assert place.read_text() == "mine"
 
 
 @pytest.mark.parametrize("limit", [10, 1000])

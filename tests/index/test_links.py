@@ -128,8 +128,9 @@ def test_no_folder_leads_a_writer_out(library: Path, samples: Any, name: str) ->
     before = contents(outside)
     with pytest.raises(LibraryError, match=f"{name}.*a link, not a folder"):
         change(library, samples)
-    with pytest.raises(LibraryError, match=f"{name}.*a link, not a folder"):
-        verify(library, repair=True)
+    if name != "indexes":  # all in it can be made again: the link is set aside
+        with pytest.raises(LibraryError, match=f"{name}.*a link, not a folder"):
+            verify(library, repair=True)
     assert contents(outside) == before
 
 
@@ -221,6 +222,41 @@ def test_what_stands_in_the_place_of_the_indexes_is_not_searched(library: Path, 
         store.snapshot()
     with pytest.raises(LibraryError, match="indexes"):
         Store.open(library, write=True)
+
+
+@pytest.mark.parametrize("name", ["indexes", "partial"])
+@pytest.mark.parametrize("kind", ["pipe", "file", "link", "dangling link"])
+def test_what_stands_in_the_place_of_a_folder_is_said_and_set_aside(
+    library: Path, samples: Any, tmp_path: Path, name: str, kind: str
+) -> None:
+    shutil.rmtree(library / name, ignore_errors=True)
+    outside = tmp_path / "outside"
+    if kind != "dangling link":
+        outside.mkdir()
+        (outside / "vectors-1").write_text("mine")
+    if kind == "pipe":
+        os.mkfifo(library / name)
+    elif kind == "file":
+        (library / name).write_text("mine")
+    else:
+        (library / name).symlink_to(outside)
+    (library / f"{name}.aside").write_text("also mine")
+    (problem,) = verify(library).problems
+    assert (problem.kind, problem.place) == ("index" if name == "indexes" else name, name)
+    assert f"not a folder; a repair renames it to {name}.aside2" in problem.text
+    found = verify(library, repair=True)
+    assert not found.problems
+    assert f"to {name}.aside2" in found.repaired[0]
+    aside = library / f"{name}.aside2"
+    assert (library / f"{name}.aside").read_text() == "also mine"
+    if kind == "file":
+        assert aside.read_text() == "mine"
+    elif kind != "pipe":
+        assert aside.readlink() == outside
+    assert kind == "dangling link" or (outside / "vectors-1").read_text() == "mine"
+    with Store.open(library, write=True) as store:
+        building.build(store, "IVF8,Flat")
+    assert not verify(library).problems
 
 
 def test_a_hint_of_a_terabyte_takes_no_memory(library: Path) -> None:

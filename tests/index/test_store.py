@@ -255,7 +255,9 @@ def test_copies_take_over_everything_but_the_file(create: Create, samples: Any) 
     taken = datetime(2024, 2, 29, 12, 30)
     contents = ["a", "b*3", "c*2", "d"]
     items = [samples.item(f"/{content[0]}", content, tokens=16) for content in contents]
-    items[3] = dataclasses.replace(items[3], captured_at=taken)
+    items[3] = dataclasses.replace(
+        items[3], captured_at=taken, settings="fps=2", remark="breaks off"
+    )
     states = [FileState(f"/copy of {content[0]}", 9, 9) for content in contents]
     with create(token_dim=16) as store:
         store.apply(Changes(added=items))
@@ -266,7 +268,8 @@ def test_copies_take_over_everything_but_the_file(create: Create, samples: Any) 
         for number, copy in zip(order, copied, strict=True):
             assert copy is not None
             assert copy.state == states[number]
-            for name in ("kind", "content_hash", "width", "height", "duration_s", "captured_at"):
+            names = ("kind", "content_hash", "width", "height", "duration_s", "captured_at")
+            for name in (*names, "settings", "remark"):
                 assert getattr(copy, name) == getattr(items[number], name)
             expected = items[number].vectors.astype(np.float16)
             np.testing.assert_array_equal(copy.vectors, expected)
