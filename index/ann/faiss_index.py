@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maxsight.errors import UsageError
+from maxsight.errors import LibraryError, UsageError
 from maxsight.index import faiss_build
 from maxsight.index.ann import faiss_files, faiss_kinds
 from maxsight.index.ann.arguments import checked_queries
@@ -99,6 +99,7 @@ class FaissIndex:
 
         Raises:
             ValueError: a shape that does not fit, a number that is not finite, ``k`` below 1.
+            LibraryError: FAISS finds something in the index that it cannot search.
         """
         queries = checked_queries(queries, self.dim, k, allowed=allowed, rows=len(self))
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -113,11 +114,17 @@ class FaissIndex:
         step = max(1, len(queries))
         if budget is not None:
             step = max(1, budget // self._bytes_a_query(fetch, probes, available))
-        with faiss_build.cores_for(len(queries)):
-            for start in range(0, len(queries), step):
-                part = slice(start, start + step)
-                found = self._search(queries[part], fetch, probes, allowed, available)
-                scores[part, :fetch], rows[part, :fetch] = found
+        try:
+            with faiss_build.cores_for(len(queries)):
+                for start in range(0, len(queries), step):
+                    part = slice(start, start + step)
+                    found = self._search(queries[part], fetch, probes, allowed, available)
+                    scores[part, :fetch], rows[part, :fetch] = found
+        except RuntimeError as error:
+            raise LibraryError(
+                f"FAISS cannot search its index {self.spec} ({faiss_kinds.reason(error)}): make "
+                "the index again, or another with --index"
+            ) from None
         scores[rows < 0] = -np.inf
         return scores, rows
 
