@@ -31,6 +31,8 @@ NONSENSE = "damaged: it drove its decoder mad"
 
 _START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 5.0
+# Longer than that cannot be waited for in one go.
+_LONGEST_MS = (1 << 31) - 1
 
 
 class DecoderGone(Exception):
@@ -135,7 +137,7 @@ class DecoderProcess:
             while buffer:
                 # Time counts only while this thread waits: a decoder is not silent because
                 # nobody listens.
-                if not self._poll.poll(1000 * timeout_s):
+                if not self._poll.poll(min(1000 * timeout_s, _LONGEST_MS)):
                     raise DecoderGone(
                         f"no sign of life from its decoder in {timeout_s:.0f} seconds; if disk or "
                         "machine are slow, raise MAXSIGHT_DECODE_TIMEOUT and run again",

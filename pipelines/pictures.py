@@ -31,6 +31,7 @@ from maxsight.pipelines.formats import (
     ICNS,
     ICO,
     JPEG,
+    JPEG2000,
     PNG,
     TIFF,
     WEBP,
@@ -366,6 +367,8 @@ def _ends_early(data: bytes, form: PictureFormat) -> bool:
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if form is TIFF:
         return int.from_bytes(data[4:8], "little" if data[:2] == b"II" else "big") >= len(data)
+    if form is JPEG2000:
+        return salvage.size_by_tiles(data) > len(data)
     return form in (AVIF, HEIF) and salvage.size_by_boxes(data) > len(data)
 
 

@@ -12,13 +12,23 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from maxsight.pipelines.formats import AVIF, GIF, HEIF, JPEG, PNG, TIFF, WEBP, PictureFormat
+from maxsight.pipelines.formats import (
+    AVIF,
+    GIF,
+    HEIF,
+    JPEG,
+    JPEG2000,
+    PNG,
+    TIFF,
+    WEBP,
+    PictureFormat,
+)
 
 # With less of it a picture shows something else than what was taken.
 LEAST_SHARE = 0.5
@@ -29,10 +39,11 @@ _FILLED_ABOVE = 0.9
 _END_OF_JPEG = b"\xff\xd9"
 _BLANKS = bytes(512)
 _SCAN_OF_JPEG = b"\xff\xda"
+_TILE_OF_JPEG2000 = b"\xff\x90\x00\x0a"
 _RESTART_OF_JPEG = re.compile(rb"\xff[\xd0-\xd7]")
 # Entropy-coded data that means something else wherever a decoder goes on with it.
 _OTHER_DATA = bytes(1 + (37 * n * n + 11 * n) % 251 for n in range(4096))
-_FILLINGS = (b"\x00", _OTHER_DATA, b"\x55", b"\xaa")
+_FILLINGS = (b"\x00", _OTHER_DATA, _OTHER_DATA[::-1], b"\x55", b"\xaa")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +104,13 @@ def salvage(
         files = [_without_notes(data)] * 2
     elif form is WEBP:
         files = [_with_its_size(data, filling) for filling in _FILLINGS]
+    elif form is JPEG2000:
+        files = [_with_its_tile(data, filling) for filling in (b"\xff", *_FILLINGS)]
     elif form in (AVIF, HEIF):
         files = [_with_its_boxes(data, filling) for filling in _FILLINGS]
     shown: list[Image.Image] = []
-    with _tolerant():
+    # Told to go on, Pillow says nothing of a JPEG 2000 of which it decodes nothing.
+    with nullcontext() if form is JPEG2000 else _tolerant():
         for content in files:
             try:
                 shown.append(_filled(opened(content), form, 255 * len(shown)))
@@ -110,6 +124,10 @@ def salvage(
         return None
     image, other = shown
     known = _same(image, other)
+    if form is JPEG2000 and not known.all():  # a tile's data begins with the coarse of all of it
+        known[:] = (np.arange(image.height) < image.height * len(data) / len(files[0]))[:, None]
+        if known.mean() >= LEAST_SHARE:
+            return Salvaged(image, np.ones_like(known), coarse=True)
     if scans > 1 and not known.all():  # the first scan shows everything already
         return Salvaged(image, np.ones_like(known), coarse=True)
     if form in (JPEG, WEBP):
@@ -151,7 +169,7 @@ def without_blanks(data: bytes, form: PictureFormat) -> bytes:
 
     Decoders of such formats take zeros for pixels, and show a surface of one colour.
     """
-    if form not in (PNG, WEBP, AVIF, HEIF) or not data.endswith(_BLANKS):
+    if form not in (PNG, WEBP, AVIF, HEIF, JPEG2000) or not data.endswith(_BLANKS):
         return data
     return data.rstrip(b"\x00") + bytes(16)
 
@@ -326,6 +344,25 @@ def size_by_boxes(data: bytes) -> int:
     return place
 
 
+def size_by_tiles(data: bytes) -> int:
+    """How long a JPEG 2000 is by its own tiles; 0 if that cannot be told."""
+    place = data.find(_TILE_OF_JPEG2000)
+    while place >= 0 and data.startswith(_TILE_OF_JPEG2000, place):
+        length = int.from_bytes(data[place + 6 : place + 10], "big")
+        place += length
+        if length < 12 or place > len(data):
+            break
+    return 0 if place < 0 else place + len(_END_OF_JPEG)
+
+
+def _with_its_tile(data: bytes, filling: bytes) -> bytes:
+    """A JPEG 2000 with its last tile as long as it should be."""
+    size = size_by_tiles(data)
+    if not len(data) < size <= 4 * len(data):
+        return data
+    return _padded(data, size - len(_END_OF_JPEG), filling)[: size - 2] + _END_OF_JPEG
+
+
 def _with_its_boxes(data: bytes, filling: bytes) -> bytes:
     """An AVIF or HEIC as long as it says it is."""
     size = size_by_boxes(data)
@@ -351,7 +388,12 @@ def _with_its_size(data: bytes, filling: bytes) -> bytes:
         )
         end = place + 8 + length
         if kind in _PIXELS_OF_WEBP and end <= 4 * len(data):
+            if end > len(data) and kind in (b"VP8 ", b"VP8L"):
+                length = (
+                    3 * length + _BLOCK
+                )  # other data may say less a byte, and then be too short
             part = _padded(data[place:end], 8 + length, filling)
+            part = kind + struct.pack("<I", length) + part[8:]
             parts.append(bytearray(part + bytes(length & 1)))
         place = end + (length & 1)
     if parts and parts[0][:4] == b"VP8X":

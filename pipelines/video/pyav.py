@@ -63,6 +63,8 @@ _MOST_REPEATED, _LEAST_BYTES = 4, 1 << 24
 
 # What FFmpeg may add at the edges of a frame that is within the limit.
 _EDGE_PIXELS = 1 << 20
+# It takes no greater number.
+_MOST_OF_FFMPEG = (1 << 31) - 1
 
 # What a film's end may lack of what the container promises, in seconds and as a share.
 _SHORT_S, _SHORT_SHARE = 2.0, 0.02
@@ -366,7 +368,8 @@ class Film:
         decoder.thread_count = self._threads
         decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"
         # FFmpeg counts what it adds at the edges, too; frames are looked at by their own size.
-        decoder.options = {"max_pixels": str(4 * max_pixels() + _EDGE_PIXELS)}
+        most = min(4 * max_pixels() + _EDGE_PIXELS, _MOST_OF_FFMPEG)
+        decoder.options = {"max_pixels": str(most)}
         return decoder
 
     def _remark(self, text: str) -> None:

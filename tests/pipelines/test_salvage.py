@@ -185,6 +185,29 @@ def test_formats_whose_decoders_give_all_or_nothing(form: str, photograph: Image
         shown(data[: len(data) // 4])
 
 
+@pytest.mark.parametrize("quality", [20, 80, 95])
+@pytest.mark.parametrize("share", [0.9, 0.99])
+def test_webps_of_every_quality(share: float, quality: int, photograph: Image.Image) -> None:
+    data = encoded(photograph, "WEBP", quality=quality)
+    picture = shown(data[: int(len(data) * share)])
+    assert "% of the picture is missing" in (picture.remark or "")
+    there = photograph.crop((0, 0, *picture.image.size))
+    assert likeness(encoded(picture.image, "PNG"), there) > 0.97
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_a_jpeg_2000_cut_off_shows_less_detail(lossy: bool, photograph: Image.Image) -> None:
+    data = encoded(photograph, "JPEG2000", irreversible=lossy, quality_layers=[10 * lossy])
+    for share in (0.8, 0.99):
+        for cut in (b"", bytes(2000)):
+            picture = shown(data[: int(len(data) * share)] + cut)
+            remark = "truncated: shown with less detail than it had; copy it again"
+            assert (picture.image.size, picture.remark) == ((WIDTH, HEIGHT), remark)
+            assert likeness(encoded(picture.image, "PNG"), photograph) > 0.98
+    with pytest.raises(MediaError, match="truncated"):
+        shown(data[: len(data) // 4])
+
+
 @pytest.mark.parametrize("form", ["WEBP", "AVIF"])
 def test_no_surface_of_one_colour_for_zeros(form: str, photograph: Image.Image) -> None:
     data = encoded(photograph, form)

@@ -191,6 +191,12 @@ def test_too_many_pixels_are_refused(plain: Path, monkeypatch: pytest.MonkeyPatc
         list(sample_frames(plain))
 
 
+@pytest.mark.parametrize("limit", [10**9, 10**20])
+def test_no_limit_is_too_high(limit: int, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAXSIGHT_MAX_PIXELS", str(limit))
+    assert len(list(sample_frames(plain))) == 4
+
+
 def test_the_limit_counts_the_pixels_that_are_seen(
     plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
