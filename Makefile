@@ -15,6 +15,9 @@ GPU_PYTHON ?= python
 GPU_PEERS := flash-maxsim==0.3.0 late-interaction-kernels==0.4.5
 # Test processes at once. Many tests wait for commands that they start.
 JOBS ?= 2
+# Of each fuzz target. The same seeds draw the same inputs; another first seed for a long hunt.
+FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 0
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -43,8 +46,9 @@ test: $(VENV)/.dev ## Run the tests
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .PHONY: fuzz
-fuzz: $(VENV)/.dev ## Try thousands of damaged and hostile inputs on every parser and native function
-	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz -n $(JOBS)
+fuzz: $(VENV)/.dev ## A minute of damaged and hostile inputs for every parser and native function
+	$(BIN)/pytest tests/fuzz -o python_files='test_*.py *_targets.py' -n $(JOBS) --dist worksteal \
+		--hypothesis-profile=fuzz --fuzz-seconds=$(FUZZ_SECONDS) --fuzz-seed=$(FUZZ_SEED)
 
 .PHONY: sanitize
 sanitize: $(VENV)/.dev ## Compile the C++ with address and undefined-behaviour sanitizers, run its tests so

@@ -90,7 +90,9 @@ def _check_header(stream: IO[bytes], size: int) -> None:
     shape, is_by_columns, kind = read(stream)
     if is_by_columns and len(shape) > 1:
         raise ValueError("it is stored by columns")
-    if kind.hasobject or any(length < 0 for length in shape):
+    # NumPy counts in 64 bits, also where one of the lengths is 0.
+    most = math.prod(max(1, length) for length in shape) * max(1, kind.itemsize)
+    if kind.hasobject or any(length < 0 for length in shape) or most >= 1 << 63:
         raise ValueError(f"it holds {shape} {kind}")
     expected = stream.tell() + math.prod(shape) * kind.itemsize
     if size != expected:

@@ -12,6 +12,7 @@ import operator
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from maxsight.errors import UsageError
@@ -47,6 +48,14 @@ def one_path(given: Any, *, what: str = "a path") -> str:
             "is mounted, or fetch it first"
         )
     return path
+
+
+def one_place(given: Any, *, what: str = "a path") -> Path:
+    """A path as :func:`one_path` takes it; ``~`` is the user's home folder.
+
+    Not ``Path.expanduser``, which raises where there is no such user.
+    """
+    return Path(os.path.expanduser(one_path(given, what=what)))
 
 
 def many_paths(given: Any, *, what: str = "a path") -> list[str]:

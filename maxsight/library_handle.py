@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from maxsight import settings
-from maxsight.arguments import one_path
+from maxsight.arguments import one_place
 from maxsight.errors import EncoderMismatch, LibraryNotFound, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class LibraryHandle:
         device: str = "auto",
         trust_encoder: bool = False,
     ) -> None:
-        given = Path(one_path(path, what="the library")).expanduser()
+        given = one_place(path, what="the library")
         try:
             self.path = given.absolute()
         except FileNotFoundError:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maxsight.arguments import choices, many_texts, one_path
+from maxsight.arguments import choices, many_texts, one_path, one_place
 from maxsight.errors import UsageError
 from maxsight.library_handle import LibraryHandle
 
@@ -64,9 +63,7 @@ class ReadableLibrary(LibraryHandle):
         if phrases is not None:
             from maxsight.pipelines.expansion import Expansion
 
-            terms = Expansion.read(Path(one_path(phrases, what="phrases")).expanduser()).apply(
-                terms
-            )
+            terms = Expansion.read(one_place(phrases, what="phrases")).apply(terms)
         return self.query(
             Query(
                 terms,
@@ -157,7 +154,7 @@ class ReadableLibrary(LibraryHandle):
         """
         from maxsight.pipelines.evaluate import evaluate_search, read_queries, require_known
 
-        judged = read_queries(Path(one_path(queries, what="the table")).expanduser())
+        judged = read_queries(one_place(queries, what="the table"))
         require_known(judged, set(self.items()["path"].to_pylist()))
         return evaluate_search(
             self._store().snapshot(),
@@ -200,7 +197,7 @@ def _expansion(phrases: str | os.PathLike[str] | None) -> Expansion | None:
         return None
     from maxsight.pipelines.expansion import Expansion
 
-    return Expansion.read(Path(one_path(phrases, what="the table of phrases")).expanduser())
+    return Expansion.read(one_place(phrases, what="the table of phrases"))
 
 
 def _terms(
@@ -215,7 +212,7 @@ def _terms(
 
     terms = []
     if image is not None:
-        terms.append(Term(image=Path(one_path(image, what="an image")).expanduser()))
+        terms.append(Term(image=one_place(image, what="an image")))
     if text is not None:
         terms.append(Term(text=text))
     if vector is not None:

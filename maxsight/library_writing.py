@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxsight.arguments import (
     many_paths,
     many_texts,
     one_path,
+    one_place,
     positive_number,
     whole_number,
 )
@@ -209,7 +209,7 @@ class WritableLibrary(LibraryHandle):
         from maxsight.index.annotations import read_table
 
         if isinstance(annotations, str | os.PathLike):
-            annotations = read_table(Path(one_path(annotations, what="the table")).expanduser())
+            annotations = read_table(one_place(annotations, what="the table"))
         with self._open_for_writing() as store:
             return store.annotate(annotations)
 

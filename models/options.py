@@ -76,7 +76,7 @@ class EncoderUri(NamedTuple):
 
     def __str__(self) -> str:
         options = str(self.options)
-        if not options and "?" in self.name:
+        if not options and "?" in f"{self.scheme}{self.name}":
             options = "?"  # a question mark in a folder's name begins no options
         return f"{self.scheme}:{self.name}{options}" if self.name else f"{self.scheme}{options}"
 

@@ -104,6 +104,8 @@ def _of_jpeg(data: bytes) -> Coding | None:
         place += 2 + max(2, length)
     else:
         return None
+    if len(body) < 5:  # a frame that says a length of its own too short for a size
+        return None
     bits = body[0]
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     if marker not in _JPEGS and bits == 8:

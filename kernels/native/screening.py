@@ -180,8 +180,12 @@ def screened_topk(
     shared = allowed is not None and allowed.ndim == 1
     if allowed is not None:
         check("allowed", allowed, torch.bool, (documents,) if shared else (groups, documents))
+    if not 0 <= k <= documents:
+        raise ValueError(f"k must be between 0 and the {documents} documents, got {k}")
     scores = torch.empty(groups, k).fill_(-torch.inf)
     indices = torch.empty(groups, k, dtype=torch.int64).fill_(-1)
+    if not scores.numel():
+        return scores, indices
     task = Search(
         queries=rows_of(queries, kind, dim, None, weight, kept),
         query_offsets=pointer(query_offsets, kept),

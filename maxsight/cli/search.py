@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maxsight.arguments import choices
+from maxsight.arguments import choices, one_place
 from maxsight.errors import UsageError
 from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, seconds
 
@@ -135,8 +136,9 @@ def parse_terms(
     terms = []
     for given in image or ():
         # A file may really be called "a^2": what exists is taken as it stands.
-        path, weight = (given, 1.0) if Path(given).exists() else _split_weight(given, 1.0)
-        terms.append(Term(image=Path(path).expanduser(), weight=weight))
+        # Not Path's methods, which raise for a name that is too long or a user who is not there.
+        path, weight = (given, 1.0) if os.path.exists(given) else _split_weight(given, 1.0)
+        terms.append(Term(image=one_place(path, what="--image"), weight=weight))
     if text is not None:
         terms.append(Term(text=text))
     for given in plus or ():

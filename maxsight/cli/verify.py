@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maxsight.arguments import one_path
+from maxsight.arguments import one_place
 from maxsight.cli.progress import step_progress
 from maxsight.cli.search import LibraryArgument
 from maxsight.output import JsonOption, QuietOption, print_json, say, size
@@ -39,7 +38,7 @@ def verify(
 
     with step_progress(_WORDS, enabled=not (quiet or json)) as progress:
         found = upkeep.verify(
-            Path(one_path(library, what="the library")).expanduser(),
+            one_place(library, what="the library"),
             repair=repair,
             progress=progress,
         )

@@ -18,9 +18,11 @@ JOINTS = (
     *("and", "or", "with", "next to", "in front of", "on top of", "beside", "behind", "under"),
     *("above", "over", "near", "on", "in", "at"),
 )
-_MARK = r"\s*(?:,(?!\d)|;)\s*"  # not the comma of 1,000
+# White space counts from its first character: otherwise a run of it is tried from each one.
+_SPACE = r"(?<!\s)\s+"
+_MARK = rf"(?:{_SPACE})?(?:,(?!\d)|;)\s*"  # not the comma of 1,000
 _WORD = r"(?:" + "|".join(joint.replace(" ", r"\s+") for joint in JOINTS) + r")\s+"
-_JOINT = re.compile(rf"(?:{_MARK}|\s+){_WORD}|{_MARK}", re.IGNORECASE)
+_JOINT = re.compile(rf"(?:{_MARK}|{_SPACE}){_WORD}|{_MARK}", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 

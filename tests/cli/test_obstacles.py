@@ -55,6 +55,9 @@ def bash(shell: Shell, line: str) -> tuple[int, str]:
         (f"mkdir gone && cd gone && rmdir ../gone && {RUN} list lib.maxsight", 2, "folder is gone"),
         (f"TERM=dumb COLUMNS=1 LANG=C {RUN} list lib.maxsight", 0, ""),
         (f"env -u HOME {RUN} search lib.maxsight red", 0, ""),
+        (f"{RUN} search ~nosuchuser/lib red", 3, "no library"),
+        (f"{RUN} verify ~nosuchuser/lib", 3, "no library"),
+        (f"{RUN} search lib.maxsight --image ~nosuchuser/x.jpg", 2, "~nosuchuser/x.jpg"),
     ],
 )
 def test_obstacles(place: Shell, line: str, code: int, said: str) -> None:

@@ -1,7 +1,8 @@
-"""Numbers handed to compiled code. Run by test_native.py in a process of its own."""
+"""Numbers handed to compiled code. Run by test_apart.py in a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,153 @@ def test_shortlists(rows: list[list[int]], k: int, shapes: list[int]) -> None:
         return
     assert ((found >= -1) & (found < held)).all()
     assert (np.isfinite(scores) == (found >= 0)).all()
+
+
+DIMS = st.sampled_from([1, 7, 8, 33])
+COUNTS = st.sampled_from([0, 1, 5, 5, 5, 70])
+# Of numbers that callers must give finite: no result is asked for, but nothing is read outside.
+VALUES = st.sampled_from([1.0, 1.0, 0.0, -3e38, 1e-42, float("inf"), float("nan")])
+
+
+def length(draw: Any, right: int) -> int:
+    """The right one, mostly."""
+    return int(draw(st.sampled_from([right] * 6 + [right + 1, max(0, right - 1), 0])))
+
+
+@given(data=st.data())
+def test_scans(data: st.DataObject) -> None:
+    draw = data.draw
+    count, held, dim, k = draw(COUNTS), draw(COUNTS), draw(DIMS), draw(st.integers(1, 80))
+    kind = draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int8]))
+    width, query_kind = length(draw, dim), torch.float32
+    if draw(st.integers(0, 4)) == 0:  # signs
+        kind, width, query_kind = torch.uint8, length(draw, -(-dim // 8)), torch.int8
+    value = draw(VALUES) if query_kind == torch.float32 else 1
+    queries = torch.full((count, dim), value, dtype=query_kind)
+    rows = torch.ones(held, width, dtype=kind)
+    scale = torch.full((length(draw, held),), draw(VALUES)) if draw(st.booleans()) else None
+    allowed = None
+    if draw(st.booleans()):
+        wide = length(draw, -(-held // 8))
+        shape = (wide,) if draw(st.booleans()) else (length(draw, count), wide)
+        allowed = torch.full(shape, draw(st.integers(0, 255)), dtype=torch.uint8)
+    threshold = torch.full((length(draw, count),), draw(VALUES))
+    numbers = st.lists(NUMBERS, min_size=4, max_size=4, unique=True)
+    candidates = torch.tensor([draw(numbers)] * length(draw, count), dtype=torch.int64).view(-1, 4)
+    calls: list[Any] = [
+        lambda: native.topk(queries, rows, k, allowed=allowed, scale=scale)[1],
+        lambda: native.above(queries, rows, threshold, allowed=allowed, scale=scale)[1],
+    ]
+    if kind != torch.uint8:
+        calls.append(lambda: native.rescore(queries, rows, candidates, k, scale=scale)[1])
+    for call in calls:
+        try:
+            found = call()
+        except OUTSIDE:
+            continue
+        assert ((found >= -1) & (found < held)).all()
+
+
+@given(data=st.data())
+def test_scans_of_arrays(data: st.DataObject) -> None:
+    draw = data.draw
+    count, held, dim = draw(COUNTS), draw(COUNTS), draw(DIMS)
+    try:
+        _, found = native.topk_rows(
+            np.full((count, length(draw, dim)), draw(VALUES), np.float32),
+            np.ones((held, dim), draw(st.sampled_from([np.int8, np.float16, np.float32]))),
+            None if draw(st.booleans()) else np.ones(length(draw, held), np.float32),
+            draw(st.integers(-1, 80) | st.just(2**62)),
+            allowed=None if draw(st.booleans()) else np.ones(length(draw, held), np.bool_),
+            threads=draw(st.integers(1, 4)),
+        )
+    except OUTSIDE:
+        return
+    assert ((found >= -1) & (found < held)).all()
+
+
+@given(data=st.data())
+def test_segments(data: st.DataObject) -> None:
+    draw = data.draw
+    count, dim, value = 5, draw(DIMS), draw(VALUES)
+    kind = draw(st.sampled_from([torch.float32, torch.bfloat16, torch.int8]))
+    if kind == torch.int8:
+        value = 1
+    rows = torch.full((count, dim), value, dtype=kind)
+    queries = torch.full((draw(COUNTS), length(draw, dim)), value, dtype=kind)
+    offsets, groups = (torch.tensor(draw(OFFSETS), dtype=torch.int64) for _ in range(2))
+    scale = torch.ones(length(draw, count)) if draw(st.booleans()) else None
+    chosen = st.lists(NUMBERS, max_size=4) | st.lists(st.integers(0, 1), max_size=3)
+    segments = torch.tensor(draw(chosen), dtype=torch.int64) if draw(st.booleans()) else None
+    listed = len(offsets) - 1 if segments is None else len(segments)
+    places = torch.zeros(len(queries), length(draw, max(0, listed)), dtype=torch.int32)
+    allowed = torch.ones(length(draw, 1), dtype=torch.uint8) if draw(st.booleans()) else None
+    more: dict[str, Any] = {"row_scale": scale, "segments": segments}
+    sums = torch.ones(length(draw, count), dtype=torch.int32) if draw(st.booleans()) else None
+    weight = torch.ones(length(draw, len(queries))) if draw(st.booleans()) else None
+    rise = draw(st.sampled_from([0.0, 0.5, float("inf")]))
+    with contextlib.suppress(*OUTSIDE):
+        native.segment_max(rows, offsets, queries, allowed=allowed, **more)
+    try:
+        native.segment_max_sum(
+            rows,
+            offsets,
+            queries,
+            groups,
+            query_weight=weight,
+            row_sums=sums,
+            rise=rise,
+            places=places if draw(st.booleans()) else None,
+            **more,
+        )
+    except OUTSIDE:
+        return
+    assert ((places >= -1) & (places < count)).all()
+
+
+@given(data=st.data())
+def test_rounding_and_screens(data: st.DataObject) -> None:
+    draw = data.draw
+    count, dim, value = draw(st.sampled_from([0, 5, 5, 5])), draw(DIMS), draw(VALUES)
+    kind = draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int8]))
+    rows = torch.full((count, dim), 1 if kind == torch.int8 else value).to(kind)
+    offsets, groups = (torch.tensor(draw(OFFSETS), dtype=torch.int64) for _ in range(2))
+    scale = torch.full((length(draw, count),), draw(VALUES)) if draw(st.booleans()) else None
+    seed, documents = draw(st.integers(0, 2**63)), length(draw, max(0, len(offsets) - 1))
+    for call in (
+        lambda: native.dither(rows, seed, scale=scale),
+        lambda: native.gram_bound(rows, offsets, scale=scale),
+    ):
+        try:
+            call()
+        except OUTSIDE:
+            continue
+    coarse = native.Coarse(
+        torch.ones(count, length(draw, dim), dtype=torch.int8),
+        torch.ones(length(draw, count)),
+        torch.ones(length(draw, count), dtype=torch.int32),
+        offsets,
+        torch.ones(documents),
+        torch.full((documents,), draw(VALUES)),
+    )
+    queries = torch.full((5, length(draw, dim)), 1 if kind == torch.int8 else draw(VALUES)).to(kind)
+    more: dict[str, Any] = {"weight": None, "seed": seed, "certainty": draw(st.floats(0, 100))}
+    allowed = torch.ones(documents, dtype=torch.bool) if draw(st.booleans()) else None
+    try:
+        native.prepare(queries, groups, coarse, **more)
+        _, found = native.screened_topk(
+            queries,
+            groups,
+            rows,
+            coarse,
+            draw(st.integers(-1, 3)),
+            allowed=allowed,
+            row_scale=scale,
+            **more,
+        )
+    except OUTSIDE:
+        return
+    assert ((found >= -1) & (found < len(offsets) - 1)).all()
 
 
 @pytest.fixture(scope="module")

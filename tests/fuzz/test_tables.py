@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuzzed import edited
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from maxsight.cli.search import parse_terms
@@ -68,24 +68,24 @@ def npz() -> bytes:
     return stream.getvalue()
 
 
+def header(shape: list[int], kind: str = "<f4", order: str = "False") -> bytes:
+    sides = ", ".join(map(str, shape))
+    text = f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': ({sides},), }}"
+    padded = text.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
+
+
 @st.composite
 def headers(draw: st.DrawFn) -> bytes:
     """A header that promises anything."""
     shape = draw(st.lists(st.sampled_from([0, 1, 6, -1, 2**31, 2**62, 2**70]), max_size=4))
     kind = draw(st.sampled_from(["<f4", "|O", "<U9", "|V4", "<f99", ">i8", "|i1", "<M8[s]"]))
     order = draw(st.sampled_from(["True", "False", "1", "[" * 300]))
-    sides = ", ".join(map(str, shape))
-    text = f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': ({sides},), }}"
-    padded = text.encode().ljust(118) + b"\n"
-    return (
-        b"\x93NUMPY\x01\x00"
-        + len(padded).to_bytes(2, "little")
-        + padded
-        + draw(st.binary(max_size=24))
-    )
+    return header(shape, kind, order) + draw(st.binary(max_size=24))
 
 
 @given(content=edited(npy()) | headers() | st.binary(max_size=64))
+@example(header([0, 2**70]))
 def test_query_vectors(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     try:
@@ -95,6 +95,8 @@ def test_query_vectors(file: Path, content: bytes) -> None:
 
 
 @given(content=edited(npy()) | headers())
+@example(header([0, 2**70]))
+@example(header([0, 2**62, 2**62]))
 def test_arrays(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     for mapped in False, True:

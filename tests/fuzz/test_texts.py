@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import unicodedata
 from datetime import datetime
+from pathlib import Path
 
+import pytest
 from fuzzed import edited
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from maxsight import settings
+from maxsight.arguments import one_path, one_place
+from maxsight.cli.search import parse_terms
 from maxsight.errors import MaxsightError
 from maxsight.index.where import parser
 from maxsight.index.where.tokens import NoCondition
 from maxsight.models import options
+from maxsight.models.builtin.phrases import phrases
+from maxsight.pipelines.choices import step_of
 from maxsight.pipelines.ignore_rules import IgnoreRules
 from maxsight.pipelines.notes import time_of
 from maxsight.pipelines.tiff_tags import first_directory
@@ -30,6 +38,7 @@ PIECES = st.lists(
 
 
 @given(PIECES)
+@example("??")
 def test_encoder_names(uri: str) -> None:
     try:
         found = options.parse(uri)
@@ -130,3 +139,73 @@ def test_directories_of_tiff(content: bytes) -> None:
         assert len(tags.values(tag, most=8)) <= 8
         tags.value(tag, 1)
         assert len(tags.content(tag)) <= len(content)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a dog", " and ", ",", ";", " on ", "1,000", "\t", "the ", "\x00"])
+    ).map("".join)
+    | st.text(max_size=20)
+)
+@example(" " * 4_000)
+@example("," * 4_000)
+@example("a" + " \n" * 4_000 + "and")
+def test_things_in_a_text(text: str) -> None:
+    things = phrases(text)
+    assert len(things) <= 16
+    assert bool(things) == bool(text.strip())
+
+
+@given(
+    text=st.none() | st.text(max_size=8),
+    image=st.lists(
+        PIECES | st.sampled_from(["~nosuchuser/x.jpg", "~", "\x00", "a^2", "a^"]), max_size=2
+    ),
+    plus=st.lists(
+        st.text(max_size=6) | st.sampled_from(["a^" + "9" * 400, "^1", "a^.5"]), max_size=2
+    ),
+)
+@example(text=None, image=["a" * 5_000], plus=[])
+@example(text=None, image=["~nosuchuser/x.jpg"], plus=[])
+def test_terms(text: str | None, image: list[str], plus: list[str]) -> None:
+    try:
+        terms = parse_terms(text=text, image=image, plus=plus)
+    except MaxsightError as error:
+        assert len(str(error)) < 10_000
+        return
+    assert all(math.isfinite(term.weight) for term in terms)
+
+
+@given(st.text(max_size=12) | st.from_regex(r"\s?[0-9.]{1,5}([KMGT]i?)?B?"))
+def test_settings(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            for name in ("MAXSIGHT_MEMORY", "MAXSIGHT_MAX_PIXELS", "MAXSIGHT_KERNELS"):
+                patch.setenv(name, text)
+        except ValueError:  # a zero byte or half a character, which no environment can hold
+            return
+        for read in (settings.memory, settings.max_pixels, settings.kernels_room):
+            try:
+                found = read()
+            except MaxsightError:
+                continue
+            assert found is None or isinstance(found, str) or found > 0
+
+
+@given(PIECES | st.binary(max_size=8) | st.none() | st.integers())
+@example("~nosuchuser/x")
+def test_paths(given: object) -> None:
+    try:
+        found = one_path(given)
+        place = one_place(given)
+    except MaxsightError:
+        return
+    assert found
+    assert "\x00" not in found
+    assert found.startswith("~") or place == Path(found)
+
+
+@given(st.none() | PIECES | st.from_regex(r"(a=1 )?fps=[0-9.e+-]{0,6}( b)?"))
+def test_steps_of_films(stored: str | None) -> None:
+    step = step_of(stored)
+    assert step is None or 0 <= step < math.inf

@@ -154,6 +154,34 @@ def test_the_screened_search_equals_a_sort(engine: str, data: st.DataObject) -> 
     assert torch.equal(indices, order[:, :k].masked_fill(best[:, :k] == -torch.inf, -1))
 
 
+@pytest.mark.parametrize("k", [0, 3, -1])
+def test_as_many_as_there_are(k: int) -> None:
+    rows, offsets = tokens(9, 8, torch.float32), torch.tensor([0, 4, 9])
+    values, step, _ = native.dither(rows, 5)
+    sums = values.sum(1, dtype=torch.int32)
+    coarse = native.Coarse(values, step, sums, offsets, torch.ones(2), torch.ones(2))
+
+    def search() -> tuple[torch.Tensor, torch.Tensor]:
+        return native.screened_topk(
+            rows,
+            offsets,
+            rows,
+            coarse,
+            k,
+            allowed=None,
+            weight=None,
+            row_scale=None,
+            seed=6,
+            certainty=27.7,
+        )
+
+    if k == 0:
+        assert search()[0].shape == (2, 0)
+        return
+    with pytest.raises(ValueError, match="between 0 and the 2 documents"):
+        search()
+
+
 def test_wrong_arguments_are_refused() -> None:
     rows, offsets = tokens(9, 8, torch.float32), torch.tensor([0, 4, 9])
     with pytest.raises(ValueError, match="rows must be"):

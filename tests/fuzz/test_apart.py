@@ -1,4 +1,5 @@
-"""Compiled code in a process of its own: there a signal is a failure, not the end of the tests."""
+"""What runs compiled code, in a process of its own: there a signal is a failure, not the end of
+the tests. (`make fuzz` runs these targets itself: its processes are replaced when one ends.)"""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from pathlib import Path
 import pytest
 
 
-def test_numbers_handed_to_compiled_code(pytestconfig: pytest.Config) -> None:
-    profile = pytestconfig.getoption("--hypothesis-profile") or "ci"
-    target = Path(__file__).with_name("native_targets.py")
+@pytest.mark.parametrize("what", ["native", "picture", "where"])
+def test_targets(what: str) -> None:
+    target = Path(__file__).with_name(f"{what}_targets.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", os.fspath(target)]
     run = subprocess.run(
-        [*command, f"--hypothesis-profile={profile}"],
+        command,
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONFAULTHANDLER": "1"},
