@@ -64,7 +64,7 @@ def read_table(path: Path) -> pa.Table:
         if len(row) != len(header):
             raise UsageError(f"{path}, row {number}: {len(row)} cells under {len(header)} headings")
     cells = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
-    paths = [os.path.normpath(folder / cell) for cell in cells.get("path", [])]
+    paths = [tables.encode_path(os.path.normpath(folder / p))[0] for p in cells.get("path", [])]
     others = {name: _column(cells.get(name, [])) for name in header if name != "path"}
     return pa.table({"path": pa.array(paths, pa.string())} | others)
 

@@ -27,7 +27,8 @@ def one_path(given: Any, *, what: str = "a path") -> str:
     """A path as text, as ``os.fsdecode`` gives it.
 
     Raises:
-        UsageError: it is none, empty, or the address of something elsewhere.
+        UsageError: it is none, empty, no name a file can have, or the address of something
+            elsewhere.
     """
     try:
         path = os.fsdecode(given)
@@ -41,6 +42,10 @@ def one_path(given: Any, *, what: str = "a path") -> str:
         )
     if "\0" in path:
         raise UsageError(f"{what} cannot hold a zero byte: {path}")
+    if not is_name(path):
+        raise UsageError(
+            f"{what} cannot hold half a character, which no file's name is made of: {path}"
+        )
     address = _ADDRESS.match(path)
     if address is not None and not os.path.lexists(f"{address[1]}:"):
         raise UsageError(
@@ -125,6 +130,15 @@ def is_unicode(text: str) -> bool:
     """Whether a text is one for others, too. Bytes that are not UTF-8 come as half characters."""
     try:
         text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_name(text: str) -> bool:
+    """Whether a file may have it in its name: a text, and bytes as ``os.fsdecode`` gives them."""
+    try:
+        os.fsencode(text)
     except UnicodeEncodeError:
         return False
     return True

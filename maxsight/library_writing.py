@@ -244,8 +244,11 @@ class WritableLibrary(LibraryHandle):
             UsageError: no such index.
             BudgetError: making it needs more memory than it may take (``MAXSIGHT_MEMORY``).
         """
+        from maxsight.index.ann import auto
         from maxsight.index.derived import building, generations
 
+        if index is not None:
+            auto.check(index, self._store().manifest.dim)
         if not 0 < recall < 1:
             raise UsageError(f"recall={recall} must lie between 0 and 1, say 0.95")
         step = _stepper(progress)

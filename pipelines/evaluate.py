@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxsight.errors import UsageError
+from maxsight.index.tables import encode_path
 from maxsight.pipelines.search import Query, Rerank, Term, encode_query, search
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def read_queries(path: Path) -> list[Judged]:
                         f"{path}, line {table.line_num}: text and path must both be given"
                     )
                 key = (text, (row.get("group") or "").strip())
-                answers.setdefault(key, set()).add(os.path.normpath(folder / file))
+                answer = encode_path(os.path.normpath(folder / file))[0]
+                answers.setdefault(key, set()).add(answer)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot read queries from {path}: {error}") from error
     if not answers:
@@ -269,6 +271,6 @@ def evaluate_search(
     def find(text: str, k: int) -> list[tuple[str, float]]:
         query = Query((said[text],), k=k, rerank=rerank)
         found = search(snapshot, query, fingerprint=fingerprint, encoder=encoder, cache=cache)
-        return [(hit.path, hit.score) for hit in found.hits]
+        return [(encode_path(hit.path)[0], hit.score) for hit in found.hits]
 
     return evaluate(queries, find, depth=depth, progress=progress)

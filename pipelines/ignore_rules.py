@@ -5,16 +5,22 @@ rules; ``*``, ``?`` and ``[a-z]`` stay within a name, ``**/`` is any folders. A 
 means folders alone, ``!`` takes back in what a line before it left out. Of several that fit, the
 last one counts. Patterns come from strangers' folders, too: matching takes time in proportion to
 the lengths of pattern and name.
+
+A pattern given by hand (``--exclude``) may also be a path, as a person finds it on the disk, and
+its names may be meant as they stand, whatever signs are in them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
+import glob
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from maxsight.arguments import is_name
 from maxsight.errors import UsageError
 from maxsight.pipelines.content import NotNow, open_regular
 
@@ -46,21 +52,37 @@ class IgnoreRules:
         base: the folder, absolute.
         lines: patterns; empty ones and those that begin with ``#`` are comments.
         source: what a person calls them.
+        given: they were given by hand.
     """
 
-    def __init__(self, base: str, lines: Iterable[str], *, source: str) -> None:
+    def __init__(
+        self, base: str, lines: Iterable[str], *, source: str, given: bool = False
+    ) -> None:
         self.source = source
         self._start = len(base.rstrip("/")) + 1
-        self._patterns = [found for line in lines if (found := _parsed(line)) is not None]
+        self._patterns = [
+            dataclasses.replace(found, text=line)
+            for line in lines
+            if (found := _parsed(_below(base, line) if given else line, as_it_stands=given))
+        ]
         self._patterns.reverse()
+        self._unseen = self._patterns if given else []
 
     def verdict(self, path: str, *, is_folder: bool) -> bool | None:
         """Whether a path below the base is left out; None where nothing is said of it."""
         names = path[self._start :].split("/")
+        if self._unseen:
+            self._unseen = [
+                pattern for pattern in self._unseen if not pattern.fits(names, is_folder=is_folder)
+            ]
         for pattern in self._patterns:
             if pattern.fits(names, is_folder=is_folder):
                 return pattern.leaves_out
         return None
+
+    def unseen(self) -> set[str]:
+        """Those given by hand that have fitted nothing that was asked for."""
+        return {pattern.text for pattern in self._unseen}
 
 
 def read_rules(folder: str) -> IgnoreRules:
@@ -80,20 +102,62 @@ def read_rules(folder: str) -> IgnoreRules:
 def given_rules(root: str, patterns: Iterable[str]) -> IgnoreRules:
     """Rules given by hand, which count below each root.
 
+    One with a slash may also be a path that leads below the root, from the current folder or from
+    ``/``, by whatever links. What stands below the root by that name comes first.
+
     Raises:
         UsageError: a pattern says nothing.
     """
     lines = list(patterns)
     for line in lines:
-        if _parsed(line) is None:
+        if _parsed(line) is None or not is_name(line):
             raise UsageError(
                 f"exclude={line!r} is no pattern; say *.png, drafts/ or /2019/**/raw (as in a "
-                ".gitignore)"
+                ".gitignore), or the path of a folder or file"
             )
-    return IgnoreRules(root, lines, source="--exclude")
+    return IgnoreRules(root, lines, source="--exclude", given=True)
 
 
-def _parsed(line: str) -> _Pattern | None:
+def _below(root: str, line: str) -> str:
+    """A pattern given by hand, with a path in it as one from the root."""
+    taken_back = line.startswith("!")
+    body = line.removeprefix("!")
+    path = body.rstrip("/")
+    if "/" not in path:
+        return line
+    inner = _from(root, os.path.normpath(os.path.join(root, path.lstrip("/"))))
+    try:
+        place = os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError:  # the current folder is gone
+        place = path
+    outer = _from(root, place)
+    is_whole = path.startswith(("/", "~"))
+    if outer is not None and (is_whole or inner is None or _is_there(place)):
+        is_inner = inner is not None and _is_there(os.path.join(root, inner))
+        inner = inner if is_inner else outer
+    if inner is None:
+        return line
+    return "!" * taken_back + "/" + inner + "/" * body.endswith("/")
+
+
+def _from(root: str, path: str) -> str | None:
+    """The way from the root to a place below it; None if it does not stand there."""
+    folder, name = os.path.split(path)
+    for base, place in (
+        (root, path),
+        (os.path.realpath(root), os.path.join(os.path.realpath(folder), name)),
+    ):
+        start = base.rstrip("/") + "/"
+        if place.startswith(start) and len(place) > len(start):
+            return place[len(start) :]
+    return None
+
+
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path) or next(glob.iglob(path), None) is not None
+
+
+def _parsed(line: str, *, as_it_stands: bool = False) -> _Pattern | None:
     text = line.rstrip("\r\n")
     while text.endswith(" ") and not text.endswith("\\ "):
         text = text[:-1]
@@ -105,8 +169,10 @@ def _parsed(line: str) -> _Pattern | None:
     if not body:
         return None
     anchored = "/" in body
-    names = [name for name in body.split("/") if name]
-    parts = [None if name == "**" else _expression(name) for name in names]
+    names = [name for name in body.split("/") if name not in ("", ".")] if anchored else [body]
+    if not names:
+        return None
+    parts = [None if name == "**" else _expression(name, as_it_stands) for name in names]
     if not anchored:
         parts.insert(0, None)
     elif parts and parts[-1] is None:
@@ -114,8 +180,12 @@ def _parsed(line: str) -> _Pattern | None:
     return _Pattern(line, not text.startswith("!"), folders_only, tuple(parts))
 
 
-def _expression(name: str) -> re.Pattern[str]:
-    """Of one name; ``fnmatch`` makes expressions that never try again what has failed."""
+def _expression(name: str, as_it_stands: bool = False) -> re.Pattern[str]:
+    """Of one name; ``fnmatch`` makes expressions that never try again what has failed.
+
+    Args:
+        as_it_stands: the name itself is meant, too, signs and all.
+    """
     out = []
     place = 0
     while place < len(name):
@@ -129,7 +199,8 @@ def _expression(name: str) -> re.Pattern[str]:
         else:
             out.append(character)
         place += 1
-    return re.compile(fnmatch.translate("".join(out)))
+    also = rf"|{re.escape(name)}\Z" if as_it_stands else ""
+    return re.compile(fnmatch.translate("".join(out)) + also)
 
 
 def _fits(parts: tuple[re.Pattern[str] | None, ...], names: list[str]) -> bool:

@@ -95,6 +95,7 @@ class Walk:
         self._names: dict[tuple[str, str], str] | None = None
         self._linked_files: list[tuple[str, os.stat_result, Kind | None]] = []
         tops: list[_Folder] = []
+        given: list[IgnoreRules] = []
         for root in roots:
             try:
                 status = os.stat(root)
@@ -102,6 +103,7 @@ class Walk:
                 raise UsageError(f"{root} cannot be read: {obstacle(error)}") from None
             if stat.S_ISDIR(status.st_mode):
                 rules = (given_rules(root, exclude),) if exclude else ()
+                given += rules
                 tops.append(_Folder(root, status, rules))
             elif reason := not_a_file(status.st_mode):
                 raise UsageError(f"{root}: {reason}")
@@ -110,6 +112,15 @@ class Walk:
         for top in tops:  # the links found on the way are appended while this runs
             self._descend(top, tops, on_files)
         self._take_linked_files()
+        for pattern in dict.fromkeys(exclude):
+            name = os.path.basename(pattern.rstrip("/"))
+            is_hidden = name.startswith(".") and name not in (".", "..")
+            if not is_hidden and all(pattern in rules.unseen() for rules in given):
+                self.warnings.append(
+                    f"--exclude {pattern} fits nothing below what was given: say a name (NAS/), a "
+                    "path as it is on the disk, or a pattern from the folder that is indexed "
+                    "(/2019/*/raw); what is given by itself is read in any case"
+                )
 
     def is_out_of_sight(self, path: str) -> bool:
         """Whether the path could not be looked at, so that nothing is known of it."""

@@ -13,13 +13,14 @@ from PIL import Image
 
 import maxsight
 from maxsight.arguments import choices, many_paths, one_path, positive_number, whole_number
-from maxsight.errors import UsageError
+from maxsight.errors import MaxsightError, UsageError
 from maxsight.pipelines.search import Query, Term
 
 NO_PATHS: list[Any] = [
     "",
     b"",
     "a\0b",
+    "a\ud800",
     "s3://bucket/a",
     "https://x.org/a.jpg",
     "file:///a",
@@ -120,7 +121,7 @@ CALLS: dict[str, Callable[[maxsight.Library, Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("given", ["", "s3://bucket/a", "a\0b"])
+@pytest.mark.parametrize("given", ["", "s3://bucket/a", "a\0b", "a\ud800b"])
 @pytest.mark.parametrize("name", CALLS)
 def test_every_path_is_looked_at(shared: maxsight.Library, name: str, given: str) -> None:
     with pytest.raises(UsageError):
@@ -188,3 +189,56 @@ def test_one_kind_and_one_minus(shared: maxsight.Library) -> None:
     assert shared.search("a card", kinds="video") == []
     alone, several = (shared.search("a card", minus=given) for given in ("red", ["red"]))
     assert alone == several
+
+
+@pytest.mark.parametrize("half", ["\ud800", "a\udfffb"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda library, half: library.search(half),
+        lambda library, half: library.search("a", minus=half),
+        lambda library, half: library.search("a", where=half),
+        lambda library, half: library.search("a", where=f"path = '{half}'"),
+        lambda library, half: library.search("a", kinds=half),
+        lambda library, half: library.search("a", rerank=half),
+        lambda library, half: library.query(Query((Term(text=half),))),
+        lambda library, half: library.query(Query((Term(image=half),))),
+        lambda library, half: library.moments(half),
+        lambda library, half: library.items(where=half),
+        lambda library, half: library.add([half]),
+        lambda library, half: library.add(library.path.parent / "pictures", exclude=half),
+        lambda library, half: library.add("/nowhere", index=half),
+        lambda library, half: library.tune_index(index=half),
+        lambda library, half: library.drop_columns(half),
+        lambda library, half: maxsight.open(library.path, encoder=half).encoder,
+        lambda library, half: maxsight.open(library.path, device=half).encoder,
+        lambda library, half: maxsight.load(half),
+        lambda library, half: maxsight.load(f"open_clip:ViT-B-32/{half}"),
+    ],
+)
+def test_half_a_character_is_refused_in_words(
+    shared: maxsight.Library, call: Callable[[maxsight.Library, str], object], half: str
+) -> None:
+    with pytest.raises(MaxsightError) as caught:
+        call(shared, half)
+    str(caught.value).encode()
+
+
+def test_bytes_that_are_no_text_work_as_a_path(tmp_path: Path) -> None:
+    """What the system gives for a name that is not UTF-8 is taken by every call."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    picture = folder / os.fsdecode(b"\xff.png")
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "x.png")
+    (tmp_path / "x.png").rename(picture)
+    (folder / "notes.csv").write_text("path,stars\n\\xff.png,3\n", encoding="utf-8")
+    (folder / "queries.csv").write_text("text,path\nred,\\xff.png\n", encoding="utf-8")
+    with maxsight.open(folder / "l.maxsight") as library:
+        assert library.add(str(folder)).added == 1
+        assert library.annotate(folder / "notes.csv").unknown == ()
+        (hit,) = library.search("red", where="stars = 3")
+        assert hit.path == str(picture)
+        assert library.evaluate(folder / "queries.csv", depth=10).success[1] == 1
+        assert library.search(image=picture, include_references=True)[0].path == hit.path
+        as_bytes: Any = os.fsencode(picture)
+        assert library.remove(as_bytes) == 1

@@ -92,7 +92,7 @@ def test_no_pattern_takes_for_ever() -> None:
 
 
 def test_what_is_no_rule(tmp_path: Path) -> None:
-    for pattern in ("", "#comment", "/", "!"):
+    for pattern in ("", "#comment", "/", "!", "././", "a\ud800"):
         with pytest.raises(UsageError, match="is no pattern"):
             given_rules("/base", [pattern])
     (tmp_path / FILE_NAME).write_bytes(b"\0" * 9)

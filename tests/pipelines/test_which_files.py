@@ -207,3 +207,82 @@ def test_a_file_under_anothers_suffix_is_what_it_holds(
         ends = [d.message for d in decoders.decode(jobs) if d is not None]
     assert isinstance(ends[-1], Finished)
     assert ends[-1].kind == kind
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``photos`` with ``NAS`` in it, a link to it, and the current folder above both."""
+    for name in ("a.jpg", "NAS/b.jpg", "sub/NAS/c.jpg", "2019 [best]/d.jpg", "2019 b/e.jpg"):
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    (tmp_path / "link").symlink_to("photos")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("root", ["photos", "./photos/", "{}/photos", "link"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "/NAS",
+        "./NAS",
+        "./NAS/",
+        "NAS/b.jpg",
+        "photos/NAS",
+        "photos/NAS//",
+        "./photos/NAS/",
+        "photos/../photos/./NAS",
+        "{}/photos/NAS",
+        "{}/link/NAS/",
+        "link/NAS",
+        "link/N?S",
+        "{}/photos/N*",
+        "../{name}/photos/NAS",
+    ],
+)
+def test_a_path_is_taken_as_one(tree: Path, root: str, pattern: str) -> None:
+    pattern = pattern.replace("{name}", tree.name).format(tree)
+    result = scan([root.format(tree)], {}, {}, exclude=[pattern])
+    names = {os.path.join(*Path(job.path).parts[-2:]) for job in result.new}
+    assert not any(name == "NAS/b.jpg" for name in names)
+    assert len(names) == 4
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["2019 [best]", "2019 [best]/", "/2019 [best]", "photos/2019 [best]/d.jpg"]
+)
+def test_signs_in_a_name_may_be_meant_as_they_stand(tree: Path, pattern: str) -> None:
+    result = scan(["photos"], {}, {}, exclude=[pattern])
+    names = found_names(result)
+    assert "d.jpg" not in names
+    assert "a.jpg" in names
+    assert result.warnings == ()
+
+
+def found_names(result: ScanResult) -> set[str]:
+    return {os.path.basename(job.path) for job in result.new}
+
+
+def test_the_folder_that_is_indexed_comes_first(tree: Path) -> None:
+    """``sub/NAS`` is below it, so the one of the current folder is not meant."""
+    (tree / "photos" / "photos" / "NAS").mkdir(parents=True)
+    (tree / "photos" / "photos" / "NAS" / "f.jpg").write_bytes(b"x")
+    result = scan(["photos"], {}, {}, exclude=["photos/NAS"])
+    assert found_names(result) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"}
+    result = scan(["photos"], {}, {}, exclude=[str(tree / "photos" / "NAS"), "!./sub/NAS"])
+    assert found_names(result) == {"a.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg"}
+
+
+@pytest.mark.parametrize("pattern", ["nas", "./sub/nothing", "/elsewhere/NAS", "../x", ".", "NSA/"])
+def test_what_fits_nothing_is_said(tree: Path, pattern: str) -> None:
+    result = scan(["photos"], {}, {}, exclude=["NAS/", pattern, ".hidden"])
+    (warning,) = result.warnings
+    assert f"--exclude {pattern} fits nothing" in warning
+    assert "a path as it is on the disk" in warning
+    assert found_names(result) == {"a.jpg", "d.jpg", "e.jpg"}
+    given = scan(["photos", "photos/NAS/b.jpg"], {}, {}, exclude=["NAS/"])
+    assert given.warnings == ()
+    (warning,) = scan(["photos/a.jpg"], {}, {}, exclude=["a.jpg"]).warnings
+    assert "what is given by itself is read" in warning
