@@ -59,7 +59,8 @@ def _other_steps(*steps: Any) -> Lie:
 
 
 def _remap(places: list[int]) -> Any:
-    step: Any = faiss.RemapDimensionsTransform(DIM, DIM, np.arange(DIM, dtype=np.int32))
+    kind: Any = faiss.RemapDimensionsTransform
+    step = kind(DIM, DIM, True)
     faiss.copy_array_to_vector(np.array(places, np.int32), step.map)
     return step
 
