@@ -47,11 +47,12 @@ def look(library: Path, name: str, version: Path) -> None:
     """
     try:
         _require_small(version.with_name(_HINT))
+        # Each time: what is sound today may be a pipe tomorrow, which Lance would wait for.
+        for folder in ("_versions", "data", "_deletions", "_transactions"):
+            _require_files(library / name / folder)
         found = _read(library, f"{name}/_versions/{version.name}")
         if found is None:
             return
-        for folder in ("_versions", "data", "_deletions", "_transactions"):
-            _require_files(library / name / folder)
     except OSError as error:
         raise _unreadable(error) from error
     try:

@@ -214,6 +214,33 @@ def test_no_file_of_an_index_is_waited_for(library: Path, samples: Any, kind: st
     assert not verify(library).problems
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("part", ["_versions", "_deletions", "_transactions", "data"])
+def test_no_file_of_a_table_is_waited_for(
+    library: Path, samples: Any, part: str, kind: str
+) -> None:
+    with Store.open(library, write=True) as store:
+        store.apply(Changes(removed=[min(item.item_id for item in store.known().values())]))
+    folders = list(library.glob(f"*.lance/{part}"))
+    assert folders
+    for folder in folders:
+        file = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        file.rename(library / "kept")
+        if kind == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to("/dev/zero")
+        with pytest.raises(LibraryError, match=file.name), Store.open(library) as store:
+            store.snapshot()
+        with pytest.raises(LibraryError, match=file.name):
+            change(library, samples)
+        with pytest.raises(LibraryError, match=file.name):
+            verify(library)
+        file.unlink()
+        (library / "kept").rename(file)
+    assert not verify(library).problems
+
+
 @pytest.mark.parametrize("kind", ["pipe", "file"])
 def test_what_stands_in_the_place_of_the_indexes_is_not_searched(library: Path, kind: str) -> None:
     shutil.rmtree(library / "indexes")
