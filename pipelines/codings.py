@@ -6,15 +6,17 @@ copy of a file helps when nothing is wrong with it.
 
 from __future__ import annotations
 
+import functools
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, Jpeg2KImagePlugin, WebPImagePlugin
 
-from maxsight.pipelines import tiff_tags
-from maxsight.pipelines.formats import JPEG, PSD, TIFF, PictureFormat
+from maxsight.pipelines import tiff_numbers, tiff_tags
+from maxsight.pipelines.formats import JPEG, PPM, PSD, TIFF, PictureFormat
 from maxsight.pipelines.tiff_tags import Tags
 
 _MOST = 200_000  # strips or tiles that are looked at
@@ -29,8 +31,8 @@ class Coding:
     Attributes:
         words: what the file is, say "a JPEG of 12 bits a channel".
         width, height: in pixels, as the file says.
-        read: decodes it to mode L, RGB or RGBA; None if nothing here does. Raises whatever its
-            codec raises.
+        read: decodes it to mode L, LA, RGB, RGBA or LAB; None if nothing here does.
+            Raises whatever its codec raises.
     """
 
     words: str
@@ -46,6 +48,8 @@ def coding(data: bytes, form: PictureFormat) -> Coding | None:
     if form is TIFF:
         tags = tiff_tags.first_directory(data)
         return _of_tiff(tags) if tags else None
+    if form is PPM and data.startswith(b"P7"):
+        return _of_pam(data)
     return _of_psd(data) if form is PSD else None
 
 
@@ -62,8 +66,10 @@ def _by_ffmpeg(codec: str, data: bytes) -> Reader | None:
         frame = [*context.decode(av.Packet(data)), *context.decode(None)][0]
         if frame.is_corrupt:
             raise ValueError("damaged")
-        name = frame.format.name
-        mode = "rgba" if frame.format.has_palette or "a" in name.split("p")[0] else "rgb24"
+        has_alpha = frame.format.has_palette or any(
+            part.is_alpha for part in frame.format.components
+        )
+        mode = "rgba" if has_alpha else "rgb24"
         return Image.fromarray(frame.to_ndarray(format=mode))
 
     return read
@@ -171,6 +177,8 @@ def _of_tiff(tags: Tags) -> Coding | None:
         and (bits[0] in (1, 2, 4, 8, 16) or (bits[0] == 32 and samples == 1))
         and compression in _ORDINARY
         and photometric in (0, 1, 2, 3, 5, 6, 8)
+        and not (bits[0] == 16 and (samples == 2 or photometric == 8 or numbers == 3))
+        and not (bits[0] == 32 and photometric == 0 and numbers != 3)
     )
     if not width or not height or not _is_whole(tags):
         return None
@@ -197,7 +205,16 @@ def _of_tiff(tags: Tags) -> Coding | None:
         )
     elif compression == 1 and numbers == 1 and photometric in (1, 2) and 8 < bits[0] < 16:
         read = _of_odd_depth(tags, (width, height), samples, bits[0])
-    elif photometric in (0, 1, 2) and numbers in (1, 3):
+    elif (
+        len(set(bits)) == 1
+        and bits[0] in (16, 32, 64)
+        and compression in _ORDINARY
+        and (photometric in (0, 1, 2) or (photometric == 8 and bits[0] == 16))
+        and numbers in (1, 2, 3)
+        and samples <= 5
+    ):
+        read = functools.partial(_of_numbers, tags)
+    elif photometric in (0, 1, 2) and numbers == 1:
         read = _by_ffmpeg("tiff", tags.data)
     else:
         read = None
@@ -205,6 +222,10 @@ def _of_tiff(tags: Tags) -> Coding | None:
     if profile := tags.content(tiff_tags.ICC_PROFILE):
         notes["icc_profile"] = profile
     return Coding(words, width, height, _with_notes(read, notes))
+
+
+def _of_numbers(tags: Tags) -> Image.Image:
+    return tiff_numbers.read(tags, _pieces(tags, _MOST))
 
 
 def _pieces(tags: Tags, most: int) -> list[bytes]:
@@ -295,4 +316,44 @@ def _of_psd(data: bytes) -> Coding | None:
         return None
     name = _PSD_COLOURS[mode] if mode < len(_PSD_COLOURS) else ""
     words = f"a Photoshop document of {bits}-bit {name or 'unknown colours'}"
+    if bits == 16 and mode in (1, 3):
+        return Coding(words, width, height, functools.partial(_of_deep_psd, data, (width, height)))
     return Coding(words, width, height, _by_ffmpeg("psd", data) if mode in (1, 3) else None)
+
+
+def _of_deep_psd(data: bytes, size: tuple[int, int]) -> Image.Image:
+    """The picture of all layers together: the upper eight bits of each sample, plane by plane."""
+    (width, height), place = size, 26
+    for _ in range(3):  # colours, resources, layers
+        place += 4 + int.from_bytes(data[place : place + 4], "big")
+    number, is_packed = int.from_bytes(data[12:14], "big"), data[place : place + 2] == b"\x00\x01"
+    if not is_packed and data[place : place + 2] != b"\x00\x00":
+        raise ValueError("packed in another way")
+    place += 2
+    lengths = np.frombuffer(data, ">u2", number * height * is_packed, place).astype(int)
+    place += lengths.nbytes // 4
+    planes = []
+    for channel in range(min(number, 4 if data[25] == 3 else 1)):
+        count = int(lengths[channel * height : (channel + 1) * height].sum())
+        count = count if is_packed else 2 * width * height
+        raw, place = data[place : place + count], place + count
+        row = (2 * width, height)
+        plane = Image.frombytes("L", row, raw, *(("packbits", "L") if is_packed else ()))
+        planes.append(np.asarray(plane)[:, ::2])
+    return Image.fromarray(planes[0] if len(planes) < 3 else np.stack(planes, 2))
+
+
+# ---------------------------------------------------------------- PAM
+
+
+def _of_pam(data: bytes) -> Coding | None:
+    head = data[: data.find(b"ENDHDR")]
+    fields = dict(re.findall(rb"(?m)^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,9})\s", head))
+    width, height, depth, most = (
+        int(fields.get(name, 0)) for name in (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL")
+    )
+    needed = width * height * depth * (2 if most > 255 else 1)
+    if not needed or len(data) < len(head) + needed:
+        return None
+    words = f"a PAM picture of {depth} channels up to {most}"
+    return Coding(words, width, height, _by_ffmpeg("pam", data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from fractions import Fraction
 
 import av
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from decoders import LIMIT
 from hostile import photographs
-from PIL import Image
+from PIL import Image, ImageCms
 from profiles import P3
 
 from maxsight.errors import MediaError
@@ -116,18 +117,78 @@ def test_tiffs_of_floating_point(photograph: Image.Image) -> None:
     assert error(tiff(samples, photograph.size, bits=32, number=3), photograph) <= 1
 
 
-@pytest.mark.parametrize(("bits", "number"), [(8, 1), (16, 1), (32, 3)])
+@pytest.mark.parametrize(("bits", "number"), [(8, 1), (16, 1), (32, 1), (16, 3), (32, 3)])
 def test_greys_whose_zero_is_white(bits: int, number: int, photograph: Image.Image) -> None:
     grey = photograph.convert("L").point(lambda level: level * 3 // 4)
     grey.putpixel((0, 0), 255)
     whole = 255 - np.asarray(grey).astype(np.uint64)
     samples = (
-        (whole / 255).astype("<f4")
+        (whole / 255).astype(f"<f{bits // 8}")
         if number == 3
         else (whole * (2**bits // 255)).astype(f"<u{bits // 8}")
     )
     data = tiff(samples, grey.size, bits=bits, channels=1, photometric=0, number=number)
     assert error(data, grey) <= 2
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", "<u2", "<u4"])
+def test_tiffs_of_other_numbers(kind: str, channels: int, photograph: Image.Image) -> None:
+    image = photograph.convert("RGB" if channels > 2 else "L")
+    solid = np.asarray(image).reshape(*image.size[::-1], -1)
+    levels = np.concatenate([solid, np.full_like(solid[..., :1], 128)], 2)[..., :channels]
+    most = 1.0 if "f" in kind else np.iinfo(kind).max // 255 * 255
+    samples = (levels / 255 * most).astype(kind)
+    more = {338: (3, 1, struct.pack("<H", 2))} if channels in (2, 4) else {}
+    if more:
+        image = Image.blend(Image.new(image.mode, image.size, "white"), image, 128 / 255)
+    else:
+        image = image.copy()
+        image.putpixel((0, 0), (255,) * channels if channels > 1 else 255)
+        samples[0, 0] = most
+    data = tiff(
+        samples,
+        image.size,
+        bits=8 * int(kind[2]),
+        channels=channels,
+        photometric=2 if channels > 2 else 1,
+        number=3 if "f" in kind else 1,
+        more=more,
+    )
+    assert error(data, image) <= 1.5
+
+
+def test_differences_of_half_numbers_in_planes(photograph: Image.Image) -> None:
+    """As photographers' programs pack them: predictor 3, Deflate."""
+    halves = (np.asarray(photograph) / 255).astype(">f2").view(np.uint8)
+    rows = (
+        halves.reshape(photograph.height, -1, 2).transpose(0, 2, 1).reshape(photograph.height, -1)
+    )
+    cells = rows.reshape(photograph.height, -1, 3)
+    steps = np.diff(cells, axis=1, prepend=np.zeros_like(cells[:, :1]))
+    more = {317: (3, 1, struct.pack("<H", 3))}
+    body = zlib.compress(steps.tobytes())
+    data = tiff(body, photograph.size, bits=16, number=3, packed=8, more=more)
+    assert error(data, photograph) <= 1
+
+
+def test_lab_of_sixteen_bits(photograph: Image.Image) -> None:
+    to_lab = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+    )
+    lab = ImageCms.applyTransform(photograph, to_lab)
+    assert lab is not None
+    samples = np.frombuffer(lab.tobytes("raw", "LAB"), np.uint8).astype("<u2") << 8
+    data = tiff(samples, photograph.size, bits=16, photometric=8)
+    assert error(data, photograph) <= 4
+
+
+def test_a_pam_of_sixteen_bits(photograph: Image.Image) -> None:
+    head = b"P7\nWIDTH 160\nHEIGHT 120\nDEPTH 3\nMAXVAL 65535\nTUPLTYPE RGB\nENDHDR\n"
+    data = head + (np.asarray(photograph).astype(">u2") * 257).tobytes()
+    assert error(data, photograph) <= 1
+    with pytest.raises(MediaError, match="copy it again"):
+        read_picture(data[:-5000], max_pixels=LIMIT)
 
 
 def test_greys_of_32_bits_have_no_sign(photograph: Image.Image) -> None:
@@ -160,16 +221,24 @@ def test_their_turns_and_colours_count(photograph: Image.Image) -> None:
     assert (shown.width, shown.height) == (120, 160)
 
 
-def psd(image: Image.Image, *, bits: int, mode: int = 3) -> bytes:
+def psd(image: Image.Image, *, bits: int, mode: int = 3, packed: bool = False) -> bytes:
     planes = np.moveaxis(np.asarray(image), 2, 0).astype(">u2") * 257
     head = (
         b"8BPS\x00\x01" + bytes(6) + struct.pack(">HIIHH", 3, image.height, image.width, bits, mode)
     )
-    return head + bytes(4 + 4 + 4) + b"\x00\x00" + planes.tobytes()
+    if not packed:
+        return head + bytes(4 + 4 + 4) + b"\x00\x00" + planes.tobytes()
+    rows = [
+        b"".join(bytes([1]) + row[i : i + 2] for i in range(0, len(row), 2))
+        for row in (row.tobytes() for plane in planes for row in plane)
+    ]
+    lengths = struct.pack(f">{len(rows)}H", *map(len, rows))
+    return head + bytes(4 + 4 + 4) + b"\x00\x01" + lengths + b"".join(rows)
 
 
 def test_a_photoshop_document_of_sixteen_bits(photograph: Image.Image) -> None:
     assert error(psd(photograph, bits=16), photograph) <= 1
+    assert error(psd(photograph, bits=16, packed=True), photograph) <= 1
 
 
 def _patched_jpeg() -> bytes:
