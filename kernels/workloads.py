@@ -107,14 +107,10 @@ def _maxsim(device: torch.device) -> _Named:
         if kind == "int8":
             coded = [maxsim.Int8Tokens.of(tokens) for tokens, _ in sides]
             return partial(maxsim.score, coded[0], starts, coded[1], begins, **options)
-        if kind.startswith("residual"):
-            centroids = documents[:: max(1, len(documents) // 4_096)].contiguous()
-            codes = maxsim.ResidualCodes.of(documents, centroids, bits=int(kind[-1]))
-            return partial(maxsim.score, queries, starts, codes, begins, **options)
         return partial(maxsim.score, queries, starts, documents, begins, **options)
 
     for shape in MAXSIM_SHAPES:
-        for kind in ("bfloat16", "float16", "float32", "int8", "residual2", "residual4"):
+        for kind in ("bfloat16", "float16", "float32", "int8"):
             yield f"score {shape.name} {kind}", partial(prepare, shape, kind)
         yield (
             f"score with argmax {shape.name} bfloat16",

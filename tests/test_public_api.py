@@ -29,11 +29,10 @@ PUBLIC = {
         "open",
     ],
     "maxsight.doctor": ["Finding", "diagnose"],
-    "maxsight.kernels.fde": ["Config", "carve", "encode_documents", "encode_queries"],
+    "maxsight.kernels.fde": ["Config", "encode_documents", "encode_queries"],
     "maxsight.kernels.maxsim": [
         "Int8Screen",
         "Int8Tokens",
-        "ResidualCodes",
         "score",
         "score_pairs",
         "topk",
@@ -50,11 +49,9 @@ PUBLIC = {
         "rounds",
         "schedule",
         "unmerge",
-        "ward",
     ],
     "maxsight.kernels.native": [
         "Coarse",
-        "CodedRows",
         "CodedTokens",
         "Prepared",
         "above",
@@ -75,7 +72,7 @@ PUBLIC = {
         "topk_rows",
     ],
     "maxsight.kernels.resample": ["available", "resize"],
-    "maxsight.kernels.similarity": ["Rounded", "SignBits", "above", "signs", "topk"],
+    "maxsight.kernels.similarity": ["Rounded", "above", "topk"],
     "maxsight.pipelines.ingest": [
         "IngestInterrupted",
         "IngestReport",

@@ -13,7 +13,7 @@ def carve(
     """Like tokens become their sum, in queries of more than ``above`` tokens.
 
     The first token without a group takes every later one without a group whose cosine with it is at
-    least ``threshold``. ``kernels.fde.carve`` does the same in torch.
+    least ``threshold``.
 
     Args:
         tokens: (sum L, d).

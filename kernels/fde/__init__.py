@@ -21,7 +21,7 @@ from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.fde.config import Config
 from maxsight.kernels.operator import operator
 
-__all__ = ["Config", "carve", "encode_documents", "encode_queries"]
+__all__ = ["Config", "encode_documents", "encode_queries"]
 
 
 def encode_queries(
@@ -93,49 +93,6 @@ def encode_documents(
     return found
 
 
-def carve(
-    tokens: Tensor, offsets: Tensor, *, threshold: float = 0.7
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Fewer tokens a query, by ball carving: like tokens become their sum.
-
-    The first token without a group takes every later one without a group whose inner product with
-    it is at least ``threshold``; so on until each token has one. Like tokens choose like answers,
-    so MaxSim of the sums is close to that of the tokens, and never above it. It costs less: MUVERA
-    finds 32 tokens become 6 on MS MARCO.
-
-    Args:
-        tokens: (sum L, d) floating point, rows L2-normalised.
-        offsets: (B + 1,) int64 on the same device.
-        threshold: of the inner product.
-
-    Returns:
-        ``(tokens, offsets, source)``: (G, d) sums, in the order of their first tokens and of the
-        tokens' dtype, (B + 1,) int64, and (sum L,) int64, the row of the sums that holds each
-        token. Sums and products are in float32 (float64 for float64 tokens).
-
-    Memory beside the result: 4 d bytes a token, and on the CPU 5 L^2 of the longest query.
-
-    Raises:
-        ValueError: shapes or dtypes that do not fit; on the CPU also offsets that do not cut the
-            tokens.
-
-    Source: MUVERA, section 3.2 ("ball carving").
-
-    Example:
-        >>> tokens = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
-        >>> sums, offsets, source = carve(tokens, torch.tensor([0, 3]))
-        >>> sums
-        tensor([[1.8000, 0.6000],
-                [0.0000, 1.0000]])
-        >>> source
-        tensor([0, 1, 0])
-    """
-    _check_ragged(tokens, offsets)
-    found: tuple[Tensor, Tensor, Tensor]
-    found = _carve(tokens.contiguous(), offsets.contiguous(), threshold)
-    return found
-
-
 @operator("maxsight::fde_encode")
 def _encode(
     tokens: Tensor, offsets: Tensor, weights: Tensor | None, config: Sequence[int], documents: bool
@@ -151,41 +108,6 @@ def _(
     tokens: Tensor, offsets: Tensor, weights: Tensor | None, config: Sequence[int], documents: bool
 ) -> Tensor:
     return tokens.new_empty((offsets.shape[0] - 1, _config(config).dim), dtype=torch.float32)
-
-
-@operator("maxsight::fde_carve")
-def _carve(tokens: Tensor, offsets: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    _check_values(tokens, offsets, None)
-    leaders = room_of("fde", tokens, offsets).leaders(tokens, offsets, threshold)
-    return _grouped(tokens, offsets, leaders)
-
-
-@_carve.register_fake
-def _(tokens: Tensor, offsets: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    groups = torch.library.get_ctx().new_dynamic_size()
-    return (
-        tokens.new_empty((groups, tokens.shape[1])),
-        torch.empty_like(offsets),
-        offsets.new_empty((tokens.shape[0],)),
-    )
-
-
-def _grouped(tokens: Tensor, offsets: Tensor, leaders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What ``carve`` returns, from the row of the first token of each token's group."""
-    rows = torch.arange(len(tokens), device=tokens.device)
-    before = torch.nn.functional.pad((leaders == rows).cumsum(0), (1, 0))
-    source = before[leaders]
-    total = torch.float64 if tokens.dtype == torch.float64 else torch.float32
-    sums = torch.zeros((int(before[-1]), tokens.shape[1]), dtype=total, device=tokens.device)
-    # A sorted segment sum, not index_add_: that one adds by atomics on a GPU, in any order.
-    order = source.argsort(stable=True)
-    ends = torch.searchsorted(
-        source[order], torch.arange(len(sums), device=rows.device), right=True
-    )
-    lengths = torch.diff(ends, prepend=ends.new_zeros(1))
-    if len(sums):
-        sums = torch.segment_reduce(tokens[order].to(total), "sum", lengths=lengths)
-    return sums.to(tokens.dtype), before[offsets], source
 
 
 def _checked(

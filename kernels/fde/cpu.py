@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -47,22 +46,6 @@ def encode(
             _encode_chunk(rows, lengths, sizes, config, documents, inner)
             found[first:last] = _folded(inner, config)
     return found
-
-
-def leaders(tokens: Tensor, offsets: Tensor, threshold: float) -> Tensor:
-    """(sum L,) int64: the row of the first token of each token's group. See ``carve``."""
-    rows = tokens if tokens.dtype == torch.float64 else tokens.to(torch.float32)
-    found = np.full(len(tokens), -1, dtype=np.int64)
-    bounds = offsets.tolist()
-    for start, end in pairwise(bounds):
-        own = rows[start:end]
-        near = (own @ own.T >= threshold).numpy()
-        group = found[start:end]
-        for place in range(end - start):
-            if group[place] < 0:
-                group[near[place] & (group < 0)] = start + place
-                group[place] = start + place  # a token shorter than the threshold is near none
-    return torch.from_numpy(found)
 
 
 def _chunks(offsets: Tensor, config: Config) -> Iterator[tuple[int, int]]:

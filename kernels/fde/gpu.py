@@ -3,7 +3,7 @@
 Two kernels: the sign patterns of all tokens, by a matrix product of small integers that tensor
 cores compute exactly; then the cells, a program for each document, repetition and block of cells
 and dimensions. It goes through the document's tokens in their order, so nothing is added by atomics
-and every run gives the same bits. A third folds by the final sketch, a fourth carves.
+and every run gives the same bits. A third folds by the final sketch.
 """
 
 from __future__ import annotations
@@ -51,26 +51,6 @@ def encode(
         inner = torch.empty((len(bounds) - 1, config.inner_dim), dtype=dtype, device=tokens.device)
         _cells(tokens, bounds, weights, patterns, config, documents, inner)
         _fold(inner, config, found[first : first + step])
-    return found
-
-
-def leaders(tokens: Tensor, offsets: Tensor, threshold: float) -> Tensor:
-    """(sum L,) int64: the row of the first token of each token's group. See ``carve``."""
-    found = torch.full((len(tokens),), -1, dtype=torch.int64, device=tokens.device)
-    if len(tokens):
-        tile = _tile("carve", tokens, "any")
-        with on(tokens.device):
-            gpu_kernels.leaders[(len(offsets) - 1,)](
-                tokens,
-                offsets,
-                found,
-                threshold,
-                tokens.shape[1],
-                DOUBLE=tokens.dtype == torch.float64,
-                **tile.blocks,
-                num_warps=tile.warps,
-                num_stages=tile.stages,
-            )
     return found
 
 
@@ -250,7 +230,7 @@ def _cases(architecture: int, dtype: torch.dtype) -> Iterator[Case]:
         product: bool = False,
     ) -> Case:
         function: Any = getattr(gpu_kernels, kernel)
-        name = f"fde.{'carve' if kernel == 'leaders' else kernel}/{dtype_name}"
+        name = f"fde.{kernel}/{dtype_name}"
         return Case(
             kernel=function,
             name=name,
@@ -300,15 +280,6 @@ def _cases(architecture: int, dtype: torch.dtype) -> Iterator[Case]:
             coded=token_bytes + patterns * blocks + out,
             compulsory=token_bytes + patterns + out,
         )
-    yield case(
-        "leaders",
-        "any",
-        {"tokens": pointer, "offsets": "*i64", "found": "*i64", "threshold": "fp32", "dim": "i32"},
-        double,
-        flops=2.0 * length_all * length * 128,
-        coded=token_bytes + 8 * length_all,
-        compulsory=token_bytes + 8 * length_all,
-    )
     if dtype in (torch.float32, torch.float64):
         inner, out = documents * wide.inner_dim * dtype.itemsize, documents * wide.dim * 4
         yield case(

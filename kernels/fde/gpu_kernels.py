@@ -169,39 +169,3 @@ def fold(
         value += sign * tl.load(inner + document * inner_dim + source, mask=inside, other=0.0)
         place += dim
     tl.store(found + document * dim + at, value.to(tl.float32), mask=inside)
-
-
-@triton.jit
-def leaders(
-    tokens,
-    offsets,
-    found,
-    threshold,
-    dim,
-    DOUBLE: tl.constexpr,
-    TOKENS: tl.constexpr,
-    DIM: tl.constexpr,
-):
-    """Ball carving: found (sum L,) int64, -1 before; after, the row of each group's first token."""
-    kind: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    start = tl.load(offsets + tl.program_id(0))
-    end = tl.load(offsets + tl.program_id(0) + 1)
-    for leader in range(start, end):
-        # All of the program's threads read what some of them wrote in an earlier round.
-        tl.debug_barrier()
-        if tl.load(found + leader) < 0:
-            for first in range(leader, end, TOKENS):
-                rows = first + tl.arange(0, TOKENS)
-                product = tl.zeros((TOKENS,), dtype=kind)
-                for begin in range(0, dim, DIM):
-                    at = begin + tl.arange(0, DIM)
-                    inside = at < dim
-                    own = tl.load(tokens + leader * dim + at, mask=inside, other=0.0).to(kind)
-                    both = (rows[:, None] < end) & inside[None, :]
-                    place = tokens + rows[:, None] * dim + at[None, :]
-                    others = tl.load(place, mask=both, other=0.0).to(kind)
-                    product += tl.sum(own[None, :] * others, axis=1)
-                free = tl.load(found + rows, mask=rows < end, other=0) < 0
-                near = (product >= threshold) | (rows == leader)
-                tl.debug_barrier()
-                tl.store(found + rows, leader, mask=free & near & (rows < end))

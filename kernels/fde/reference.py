@@ -56,21 +56,6 @@ def encode(
     return found
 
 
-def leaders(tokens: Tensor, offsets: Tensor, threshold: float) -> Tensor:
-    """(sum L,) int64: the row of the first token of each token's group. See ``carve``."""
-    dtype = torch.float64 if tokens.dtype == torch.float64 else torch.float32
-    found = torch.full((len(tokens),), -1, device=tokens.device)
-    bounds = offsets.tolist()
-    for start, end in pairwise(bounds):
-        rows, group = tokens[start:end].to(dtype), found[start:end]
-        for place in range(end - start):
-            if group[place] < 0:
-                near = rows @ rows[place] >= threshold
-                near[place] = True
-                group[near & (group < 0)] = start + place
-    return found
-
-
 def _ones(numbers: Tensor) -> Tensor:
     """How many bits are set in each of some integers below 2^30."""
     return sum((numbers >> bit & 1 for bit in range(30)), torch.zeros_like(numbers))

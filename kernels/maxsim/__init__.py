@@ -25,23 +25,21 @@ from maxsight.kernels import bitmap
 from maxsight.kernels.maxsim import ops
 from maxsight.kernels.maxsim.checks import check_side
 from maxsight.kernels.maxsim.codes import (
-    Documents,
     Int8Tokens,
-    ResidualCodes,
     Tokens,
     dimensions,
     storage,
 )
 from maxsight.kernels.maxsim.screen import Int8Screen
 
-__all__ = ["Int8Screen", "Int8Tokens", "ResidualCodes", "score", "score_pairs", "topk"]
+__all__ = ["Int8Screen", "Int8Tokens", "score", "score_pairs", "topk"]
 
 
 @overload
 def score(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None = None,
@@ -55,7 +53,7 @@ def score(
 def score(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None = None,
@@ -68,7 +66,7 @@ def score(
 def score(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None = None,
@@ -86,7 +84,7 @@ def score(
     Args:
         queries: (sum L_q, d) float32, float16, bfloat16, or ``Int8Tokens``.
         query_offsets: (B_q + 1,) int64.
-        documents: the same, or ``ResidualCodes``.
+        documents: the same.
         document_offsets: (B_d + 1,) int64.
         query_weight: (sum L_q,) float, times the token's maximum.
         document_weight: (sum L_d,) float, times the similarity, inside the maximum.
@@ -129,7 +127,7 @@ def score(
 def score_pairs(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     pairs: Tensor | None = None,
@@ -144,7 +142,7 @@ def score_pairs(
 def score_pairs(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     pairs: Tensor | None = None,
@@ -158,7 +156,7 @@ def score_pairs(
 def score_pairs(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     pairs: Tensor | None = None,
@@ -216,7 +214,7 @@ def score_pairs(
 def topk(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     k: int,
     *,
@@ -285,7 +283,7 @@ def topk(
     return best
 
 
-def _check_together(queries: Tokens, documents: Documents) -> None:
+def _check_together(queries: Tokens, documents: Tokens) -> None:
     if dimensions(queries) != dimensions(documents):
         raise ValueError(
             f"query and document tokens must share d, got {dimensions(queries)} and "

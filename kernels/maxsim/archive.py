@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maxsight.kernels import native
 from maxsight.kernels.chunks import BYTES, CACHE_BYTES
 from maxsight.kernels.maxsim.codes import (
-    Documents,
     Int8Tokens,
-    ResidualCodes,
     Tokens,
     decode,
     dimensions,
@@ -27,13 +24,13 @@ class Read:
     """Some documents as the product takes them.
 
     Attributes:
-        rows: (T, d) in the product's dtype, or as native code decodes them to it.
+        rows: (T, d) in the product's dtype.
         scale: (T,) what a row's products are multiplied by, or None.
         offsets: (S + 1,).
         segments: the numbers of the documents that count, in order, or None for all.
     """
 
-    rows: Tensor | native.CodedRows
+    rows: Tensor
     scale: Tensor | None
     offsets: Tensor
     segments: Tensor | None = None
@@ -42,16 +39,15 @@ class Read:
         """The same with the documents that count alone."""
         if self.segments is None:
             return self
-        assert isinstance(self.rows, Tensor)  # torch was given no others
         rows, offsets = spread(self.offsets, self.segments)
         return Read(self.rows[rows], None if self.scale is None else self.scale[rows], offsets)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Documents, read a few at a time as the product takes them."""
+    """Tokens, read a few at a time as the product takes them."""
 
-    documents: Documents
+    documents: Tokens
     offsets: Tensor
     weight: Tensor | None
     normalize: bool
@@ -100,42 +96,18 @@ class Archive:
         select, offsets = spread(self.offsets, chosen)
         return Read(*self._rows(select), offsets)
 
-    def _rows(self, select: slice | Tensor) -> tuple[Tensor | native.CodedRows, Tensor | None]:
-        if self._decoded_natively():
-            return self._coded(select)
+    def _rows(self, select: slice | Tensor) -> tuple[Tensor, Tensor | None]:
         rows, scale = as_product(self.documents, select, self.dtype)
         weight = None if self.weight is None else self.weight[select]
         return rows, factor(rows, scale, weight, self.normalize)
 
-    def _decoded_natively(self) -> bool:
-        return (
-            isinstance(self.documents, ResidualCodes)
-            and self.dtype == torch.float32
-            and native.available() is not None
-        )
-
-    def _coded(self, select: slice | Tensor) -> tuple[native.CodedRows, Tensor | None]:
-        codes = self.documents
-        assert isinstance(codes, ResidualCodes)
-        rows = native.CodedRows(
-            codes.centroid_ids[select],
-            codes.codes[select],
-            codes.centroids.to(torch.float32),
-            codes.bucket_weights.to(torch.float32),
-            self.normalize,
-        )
-        return rows, None if self.weight is None else self.weight[select].to(torch.float32)
-
     def _lies(self) -> bool:
         """Whether tokens are read as they lie in memory, with nothing to compute for each first."""
-        if self._decoded_natively():
-            return True
         documents = self.documents
         coded = isinstance(documents, Int8Tokens)
         rows = documents.values if isinstance(documents, Int8Tokens) else documents
         return (
-            isinstance(rows, Tensor)
-            and rows.dtype == self.dtype
+            rows.dtype == self.dtype
             and rows.is_contiguous()
             and not self.normalize
             and not (coded and self.weight is not None)
@@ -148,7 +120,7 @@ class Archive:
         return max(1, CACHE_BYTES // 4 // max(1, dimensions(self.documents)))
 
 
-def product_dtype(queries: Tokens, documents: Documents) -> torch.dtype:
+def product_dtype(queries: Tokens, documents: Tokens) -> torch.dtype:
     sides = (queries, documents)
     if all(isinstance(side, Int8Tokens) for side in sides):
         return torch.int8
@@ -161,7 +133,7 @@ def product_dtype(queries: Tokens, documents: Documents) -> torch.dtype:
 
 
 def as_product(
-    tokens: Documents, rows: slice | Tensor, dtype: torch.dtype
+    tokens: Tokens, rows: slice | Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
     """Some tokens in the product's dtype, and their scale."""
     if isinstance(tokens, Int8Tokens):

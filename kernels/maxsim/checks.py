@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels import native
-from maxsight.kernels.maxsim.codes import Documents, Int8Tokens, ResidualCodes, storage
+from maxsight.kernels.maxsim.codes import Int8Tokens, Tokens, storage
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -35,8 +35,8 @@ def check_offsets(offsets: Tensor, rows: int, side: str) -> None:
         raise ValueError(f"{message}; got {offsets[:4].tolist()} ... {offsets[-4:].tolist()}")
 
 
-def check_side(tokens: Documents, offsets: Tensor, weight: Tensor | None, side: str) -> None:
-    """That dtypes and shapes fit together, and that codes name centroids that there are.
+def check_side(tokens: Tokens, offsets: Tensor, weight: Tensor | None, side: str) -> None:
+    """That dtypes and shapes fit together.
 
     Raises:
         ValueError: they do not.
@@ -57,8 +57,6 @@ def check_side(tokens: Documents, offsets: Tensor, weight: Tensor | None, side: 
             f"Int8Tokens must be (T, d) int8 with a (T,) float32 scale, got {rows.dtype} "
             f"{tuple(rows.shape)} with {tokens.scale.dtype} {tuple(tokens.scale.shape)}"
         )
-    if isinstance(tokens, ResidualCodes):
-        _check_codes(tokens)
     if offsets.dtype != torch.int64 or offsets.ndim != 1 or len(offsets) == 0:
         raise ValueError(
             f"{side} offsets must be (B + 1,) int64, got {offsets.dtype} {tuple(offsets.shape)}"
@@ -70,31 +68,3 @@ def check_side(tokens: Documents, offsets: Tensor, weight: Tensor | None, side: 
             f"{side} weights must be ({len(rows)},) floating point, one a token, got "
             f"{weight.dtype} {tuple(weight.shape)}"
         )
-
-
-def _check_codes(tokens: ResidualCodes) -> None:
-    d = tokens.centroids.shape[-1]
-    shape = (len(tokens.centroid_ids), d * tokens.bits // 8)
-    if (
-        tokens.bits not in (2, 4)
-        or len(tokens.bucket_weights) != 2**tokens.bits
-        or tokens.centroid_ids.dtype != torch.int32
-        or tokens.codes.dtype != torch.uint8
-        or tuple(tokens.codes.shape) != shape
-        or d * tokens.bits % 8
-    ):
-        raise ValueError(
-            f"ResidualCodes must hold (T,) int32 ids, (T, d * bits / 8) uint8 codes and 4 or 16 "
-            f"bucket weights, got {tokens.centroid_ids.dtype} {tuple(tokens.centroid_ids.shape)}, "
-            f"{tokens.codes.dtype} {tuple(tokens.codes.shape)}, {len(tokens.bucket_weights)} "
-            f"weights and d = {d}"
-        )
-    ids = tokens.centroid_ids
-    # On a GPU this would wait for the device.
-    if ids.is_cpu and len(ids):
-        low, high = (int(bound) for bound in ids.aminmax())
-        if low < 0 or high >= len(tokens.centroids):
-            raise ValueError(
-                f"an id of coded rows is not that of a centroid: they must lie in "
-                f"0..{len(tokens.centroids) - 1}, got {low}..{high}"
-            )

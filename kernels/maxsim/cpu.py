@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.maxsim.archive import Archive
-from maxsight.kernels.maxsim.codes import Documents, Tokens, sum_dtype
+from maxsight.kernels.maxsim.codes import Tokens, sum_dtype
 from maxsight.kernels.maxsim.cpu_queries import Queries
 from maxsight.kernels.maxsim.cpu_topk import topk
 
@@ -23,7 +23,7 @@ __all__ = ["score", "score_backward", "score_pairs", "score_pairs_backward", "to
 def score(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None,
@@ -47,7 +47,7 @@ def score(
 def score_pairs(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     pairs: Tensor | None,

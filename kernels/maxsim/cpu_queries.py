@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maxsight.kernels import native
 from maxsight.kernels.maxsim.archive import Read, as_product, factor, product_dtype
-from maxsight.kernels.maxsim.codes import Documents, Tokens
+from maxsight.kernels.maxsim.codes import Tokens
 from maxsight.kernels.maxsim.reference import unanswered
 
 # Tokens in a block of the product in torch: with 32 query tokens its scores stay in cache.
@@ -34,7 +34,7 @@ class Queries:
     def of(
         queries: Tokens,
         offsets: Tensor,
-        documents: Documents,
+        documents: Tokens,
         weight: Tensor | None,
         normalize: bool,
     ) -> Queries:
@@ -81,7 +81,6 @@ class Queries:
     def _maxima(self, read: Read, places: Tensor | None) -> Tensor:
         """Maxima (Q, S) of the products over each document, 0 in an empty one, in torch."""
         rows = read.rows
-        assert isinstance(rows, Tensor)  # coded rows are for native code
         bounds = read.offsets.tolist()
         count = len(bounds) - 1
         dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32

@@ -10,7 +10,7 @@ from torch import Tensor
 from maxsight.kernels import bitmap, native
 from maxsight.kernels.chunks import BYTES, chunks
 from maxsight.kernels.maxsim.archive import Archive
-from maxsight.kernels.maxsim.codes import Documents, Tokens, storage, sum_dtype
+from maxsight.kernels.maxsim.codes import Tokens, storage, sum_dtype
 from maxsight.kernels.maxsim.cpu_queries import Queries
 from maxsight.kernels.maxsim.screen import (
     CERTAINTY,
@@ -30,7 +30,7 @@ _LEAST_PRODUCTS = 1 << 25
 def topk(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     k: int,
     *,

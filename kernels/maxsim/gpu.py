@@ -2,8 +2,8 @@
 
 Sums are float32, of products in the dtype that both sides have; a 16-bit query with int8 documents
 multiplies in the query's dtype, int8 queries with 16-bit documents in the documents' (both exact),
-other mixtures in float32, as three TF32 products. Residual codes multiply in float16: relative
-error 2^-11 a token. float64 is left to the reference, which is as fast there as anything.
+other mixtures in float32, as three TF32 products. float64 is left to the reference, which is as
+fast there as anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from maxsight.kernels.chunks import chunks
 from maxsight.kernels.launch import on
 from maxsight.kernels.maxsim import gpu_forward, reference
 from maxsight.kernels.maxsim.codes import (
-    Documents,
     Tokens,
     dimensions,
     storage,
@@ -41,7 +40,6 @@ __all__ = [
 # The gradients of pairs gather few tokens; torch sorts them, and so adds in a fixed order.
 score_pairs_backward = reference.score_pairs_backward
 
-_CENTROID_SCORES = 16 << 20  # bytes
 _SCORES = 8 << 20  # bytes a chunk; their keys take twice as much again
 _PROGRAMS = 2**31 - 1
 _JOINED = 128  # documents a program of join_shares
@@ -50,7 +48,7 @@ _JOINED = 128  # documents a program of join_shares
 def score(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None,
@@ -85,7 +83,7 @@ def score(
 def score_pairs(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     pairs: Tensor | None,
@@ -130,7 +128,6 @@ def score_pairs(
                 out=scores,
                 places=places if with_argmax else None,
                 places_offsets=places_offsets,
-                centroids=operands.centroids,
                 **operands.arguments,
                 **blocks,
                 **options,
@@ -144,7 +141,7 @@ def score_pairs(
 def topk(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     k: int,
     *,
@@ -238,31 +235,26 @@ class _Grid:
         if self.tiles > 1:
             partial = scores.new_zeros((self.lines, count))
         with on(scores.device):
-            for start, tiles, table in self._centroid_scores():
-                for columns in chunks(count, tiles, itemsize=1, limit=_PROGRAMS):
-                    gpu_forward.score_grid[(tiles * (columns.stop - columns.start),)](
-                        query_of=self.query_of,
-                        query_offsets=self.query_offsets,
-                        centroids=self.operands.centroids if table is None else None,
-                        centroid_scores=table,
-                        centroid_scores_stride=0 if table is None else table.stride(0),
-                        document_offsets=self.document_offsets,
-                        allowed=self.allowed,
-                        allowed_stride=self._allowed_stride,
-                        out=scores[:, columns],
-                        out_stride=scores.stride(0),
-                        partial=partial[:, columns],
-                        partial_stride=partial.stride(0),
-                        places=None if places is None else places[:, columns],
-                        places_stride=0 if places is None else places.stride(0),
-                        query_tokens=len(self.query_of),
-                        first_tile=start,
-                        tiles=tiles,
-                        first_document=first + columns.start,
-                        **self.operands.arguments,
-                        **self.blocks,
-                        **self.options,
-                    )
+            for columns in chunks(count, self.tiles, itemsize=1, limit=_PROGRAMS):
+                gpu_forward.score_grid[(self.tiles * (columns.stop - columns.start),)](
+                    query_of=self.query_of,
+                    query_offsets=self.query_offsets,
+                    document_offsets=self.document_offsets,
+                    allowed=self.allowed,
+                    allowed_stride=self._allowed_stride,
+                    out=scores[:, columns],
+                    out_stride=scores.stride(0),
+                    partial=partial[:, columns],
+                    partial_stride=partial.stride(0),
+                    places=None if places is None else places[:, columns],
+                    places_stride=0 if places is None else places.stride(0),
+                    query_tokens=len(self.query_of),
+                    tiles=self.tiles,
+                    first_document=first + columns.start,
+                    **self.operands.arguments,
+                    **self.blocks,
+                    **self.options,
+                )
             if self.tiles > 1:
                 lines = len(self.query_offsets) - 1
                 gpu_forward.join_shares[(lines, triton.cdiv(count, _JOINED))](
@@ -282,20 +274,8 @@ class _Grid:
     def _allowed_stride(self) -> int:
         return self.allowed.stride(0) if self.allowed is not None and self.allowed.ndim == 2 else 0
 
-    def _centroid_scores(self) -> list[tuple[int, int, Tensor | None]]:
-        """Tiles at a time, with the table of centroid scores if one is used."""
-        centroids = self.operands.centroids
-        if centroids is None or self.operands.arguments["NORMALIZE"]:
-            return [(0, self.tiles, None)]
-        found: list[tuple[int, int, Tensor | None]] = []
-        columns = self.blocks["QUERIES"]
-        for part in chunks(self.tiles, len(centroids) * columns, limit=_CENTROID_SCORES):
-            rows = self.operands.queries[part.start * columns : part.stop * columns]
-            found.append((part.start, part.stop - part.start, centroids @ rows.float().T))
-        return found
 
-
-def _is_for_reference(queries: Tokens, documents: Documents) -> bool:
+def _is_for_reference(queries: Tokens, documents: Tokens) -> bool:
     """float64, and tokens without dimensions or without tokens."""
     return (
         torch.float64 in (storage(queries).dtype, storage(documents).dtype)

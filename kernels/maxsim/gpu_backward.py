@@ -16,7 +16,7 @@ from torch import Tensor
 from maxsight.kernels.configs import tile
 from maxsight.kernels.launch import architecture_of, on
 from maxsight.kernels.maxsim import reference
-from maxsight.kernels.maxsim.codes import Documents, Tokens
+from maxsight.kernels.maxsim.codes import Tokens
 
 
 @triton.jit
@@ -121,7 +121,7 @@ def score_backward(
     argmax: Tensor,
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None,

@@ -82,13 +82,6 @@ def _cases(architecture: int) -> Iterator[Case]:
         yield _score(architecture, kind, _WIDE_QUERY)
         yield _score(architecture, kind, _WIDE_QUERY, argmax=True)
         yield _pairs(architecture, kind, _CORPUS)
-    for kind in ("codes2", "codes4"):
-        for shape in (_CORPUS, _COLPALI, _WIDE, _WIDE_QUERY):
-            yield _score(architecture, kind, shape)
-        yield _score(architecture, kind, _TRAIN, argmax=True)
-        yield _score(architecture, kind, _WIDE_QUERY, argmax=True)
-        yield _score(architecture, kind, _CORPUS, normalize=True)
-        yield _pairs(architecture, kind, _CORPUS)
     yield _score(architecture, "bfloat16", _CORPUS, normalize=True)
     for kind in ("bfloat16", "float32"):
         yield _spread(architecture, kind, _TRAIN)
@@ -113,7 +106,7 @@ def _score(
         chosen,
         kind,
         shape,
-        {"table": not normalize, "argmax": argmax, "normalize": normalize},
+        {"argmax": argmax, "normalize": normalize},
         columns=tiles * chosen.blocks["QUERIES"],
         compulsory=shared,
         coded=shared + (8 * tiles * shape.documents if split else 0),
@@ -132,7 +125,7 @@ def _pairs(architecture: int, kind: str, shape: _Shape) -> Case:
         chosen,
         kind,
         shape,
-        {"table": False, "argmax": False, "normalize": False, "pairs": True},
+        {"argmax": False, "normalize": False, "pairs": True},
         columns=chosen.blocks["QUERIES"] * triton.cdiv(shape.packed, chosen.blocks["QUERIES"]),
         compulsory=shared,
         coded=shared,
@@ -154,25 +147,17 @@ def _case(
     coded: float,
     programs: int,
 ) -> Case:
-    codes = kind.startswith("codes")
-    bits = int(kind[-1]) if codes else 0
-    pointer, size = ("*fp16", 2.0) if codes else _TYPES[kind]
-    width = shape.dim * bits // 8 if codes else shape.dim
-    token = width + 4 if codes else width * size + (4 if kind == "int8" else 0)
+    pointer, size = _TYPES[kind]
+    token = shape.dim * size + (4 if kind == "int8" else 0)
     moved = shape.tokens * token + shape.packed * shape.dim * size
     names = list(kernel.arg_names)
     given = {
         "queries": pointer,
-        "query_weight": "*fp32" if codes or kind == "int8" else None,
+        "query_weight": "*fp32" if kind == "int8" else None,
         "query_of": "*i32",
         "query_offsets": "*i64",
-        "tokens": "*u8" if codes else pointer,
+        "tokens": pointer,
         "token_scale": "*fp32" if kind == "int8" else None,
-        "centroid_ids": "*i32" if codes else None,
-        "centroids": "*fp32" if codes and not options["table"] else None,
-        "centroid_scores": "*fp32" if codes and options["table"] else None,
-        "centroid_scores_stride": "i64",
-        "codebook": ("*i64" if bits == 2 else "*i32") if codes else None,
         "document_offsets": "*i64",
         "allowed": None,
         "allowed_stride": "i64",
@@ -184,16 +169,15 @@ def _case(
         "places_stride": "i64",
         "places_offsets": "*i64" if options["argmax"] else None,
         "query_tokens": "i64",
-        "first_tile": "i32",
         "tiles": "i32",
         "first_document": "i64",
         "pairs": "*i64",
     }
     signature = {key: kept for key in names if (kept := given.get(key)) is not None}
-    aligned = ("queries", "tokens", "token_scale", "query_of", "centroid_ids", "centroid_scores")
-    block_dim = block_dim_of(shape.dim, bits, chosen.blocks["BLOCK_DIM"])
+    aligned = ("queries", "tokens", "token_scale", "query_of")
+    block_dim = block_dim_of(shape.dim, chosen.blocks["BLOCK_DIM"])
     rows = chosen.blocks["TOKENS"] * triton.cdiv(shape.document_tokens, chosen.blocks["TOKENS"])
-    depth = triton.cdiv(width, block_dim) * block_dim * (8 // bits if bits else 1)
+    depth = triton.cdiv(shape.dim, block_dim) * block_dim
     products = 3 if kind == "float32" else 1
     return Case(
         kernel=kernel,
@@ -201,13 +185,13 @@ def _case(
         bucket=bucket,
         signature=signature,
         constants={key: None for key in names if key in given and given[key] is None}
-        | {"DIM": shape.dim, "BITS": bits, "NORMALIZE": options["normalize"]}
+        | {"DIM": shape.dim, "NORMALIZE": options["normalize"]}
         | {"BLOCK_DIM": block_dim},
         tile=chosen,
-        aligned=tuple(key for key in (*aligned, "centroids") if key in signature),
+        aligned=tuple(key for key in aligned if key in signature),
         has_product=True,
         flops=2.0 * shape.packed * shape.tokens * shape.dim,
-        flop_dtype="float16" if codes else kind,
+        flop_dtype=kind,
         bytes_coded=moved + coded,
         bytes_compulsory=moved + compulsory,
         shape=", ".join([str(shape), *(key for key in _TOLD if options.get(key))]),

@@ -40,54 +40,21 @@ def fold_rows(scores, HELD: tl.constexpr):
 
 
 @triton.jit
-def query_tile(
-    queries, rows, first, STEP: tl.constexpr, DIM: tl.constexpr, BLOCK_DIM: tl.constexpr
-):
-    """Dimensions first, first + STEP, ... of query tokens, as columns: (BLOCK_DIM, QUERIES)."""
-    d = first + tl.arange(0, BLOCK_DIM) * STEP
+def query_tile(queries, rows, first, DIM: tl.constexpr, BLOCK_DIM: tl.constexpr):
+    """Dimensions from ``first`` on of query tokens, as columns: (BLOCK_DIM, QUERIES)."""
+    d = first + tl.arange(0, BLOCK_DIM)
     return tl.load(queries + rows[None, :] * DIM + d[:, None], mask=(d < DIM)[:, None], other=0)
-
-
-@triton.jit
-def decoded(
-    words,
-    centroids,
-    centroid,
-    first,
-    STEP: tl.constexpr,
-    DIM: tl.constexpr,
-    BLOCK_DIM: tl.constexpr,
-):
-    """Dimensions first, first + STEP, ...: what the codebook's words hold of them, float16.
-
-    With the centroid added, if it is given: then float32.
-    """
-    weight = words.to(tl.uint16).to(tl.float16, bitcast=True)
-    if centroids is not None:
-        d = first + tl.arange(0, BLOCK_DIM) * STEP
-        line = centroids + centroid[:, None] * DIM + d[None, :]
-        known = tl.load(line, mask=(d < DIM)[None, :], other=0)
-        # Bytes past the end read as code 0, whose weight is not 0.
-        weight = tl.where((d < DIM)[None, :], known + weight.to(tl.float32), 0.0)
-    return weight
 
 
 @triton.jit
 def token_maxima(
     queries,
     rows,
-    columns,
     tokens,
     token_scale,
-    centroid_ids,
-    centroids,
-    centroid_scores,
-    centroid_scores_stride,
-    codebook,
     begin,
     end,
     DIM: tl.constexpr,
-    BITS: tl.constexpr,
     NORMALIZE: tl.constexpr,
     PLACES: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -98,11 +65,8 @@ def token_maxima(
     """The best score of each query token over document tokens begin..end, and where.
 
     Args:
-        rows, columns: (QUERIES,) the tokens' rows in ``queries``, and columns in
-            ``centroid_scores``.
-        tokens: (sum L, DIM), or codes (sum L, DIM * BITS / 8).
-        centroid_scores: products of centroids and query tokens; None adds centroids to residuals.
-        codebook: (256,) int32 or int64, the float16 weights of all the codes in a byte.
+        rows: (QUERIES,) the tokens' rows in ``queries``.
+        tokens: (sum L, DIM).
 
     Returns:
         ``(best, place)``: (QUERIES,) float32, and (QUERIES,) int32 counted from ``begin``, the
@@ -114,59 +78,26 @@ def token_maxima(
     # a conversion that does not wait for the few units that convert.
     SHIFTED: tl.constexpr = queries.dtype.element_ty == tl.int8 and DIM <= 256
     START: tl.constexpr = 0x4B400000 if SHIFTED else 0
-    STEP: tl.constexpr = 8 // BITS if BITS else 1
-    WIDTH: tl.constexpr = DIM // STEP
-    WHOLE: tl.constexpr = WIDTH <= BLOCK_DIM
+    WHOLE: tl.constexpr = DIM <= BLOCK_DIM
     running = tl.full((HELD, QUERIES), float("-inf"), tl.float32)
     place = tl.zeros((HELD, QUERIES), tl.int32)
     d = tl.arange(0, BLOCK_DIM)
     if WHOLE:
-        q0 = query_tile(queries, rows, 0, STEP, DIM, BLOCK_DIM)
-    if BITS and WHOLE:
-        q1 = query_tile(queries, rows, 1, STEP, DIM, BLOCK_DIM)
-    if BITS == 2 and WHOLE:
-        q2 = query_tile(queries, rows, 2, STEP, DIM, BLOCK_DIM)
-        q3 = query_tile(queries, rows, 3, STEP, DIM, BLOCK_DIM)
+        q = query_tile(queries, rows, 0, DIM, BLOCK_DIM)
     for start in tl.range(begin, end, TOKENS):
         row = tl.minimum(start + tl.arange(0, TOKENS), end - 1)
-        line = tokens + row[:, None] * WIDTH + d[None, :]
+        line = tokens + row[:, None] * DIM + d[None, :]
         total = tl.full((TOKENS, QUERIES), START, TOTAL)
         squares = tl.zeros((TOKENS,), tl.float32)
-        if BITS:
-            centroid = tl.load(centroid_ids + row).to(tl.int64)
-            if centroid_scores is not None:
-                known = centroid_scores + centroid[:, None] * centroid_scores_stride
-                total = tl.load(known + columns[None, :])
-            for at in tl.range(0, WIDTH, BLOCK_DIM):
-                codes = tl.load(line + at, mask=(at + d < WIDTH)[None, :], other=0)
-                words = tl.load(codebook + codes.to(tl.int32))
-                for part in tl.static_range(STEP):
-                    first = at * STEP + part
-                    x = decoded(
-                        words >> (16 * part), centroids, centroid, first, STEP, DIM, BLOCK_DIM
-                    )
-                    if NORMALIZE:
-                        squares += tl.sum(x * x, 1)
-                    if not WHOLE:
-                        q = query_tile(queries, rows, first, STEP, DIM, BLOCK_DIM)
-                    elif part == 0:
-                        q = q0
-                    elif part == 1:
-                        q = q1
-                    elif part == 2:
-                        q = q2
-                    else:
-                        q = q3
-                    total = product(x, q, total)
-        elif WHOLE:
+        if WHOLE:
             x = tl.load(line, mask=(d < DIM)[None, :], other=0)
-            total = product(x, q0, total)
+            total = product(x, q, total)
             if NORMALIZE:
                 squares += tl.sum(x.to(tl.float32) * x.to(tl.float32), 1)
         else:
             for at in tl.range(0, DIM, BLOCK_DIM):
                 x = tl.load(line + at, mask=(at + d < DIM)[None, :], other=0)
-                total = product(x, query_tile(queries, rows, at, 1, DIM, BLOCK_DIM), total)
+                total = product(x, query_tile(queries, rows, at, DIM, BLOCK_DIM), total)
                 if NORMALIZE:
                     squares += tl.sum(x.to(tl.float32) * x.to(tl.float32), 1)
         if SHIFTED:
@@ -200,11 +131,6 @@ def score_grid(
     query_offsets,
     tokens,
     token_scale,
-    centroid_ids,
-    centroids,
-    centroid_scores,
-    centroid_scores_stride,
-    codebook,
     document_offsets,
     allowed,
     allowed_stride,
@@ -215,11 +141,9 @@ def score_grid(
     places,
     places_stride,
     query_tokens,
-    first_tile,
     tiles,
     first_document,
     DIM: tl.constexpr,
-    BITS: tl.constexpr,
     NORMALIZE: tl.constexpr,
     TOKENS: tl.constexpr,
     QUERIES: tl.constexpr,
@@ -233,7 +157,8 @@ def score_grid(
     other pair of tile and query has. The tiles of one document run side by side, so that the
     second one finds its tokens in the L2 cache.
     """
-    tile = first_tile + tl.program_id(0) % tiles
+    # Not by `%`: ptxas then takes 38 registers more for int8 on sm_80, and a block less fits.
+    tile = tl.program_id(0) - tl.program_id(0) // tiles * tiles
     column = (tl.program_id(0) // tiles).to(tl.int64)
     document = first_document + column
     start = tile.to(tl.int64) * QUERIES
@@ -251,18 +176,11 @@ def score_grid(
         best, found = token_maxima(
             queries,
             rows,
-            rows - first_tile * QUERIES,
             tokens,
             token_scale,
-            centroid_ids,
-            centroids,
-            centroid_scores,
-            centroid_scores_stride,
-            codebook,
             begin,
             end,
             DIM,
-            BITS,
             NORMALIZE,
             places is not None,
             TOKENS,
@@ -318,15 +236,11 @@ def score_each_pair(
     query_offsets,
     tokens,
     token_scale,
-    centroid_ids,
-    centroids,
-    codebook,
     document_offsets,
     out,
     places,
     places_offsets,
     DIM: tl.constexpr,
-    BITS: tl.constexpr,
     NORMALIZE: tl.constexpr,
     TOKENS: tl.constexpr,
     QUERIES: tl.constexpr,
@@ -353,18 +267,11 @@ def score_each_pair(
             best, found = token_maxima(
                 queries,
                 rows,
-                rows,
                 tokens,
                 token_scale,
-                centroid_ids,
-                centroids,
-                None,
-                0,
-                codebook,
                 begin,
                 end,
                 DIM,
-                BITS,
                 NORMALIZE,
                 places is not None,
                 TOKENS,

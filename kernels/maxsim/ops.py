@@ -1,7 +1,6 @@
 """MaxSim as torch operators: coded tokens taken apart into tensors, and put together for the room.
 
-An operator takes tokens as a list: [tokens], [values, scale] of ``Int8Tokens`` or [centroid_ids,
-codes, centroids, bucket_weights] of ``ResidualCodes``.
+An operator takes tokens as a list: [tokens], or [values, scale] of ``Int8Tokens``.
 """
 
 from __future__ import annotations
@@ -13,20 +12,16 @@ from torch import Tensor
 
 from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.maxsim.checks import check_finite, check_offsets
-from maxsight.kernels.maxsim.codes import Documents, Int8Tokens, ResidualCodes
+from maxsight.kernels.maxsim.codes import Int8Tokens, Tokens
 from maxsight.kernels.maxsim.screen import Int8Screen
 from maxsight.kernels.operator import operator
 
 _Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def flat(tokens: Documents) -> list[Tensor]:
+def flat(tokens: Tokens) -> list[Tensor]:
     """Tokens as an operator takes them."""
-    if isinstance(tokens, Int8Tokens):
-        return [tokens.values, tokens.scale]
-    if isinstance(tokens, ResidualCodes):
-        return [tokens.centroid_ids, tokens.codes, tokens.centroids, tokens.bucket_weights]
-    return [tokens]
+    return [tokens.values, tokens.scale] if isinstance(tokens, Int8Tokens) else [tokens]
 
 
 def flat_screen(screen: Int8Screen) -> list[Tensor]:
@@ -279,11 +274,9 @@ def _check_pairs(pairs: Tensor, queries: int, documents: int) -> None:
         raise ValueError(f"{message}; got {wrong[0].tolist()}")
 
 
-def _whole(tokens: list[Tensor]) -> Documents:
+def _whole(tokens: list[Tensor]) -> Tokens:
     """What :func:`flat` took apart."""
-    if len(tokens) == 1:
-        return tokens[0]
-    return Int8Tokens(*tokens) if len(tokens) == 2 else ResidualCodes(*tokens)
+    return tokens[0] if len(tokens) == 1 else Int8Tokens(*tokens)
 
 
 class _Room(Protocol):
@@ -352,7 +345,7 @@ def _score_pairs_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]
 def _placed(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
     """Gradients for the arguments of an operator, as many in a list as it has tensors."""
     return tuple(
-        [gradient if need else None for gradient, need in zip([gradient, None, None, None], needed)]
+        [gradient if need else None for gradient, need in zip([gradient, None], needed)]
         if isinstance(needed, list)
         else (gradient if needed else None)
         for gradient, needed in zip(gradients, ctx.needs_input_grad)

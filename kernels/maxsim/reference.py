@@ -12,14 +12,14 @@ from torch import Tensor
 
 from maxsight.kernels import bitmap
 from maxsight.kernels.chunks import chunks
-from maxsight.kernels.maxsim.codes import Documents, Tokens, decode, inverse_norm, sum_dtype
+from maxsight.kernels.maxsim.codes import Tokens, decode, inverse_norm, sum_dtype
 from maxsight.kernels.maxsim.screen import Int8Screen
 
 
 def score(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None,
@@ -52,7 +52,7 @@ def score(
 def score_pairs(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     pairs: Tensor | None,
@@ -92,7 +92,7 @@ def score_pairs(
 def topk(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     k: int,
     *,
@@ -147,7 +147,7 @@ def score_backward(
     argmax: Tensor,
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     query_weight: Tensor | None,
@@ -178,7 +178,7 @@ def score_pairs_backward(
     argmax: Tensor,
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Documents,
+    documents: Tokens,
     document_offsets: Tensor,
     *,
     pairs: Tensor | None,
@@ -210,7 +210,7 @@ class _Gradients:
     def __init__(
         self,
         queries: Tokens,
-        documents: Documents,
+        documents: Tokens,
         query_weight: Tensor | None,
         document_weight: Tensor | None,
         normalize: bool,
@@ -264,7 +264,7 @@ class _Gradients:
 
 
 def token_rows(
-    documents: Documents,
+    documents: Tokens,
     rows: Tensor | slice,
     weight: Tensor | None,
     normalize: bool,

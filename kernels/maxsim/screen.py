@@ -28,8 +28,8 @@ from maxsight.kernels import native
 from maxsight.kernels.chunks import CACHE_BYTES, chunks
 from maxsight.kernels.maxsim.checks import check_offsets, check_side
 from maxsight.kernels.maxsim.codes import (
-    Documents,
     Int8Tokens,
+    Tokens,
     decode,
     dimensions,
     int8_step,
@@ -68,7 +68,7 @@ class Int8Screen:
 
     @staticmethod
     def of(
-        documents: Documents,
+        documents: Tokens,
         document_offsets: Tensor,
         *,
         document_weight: Tensor | None = None,

@@ -2,12 +2,10 @@
 
 ``merge`` removes r tokens of each image by bipartite matching (ToMe), ``rounds`` repeats it (AIM),
 ``schedule`` says how many in which layer, ``attention`` counts merged tokens as often as what they
-stand for, ``unmerge`` puts them back. ``reduce`` does the same for packed documents of any length;
-``ward`` is the slow clustering that its quality is judged by.
+stand for, ``unmerge`` puts them back. ``reduce`` does the same for packed documents of any length.
 """
 
 from maxsight.kernels.merge.batched import Merged, merge, rounds, unmerge
-from maxsight.kernels.merge.hierarchy import ward
 from maxsight.kernels.merge.proportional import attention
 from maxsight.kernels.merge.ragged import Reduced, reduce
 from maxsight.kernels.merge.schedules import Keep, Linear, Schedule, schedule
@@ -24,5 +22,4 @@ __all__ = [
     "rounds",
     "schedule",
     "unmerge",
-    "ward",
 ]

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from maxsight.kernels.native.screening import Coarse, Prepared, prepare, screened_topk
     from maxsight.kernels.native.search import above, rescore, topk
     from maxsight.kernels.native.segments import segment_max, segment_max_sum
-    from maxsight.kernels.native.tensors import CodedRows, fits, multiplies
+    from maxsight.kernels.native.tensors import fits, multiplies
 
 __all__ = [
     "Coarse",
-    "CodedRows",
     "CodedTokens",
     "Prepared",
     "above",
@@ -59,7 +58,7 @@ _PLACES = {
     "screening": ("Coarse", "Prepared", "prepare", "screened_topk"),
     "search": ("above", "rescore", "topk"),
     "segments": ("segment_max", "segment_max_sum"),
-    "tensors": ("CodedRows", "fits", "multiplies"),
+    "tensors": ("fits", "multiplies"),
 }
 
 

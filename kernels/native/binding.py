@@ -14,209 +14,104 @@ from typing import Any
 
 from maxsight.errors import BackendError
 
+P, N, F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+def _fields(**kinds: type) -> list[tuple[str, type]]:
+    return list(kinds.items())
+
+
 # The structs are those of task.h, field by field.
 
 
 class Rows(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("allowed", ctypes.c_void_p),
-        ("allowed_stride", ctypes.c_int64),
-        ("kind", ctypes.c_int64),
-        ("dim", ctypes.c_int64),
-        ("sums", ctypes.c_void_p),
-        ("rise", ctypes.c_float),
-        ("ids", ctypes.c_void_p),
-        ("centroids", ctypes.c_void_p),
-        ("centroid_count", ctypes.c_int64),
-        ("weights", ctypes.c_void_p),
-        ("bits", ctypes.c_int64),
-        ("normalize", ctypes.c_int64),
-    )
+    _fields_ = _fields(data=P, scale=P, allowed=P, allowed_stride=N, kind=N, dim=N, sums=P, rise=F)
 
 
 class Packing(ctypes.Structure):
-    _fields_ = (
-        ("source", ctypes.c_void_p),
-        ("source_kind", ctypes.c_int64),
-        ("kind", ctypes.c_int64),
-        ("count", ctypes.c_int64),
-        ("dim", ctypes.c_int64),
-        ("packed", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("error", ctypes.c_void_p),
-        ("norm", ctypes.c_void_p),
+    _fields_ = _fields(
+        source=P, source_kind=N, kind=N, count=N, dim=N, packed=P, scale=P, error=P, norm=P
     )
 
 
 class Segments(ctypes.Structure):
-    _fields_ = (
-        ("rows", Rows),
-        ("offsets", ctypes.c_void_p),
-        ("segments", ctypes.c_void_p),
-        ("first", ctypes.c_int64),
-        ("last", ctypes.c_int64),
-        ("packed", ctypes.c_void_p),
-        ("kind", ctypes.c_int64),
-        ("queries", ctypes.c_int64),
-        ("group_offsets", ctypes.c_void_p),
-        ("groups", ctypes.c_int64),
-        ("weight", ctypes.c_void_p),
-        ("output", ctypes.c_void_p),
-        ("places", ctypes.c_void_p),
-        ("places_stride", ctypes.c_int64),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = [
+        *_fields(rows=Rows, offsets=P, segments=P, first=N, last=N, packed=P, kind=N, queries=N),
+        *_fields(group_offsets=P, groups=N, weight=P, output=P, places=P, places_stride=N),
+        *_fields(failed=N),
+    ]
 
 
 class Dithering(ctypes.Structure):
-    _fields_ = (
-        ("rows", Rows),
-        ("first", ctypes.c_int64),
-        ("last", ctypes.c_int64),
-        ("seed", ctypes.c_uint64),
-        ("values", ctypes.c_void_p),
-        ("step", ctypes.c_void_p),
-        ("norm", ctypes.c_void_p),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = [
+        *_fields(
+            rows=Rows, first=N, last=N, seed=ctypes.c_uint64, values=P, step=P, norm=P, failed=N
+        ),
+    ]
 
 
 class Spectra(ctypes.Structure):
-    _fields_ = (
-        ("rows", Rows),
-        ("offsets", ctypes.c_void_p),
-        ("groups", ctypes.c_int64),
-        ("bound", ctypes.c_void_p),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = _fields(rows=Rows, offsets=P, groups=N, bound=P, failed=N)
 
 
 class Screen(ctypes.Structure):
-    _fields_ = (
-        ("rows", Rows),
-        ("offsets", ctypes.c_void_p),
-        ("documents", ctypes.c_int64),
-        ("step", ctypes.c_void_p),
-        ("length", ctypes.c_void_p),
-    )
+    _fields_ = _fields(rows=Rows, offsets=P, documents=N, step=P, length=P)
 
 
 class Preparation(ctypes.Structure):
-    _fields_ = (
-        ("dithering", Dithering),
-        ("offsets", ctypes.c_void_p),
-        ("groups", ctypes.c_int64),
-        ("screen", Screen),
-        ("certainty", ctypes.c_double),
-        ("spread", ctypes.c_void_p),
-        ("margin", ctypes.c_void_p),
-        ("rounding", ctypes.c_void_p),
-        ("rise", ctypes.c_float),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = [
+        *_fields(
+            dithering=Dithering, offsets=P, groups=N, screen=Screen, certainty=ctypes.c_double
+        ),
+        *_fields(spread=P, margin=P, rounding=P, rise=F, failed=N),
+    ]
 
 
 class Search(ctypes.Structure):
-    _fields_ = (
-        ("queries", Rows),
-        ("query_offsets", ctypes.c_void_p),
-        ("groups", ctypes.c_int64),
-        ("rows", Rows),
-        ("screen", Screen),
-        ("allowed", ctypes.c_void_p),
-        ("allowed_stride", ctypes.c_int64),
-        ("seed", ctypes.c_uint64),
-        ("certainty", ctypes.c_double),
-        ("threads", ctypes.c_int64),
-        ("k", ctypes.c_int64),
-        ("scores", ctypes.c_void_p),
-        ("indices", ctypes.c_void_p),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = [
+        *_fields(queries=Rows, query_offsets=P, groups=N, rows=Rows, screen=Screen),
+        *_fields(allowed=P, allowed_stride=N, seed=ctypes.c_uint64, certainty=ctypes.c_double),
+        *_fields(threads=N, k=N, scores=P, indices=P, failed=N),
+    ]
 
 
 class Scan(ctypes.Structure):
-    _fields_ = (
-        ("rows", Rows),
-        ("first", ctypes.c_int64),
-        ("last", ctypes.c_int64),
-        ("queries", ctypes.c_void_p),
-        ("count", ctypes.c_int64),
-        ("stride", ctypes.c_int64),
-        ("candidates", ctypes.c_void_p),
-        ("width", ctypes.c_int64),
-        ("packed", ctypes.c_void_p),
-        ("kind", ctypes.c_int64),
-        ("query_scale", ctypes.c_void_p),
-        ("query_error", ctypes.c_void_p),
-        ("query_norm", ctypes.c_void_p),
-        ("k", ctypes.c_int64),
-        ("scores", ctypes.c_void_p),
-        ("indices", ctypes.c_void_p),
-        ("threshold", ctypes.c_void_p),
-        ("hits", ctypes.c_void_p),
-        ("hit_count", ctypes.c_int64),
-        ("hit_capacity", ctypes.c_int64),
-        ("rescored", ctypes.c_int64),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = [
+        *_fields(rows=Rows, first=N, last=N, queries=P, count=N, stride=N, candidates=P, width=N),
+        *_fields(packed=P, kind=N, query_scale=P, query_error=P, query_norm=P),
+        *_fields(k=N, scores=P, indices=P, threshold=P, hits=P, hit_count=N, hit_capacity=N),
+        *_fields(rescored=N, failed=N),
+    ]
 
 
 # Those of late_task.h.
-class Store(ctypes.Structure):
-    _fields_ = (
-        ("ids", ctypes.c_void_p),
-        ("id_bytes", ctypes.c_int64),
-        ("centroids", ctypes.c_void_p),
-        ("centroid_count", ctypes.c_int64),
-        ("data", ctypes.c_void_p),
-        ("bits", ctypes.c_int64),
-        ("levels", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("offsets", ctypes.c_void_p),
-        ("documents", ctypes.c_int64),
-        ("dim", ctypes.c_int64),
-    )
+class Coded(ctypes.Structure):
+    _fields_ = _fields(
+        ids=P, id_bytes=N, centroids=P, centroid_count=N, data=P, bits=N, levels=P, scale=P,
+        offsets=P, documents=N, dim=N,
+    )  # fmt: skip
 
 
 class Interaction(ctypes.Structure):
-    _fields_ = (
-        ("store", Store),
-        ("queries", ctypes.c_void_p),
-        ("query_offsets", ctypes.c_void_p),
-        ("first", ctypes.c_int64),
-        ("last", ctypes.c_int64),
-        ("allowed", ctypes.c_void_p),
-        ("allowed_stride", ctypes.c_int64),
-        ("rows", ctypes.c_void_p),
-        ("width", ctypes.c_int64),
-        ("keep", ctypes.c_int64),
-        ("kept", ctypes.c_void_p),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = [
+        *_fields(
+            coded=Coded, queries=P, query_offsets=P, first=N, last=N, allowed=P, allowed_stride=N
+        ),
+        *_fields(rows=P, width=N, keep=N, kept=P, failed=N),
+    ]
 
 
 class Pairs(ctypes.Structure):
-    _fields_ = (
-        ("store", Store),
-        ("queries", ctypes.c_void_p),
-        ("query_offsets", ctypes.c_void_p),
-        ("groups", ctypes.c_int64),
-        ("pair_queries", ctypes.c_void_p),
-        ("pair_documents", ctypes.c_void_p),
-        ("first", ctypes.c_int64),
-        ("last", ctypes.c_int64),
-        ("fine", ctypes.c_int64),
-        ("scores", ctypes.c_void_p),
-        ("failed", ctypes.c_int64),
-    )
+    _fields_ = [
+        *_fields(
+            coded=Coded, queries=P, query_offsets=P, groups=N, pair_queries=P, pair_documents=P
+        ),
+        *_fields(first=N, last=N, fine=N, scores=P, failed=N),
+    ]
 
 
-NO_CENTROID = 2
 # Kinds of rows, as task.h numbers them.
-FLOAT32, BFLOAT16, FLOAT16, INT8, SIGN, CODES = range(6)
+FLOAT32, BFLOAT16, FLOAT16, INT8 = range(4)
 
 _Task = Segments | Scan | Dithering | Spectra | Preparation | Search | Interaction | Pairs
 
@@ -229,40 +124,30 @@ def run(function: Any, tasks: Sequence[_Task]) -> None:
     places = (ctypes.c_void_p * len(tasks))(*map(ctypes.addressof, tasks))
     called = ctypes.cast(function, ctypes.c_void_p)
     library().maxsight_run(called, engine(), places, len(tasks))
-    if any(task.failed == NO_CENTROID for task in tasks):
-        raise ValueError("an id of coded rows is not that of a centroid")
     if any(task.failed for task in tasks):
         raise MemoryError("no memory for what the native code needs beside its arguments")
 
 
 @cache
 def find_library() -> ctypes.CDLL | None:
-    found = sorted(Path(__file__).parent.glob("_native*.so"))
+    found = sorted(Path(__file__).parent.glob("_compiled*.so"))
     if not found:
         return None
     library = ctypes.CDLL(os.fspath(found[0]))
-    library.maxsight_engine.argtypes = [ctypes.c_int64]
-    library.maxsight_engine.restype = ctypes.c_void_p
-    library.maxsight_name.argtypes = [ctypes.c_void_p]
-    library.maxsight_name.restype = ctypes.c_char_p
-    library.maxsight_lanes.argtypes = [ctypes.c_void_p]
-    library.maxsight_lanes.restype = ctypes.c_int64
-    library.maxsight_product_kind.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-    library.maxsight_product_kind.restype = ctypes.c_int64
-    library.maxsight_fits.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
-    library.maxsight_fits.restype = ctypes.c_int64
-    names = ("pack", "reduce", "scan", "dither", "bound", "prepare", "search")
-    for name in (*names, "interact", "score_pairs"):
+    tasks = "pack reduce scan dither bound prepare search interact score_pairs"
+    signatures: dict[str, tuple[list[Any], Any]] = {
+        "engine": ([N], P),
+        "name": ([P], ctypes.c_char_p),
+        "lanes": ([P], N),
+        "product_kind": ([P, N], N),
+        "fits": ([P, N, N, N], N),
+        "run": ([P, P, ctypes.POINTER(P), N], None),
+        "free": ([P], None),
+        **dict.fromkeys(tasks.split(), ([P, P], None)),
+    }
+    for name, (arguments, result) in signatures.items():
         function = getattr(library, f"maxsight_{name}")
-        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
-    library.maxsight_run.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.POINTER(ctypes.c_void_p),
-        ctypes.c_int64,
-    ]
-    library.maxsight_run.restype = None
-    library.maxsight_free.argtypes, library.maxsight_free.restype = [ctypes.c_void_p], None
+        function.argtypes, function.restype = arguments, result
     return library
 
 

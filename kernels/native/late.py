@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import Interaction, Pairs, Store
+from maxsight.kernels.native.binding import Coded, Interaction, Pairs
 
 # Fewer pairs of a document and a query than this a thread are not worth a thread.
 _THREAD_PAIRS = 2048
@@ -96,8 +96,8 @@ class CodedTokens:
         """d, a multiple of 8."""
         return int(self.centroids.shape[1])
 
-    def _struct(self) -> Store:
-        return Store(
+    def _struct(self) -> Coded:
+        return Coded(
             ids=self.ids.ctypes.data,
             id_bytes=self.ids.itemsize,
             centroids=self.centroids.ctypes.data,
@@ -155,10 +155,10 @@ def interact(
                 f"allowed must be ({documents},) or ({count}, {documents}), got {allowed.shape}"
             )
     listed = tokens.documents if rows is None else rows.shape[1]
-    store = tokens._struct()
+    coded = tokens._struct()
     tasks = [
         Interaction(
-            store=store,
+            coded=coded,
             queries=queries.ctypes.data,
             query_offsets=query_offsets.ctypes.data,
             first=first,
@@ -211,10 +211,10 @@ def score_pairs(
     if (documents[1:] < documents[:-1]).any():
         raise ValueError("the documents of pairs must never fall")
     scores = np.empty(len(documents), np.float32)
-    store = tokens._struct()
+    coded = tokens._struct()
     tasks = [
         Pairs(
-            store=store,
+            coded=coded,
             queries=queries.ctypes.data,
             query_offsets=query_offsets.ctypes.data,
             groups=len(query_offsets) - 1,

@@ -15,7 +15,6 @@ from maxsight.kernels.native.binding import (
     FLOAT16,
     FLOAT32,
     INT8,
-    SIGN,
     Packing,
     Rows,
     Scan,
@@ -116,7 +115,7 @@ def screen_kind(row_kind: int, queries: int) -> int:
     """The kind of product that a scan of rows screens with."""
     library, engine = binding.library(), binding.engine()
     int8: int = library.maxsight_product_kind(engine, INT8)
-    if row_kind in (INT8, SIGN) or (int8 == INT8 and queries >= _INT8_QUERIES):
+    if row_kind == INT8 or (int8 == INT8 and queries >= _INT8_QUERIES):
         return int8
     bfloat16: int = library.maxsight_product_kind(engine, BFLOAT16)
     return bfloat16

@@ -13,10 +13,8 @@ from maxsight.kernels.native.rounding import check_rows
 from maxsight.kernels.native.tensors import (
     KINDS,
     THREAD_ROWS,
-    CodedRows,
     check,
     check_offsets,
-    coded_rows,
     pointer,
     rows_of,
 )
@@ -133,7 +131,7 @@ def prepare(
 def screened_topk(
     queries: Tensor,
     query_offsets: Tensor,
-    rows: Tensor | CodedRows,
+    rows: Tensor,
     coarse: Coarse,
     k: int,
     *,
@@ -148,7 +146,7 @@ def screened_topk(
     Memory beyond the answer: 4 MiB of screened scores, and the queries three times.
 
     Args:
-        rows: (N, d) float32, bfloat16, int8 or coded, the documents' tokens; ``coarse`` has their
+        rows: (N, d) float32, bfloat16 or int8, the documents' tokens; ``coarse`` has their
             offsets.
         k: at most the number of documents.
         allowed: (D,) or (B, D) bool, which documents may be returned; None: all.
@@ -167,11 +165,8 @@ def screened_topk(
     kept = [queries := queries.contiguous()]
     kind, dim = KINDS[rows.dtype], rows.shape[1]
     check("queries", queries, rows.dtype, (queries.shape[0], dim))
-    if isinstance(rows, CodedRows):
-        exact = coded_rows(rows.checked(), row_scale, kept)
-    else:
-        kept.append(rows := rows.contiguous())
-        exact = rows_of(rows, kind, dim, None, row_scale, kept)
+    kept.append(rows := rows.contiguous())
+    exact = rows_of(rows, kind, dim, None, row_scale, kept)
     if tuple(rows.shape) != tuple(coarse.values.shape):
         raise ValueError(f"rows {tuple(rows.shape)} and screen {coarse.values.shape} differ")
     if row_scale is not None:

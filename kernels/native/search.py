@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import INT8, SIGN, Scan
+from maxsight.kernels.native.binding import FLOAT32, Scan
 from maxsight.kernels.native.scanning import FEW_QUERIES, MOST_QUERIES, screen_kind
 from maxsight.kernels.native.tensors import KINDS, THREAD_ROWS, check, pack, rows_of
 
@@ -29,9 +29,8 @@ def topk(
     alone.
 
     Args:
-        queries: (Q, D) float32 contiguous; int8 where rows are signs.
-        rows: (N, D) float32, float16, bfloat16 or int8, contiguous; or (N, ceil(D / 8))
-            uint8 signs.
+        queries: (Q, D) float32 contiguous.
+        rows: (N, D) float32, float16, bfloat16 or int8, contiguous.
         k: at least 1.
         allowed: bitmap (ceil(N / 8),) or (Q, ceil(N / 8)).
         scale: (N,) float32.
@@ -122,7 +121,7 @@ def rescore(
 
     Args:
         candidates: (Q, C) int64 rows, none twice a query; -1, or what is no row, is none.
-        queries, rows, k, scale: as in :func:`topk`, no signs.
+        queries, rows, k, scale: as in :func:`topk`.
 
     Returns:
         ``(scores, indices)``: (Q, min(k, C)), as :func:`topk`.
@@ -163,8 +162,7 @@ def rescore(
 def _check(queries: Tensor, rows: Tensor, allowed: Tensor | None, scale: Tensor | None) -> None:
     """Compiled code trusts shapes."""
     (count, dim), held = queries.shape, len(rows)
-    signs = rows.dtype == torch.uint8
-    check("rows", rows, rows.dtype, (held, -(-dim // 8) if signs else dim))
+    check("rows", rows, rows.dtype, (held, dim))
     if not rows.is_contiguous():
         raise ValueError(f"rows must be contiguous, got strides {rows.stride()}")
     if scale is not None:
@@ -197,21 +195,14 @@ def scans(
 ) -> tuple[list[Scan], list[Tensor]]:
     """A task a thread, and the tensors that must outlive them."""
     count, dim = queries.shape
-    signs = rows.dtype == torch.uint8
-    row_kind = SIGN if signs else KINDS[rows.dtype]
+    row_kind = KINDS[rows.dtype]
     exact = _lines(queries)
     kept = [rows, exact]
     packed = None
     kind = screen_kind(row_kind, count)
     bounds: tuple[Tensor, ...] = ()
-    if count > FEW_QUERIES or signs:
-        source = INT8 if signs and kind == INT8 else 0
-        packed, *rest = pack(
-            queries.contiguous() if source else queries.float().contiguous(),
-            source,
-            kind,
-            bounds=True,
-        )
+    if count > FEW_QUERIES:
+        packed, *rest = pack(queries.float().contiguous(), FLOAT32, kind, bounds=True)
         bounds = tuple(rest)
         kept += [packed, *bounds]
     shared = rows_of(rows, row_kind, dim, allowed, scale, kept)

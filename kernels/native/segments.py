@@ -13,10 +13,8 @@ from maxsight.kernels.native.binding import Segments
 from maxsight.kernels.native.tensors import (
     KINDS,
     THREAD_ROWS,
-    CodedRows,
     check,
     check_offsets,
-    coded_rows,
     pack,
     pointer,
     rows_of,
@@ -61,7 +59,7 @@ def segment_max(
 
 
 def segment_max_sum(
-    rows: Tensor | CodedRows,
+    rows: Tensor,
     offsets: Tensor,
     queries: Tensor,
     query_offsets: Tensor,
@@ -84,8 +82,7 @@ def segment_max_sum(
             ``rise * scale`` is added, rounded up to a whole number, before it is scaled.
         places: (Q, S) int32 or a part of its columns, written: which row of the segment, counted
             from its first, gave the maximum, the first of equals; -1 in an empty segment.
-        rows: as in :func:`segment_max`, or coded, for float32 queries.
-        offsets, queries, row_scale, segments: as in :func:`segment_max`.
+        rows, offsets, queries, row_scale, segments: as in :func:`segment_max`.
 
     Returns:
         (S, B) float32, or (len(segments), B); -inf for an empty segment, but 0 for an empty group.
@@ -119,7 +116,7 @@ def segment_max_sum(
 def _reduce(
     task: Segments,
     kept: list[Tensor],
-    rows: Tensor | CodedRows,
+    rows: Tensor,
     offsets: Tensor,
     queries: Tensor,
     row_scale: Tensor | None,
@@ -128,9 +125,7 @@ def _reduce(
     width: int,
 ) -> Tensor:
     """The output (S, width) of a task that lacks nothing but what both functions have."""
-    if isinstance(rows, CodedRows):
-        rows = rows.checked()
-    elif rows.dtype not in (torch.float32, torch.bfloat16, torch.int8) or rows.ndim != 2:
+    if rows.dtype not in (torch.float32, torch.bfloat16, torch.int8) or rows.ndim != 2:
         raise ValueError(
             f"rows must be (N, d) float32, bfloat16 or int8, got {rows.dtype} {tuple(rows.shape)}"
         )
@@ -157,11 +152,8 @@ def _reduce(
     kept.append(pack(queries, kind, task.kind, bounds=False)[0])
     task.packed = kept[-1].data_ptr()
     sums, rise = task.rows.sums, task.rows.rise
-    if isinstance(rows, CodedRows):
-        task.rows = coded_rows(rows, row_scale, kept)
-    else:
-        kept.append(rows := rows.contiguous())
-        task.rows = rows_of(rows, kind, rows.shape[1], allowed, row_scale, kept)
+    kept.append(rows := rows.contiguous())
+    task.rows = rows_of(rows, kind, rows.shape[1], allowed, row_scale, kept)
     task.rows.sums, task.rows.rise = sums, rise
     task.offsets, task.segments = pointer(offsets, kept), pointer(segments, kept)
     task.queries = queries.shape[0]

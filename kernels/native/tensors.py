@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.binding import (
     BFLOAT16,
-    CODES,
     FLOAT16,
     FLOAT32,
     INT8,
@@ -28,56 +26,6 @@ KINDS = {
 }
 # Fewer rows than this a thread are not worth a thread.
 THREAD_ROWS = 2048
-
-
-@dataclass(frozen=True)
-class CodedRows:
-    """Rows read as ``centroids[ids] + weights[codes]``, in float32, on the CPU.
-
-    Attributes:
-        ids: (N,) int32, each below K.
-        codes: (N, d * bits / 8) uint8, ``8 / bits`` a byte, the first in the lowest bits.
-        centroids: (K, d) float32. weights: (2 ** bits,) float32 with bits 2 or 4.
-        normalize: whether a row is divided by its norm.
-    """
-
-    ids: Tensor
-    codes: Tensor
-    centroids: Tensor
-    weights: Tensor
-    normalize: bool
-
-    dtype = torch.float32
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(N, d)."""
-        return self.ids.shape[0], self.centroids.shape[1]
-
-    def checked(self) -> CodedRows:
-        """These rows, contiguous.
-
-        Raises:
-            ValueError: shapes or dtypes that do not fit.
-        """
-        count, dim = self.shape
-        bits = {4: 2, 16: 4}.get(self.weights.shape[0], 0)
-        if not bits or dim * bits % 8:
-            raise ValueError(
-                f"4 or 16 weights and whole bytes of codes are needed, got "
-                f"{self.weights.shape[0]} weights and d = {dim}"
-            )
-        check("ids", self.ids, torch.int32, (count,))
-        check("codes", self.codes, torch.uint8, (count, dim * bits // 8))
-        check("centroids", self.centroids, torch.float32, (self.centroids.shape[0], dim))
-        check("weights", self.weights, torch.float32, (2**bits,))
-        return CodedRows(
-            self.ids.contiguous(),
-            self.codes.contiguous(),
-            self.centroids.contiguous(),
-            self.weights.contiguous(),
-            self.normalize,
-        )
 
 
 def multiplies(dtype: torch.dtype) -> bool:
@@ -132,22 +80,6 @@ def rows_of(
         allowed_stride=0 if allowed is None or allowed.ndim == 1 else allowed.shape[1],
         kind=kind,
         dim=dim,
-    )
-
-
-def coded_rows(rows: CodedRows, scale: Tensor | None, kept: list[Tensor]) -> Rows:
-    """Like :func:`rows_of`, of rows that were checked."""
-    return Rows(
-        data=pointer(rows.codes, kept),
-        scale=pointer(scale, kept),
-        kind=CODES,
-        dim=rows.shape[1],
-        ids=pointer(rows.ids, kept),
-        centroids=pointer(rows.centroids, kept),
-        centroid_count=rows.centroids.shape[0],
-        weights=pointer(rows.weights, kept),
-        bits=rows.weights.shape[0].bit_length() - 1,
-        normalize=rows.normalize,
     )
 
 

@@ -16,31 +16,11 @@ from maxsight.kernels import bitmap
 from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.operator import operator
 
-__all__ = ["Rounded", "SignBits", "above", "signs", "topk"]
+__all__ = ["Rounded", "above", "topk"]
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # Rows whose norms are taken at once.
 _NORM_ROWS = 8192
-
-
-@dataclass(frozen=True)
-class SignBits:
-    """A database of one bit a dimension, and the vectors that its shortlist is scored with.
-
-    A search keeps the ``shortlist * k`` rows whose signs agree best with the query and scores these
-    with the vectors: the scores are exact, but a row outside the shortlist is missed. The agreement
-    is the product of the row's signs with the query in int8, a whole number, so that every device
-    keeps the same rows.
-
-    Attributes:
-        bits: (N, ceil(D / 8)) uint8, from :func:`signs`.
-        vectors: (N, D) floating point tensor, or int8 with ``scale``; it may be memory-mapped.
-        shortlist: rows scored with the vectors for each row asked for, at least 1.
-    """
-
-    bits: Tensor
-    vectors: Tensor
-    shortlist: int = 10
 
 
 @dataclass(frozen=True)
@@ -83,19 +63,9 @@ class Rounded:
         return Rounded(codes, vectors, scale, shortlist)
 
 
-def signs(vectors: Tensor) -> Tensor:
-    """(N, D) vectors as one bit a dimension, (N, ceil(D / 8)) uint8: set where at least 0.
-
-    Example:
-        >>> signs(torch.tensor([[0.5, -1.0, 0.0]]))
-        tensor([[5]], dtype=torch.uint8)
-    """
-    return bitmap.pack(vectors >= 0)
-
-
 def topk(
     queries: Tensor,
-    database: Tensor | Rounded | SignBits,
+    database: Tensor | Rounded,
     k: int,
     *,
     allowed: Tensor | None = None,
@@ -117,8 +87,8 @@ def topk(
     Args:
         queries: (Q, D) floating point tensor, finite.
         database: (N, D) on the same device: float32, float16, bfloat16 or float64, which may differ
-            from the queries' dtype; or int8 with one ``scale`` a row; or :class:`Rounded` or
-            :class:`SignBits`, whose answers may miss a row.
+            from the queries' dtype; or int8 with one ``scale`` a row; or :class:`Rounded`,
+            whose answers may miss a row.
         k: at least 1.
         allowed: rows that may be returned: (N,) or, a row a query, (Q, N) bool, or a bitmap of
             either (``kernels.bitmap``).
@@ -152,7 +122,7 @@ def topk(
         scores, indices = _topk(queries, database.contiguous(), k, allowed, scale)
     else:
         codes, factor = _codes_of(database)
-        if isinstance(database, Rounded) and scale is not None:
+        if scale is not None:
             factor = scale if factor is None else factor * scale
         wide = k * database.shortlist
         scores, indices = _shortlist_topk(queries, codes, vectors, wide, k, allowed, factor, scale)
@@ -172,7 +142,7 @@ def above(
 
     Args:
         threshold: one for all queries, or (Q,) a query.
-        queries, database, allowed, scale, normalize: as in :func:`topk`, without ``SignBits``.
+        queries, database, allowed, scale, normalize: as in :func:`topk`, without ``Rounded``.
 
     Returns:
         ``(scores, indices, offsets)``: (H,) float32, (H,) int64 and (Q + 1,) int64: query i has the
@@ -228,14 +198,11 @@ def _check(queries: Tensor, database: Tensor, scale: Tensor | None) -> None:
         )
 
 
-def _codes_of(database: Rounded | SignBits) -> tuple[Tensor, Tensor | None]:
+def _codes_of(database: Rounded) -> tuple[Tensor, Tensor | None]:
     """What a shortlist is found with, and the factor of every row of it."""
     if database.shortlist < 1:
         raise ValueError(f"shortlist must be at least 1, got {database.shortlist}")
     rows, dim = database.vectors.shape
-    if isinstance(database, SignBits):
-        _expect("bits", database.bits, (torch.uint8,), (rows, -(-dim // 8)))
-        return database.bits.contiguous(), None
     _expect("codes", database.codes, (torch.int8, torch.float16, torch.bfloat16), (rows, dim))
     if database.scale is not None:
         _expect("scale", database.scale, (torch.float32,), (rows,))
@@ -269,12 +236,6 @@ def _scaled(
     # What is normalised keeps only the sign of its scale.
     inverse = inverse if scale is None else inverse * scale.sign()
     return torch.nn.functional.normalize(queries, dim=1), inverse
-
-
-def _codes(queries: Tensor) -> Tensor:
-    """Queries in int8, each on its own scale."""
-    largest = queries.abs().amax(dim=1, keepdim=True) if queries.shape[1] else queries
-    return (queries * (127 / largest.clamp_min(1e-30))).round().to(torch.int8)
 
 
 @operator("maxsight::similarity_topk")
@@ -335,10 +296,7 @@ def _shortlist_topk(
     scale: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     room = room_of("similarity", queries, codes, vectors, allowed, factor, scale)
-    if codes.dtype == torch.uint8:
-        found = room.signs_topk(_codes(queries), codes, wide, allowed=allowed)
-    else:
-        found = room.topk(queries, codes, wide, allowed=allowed, scale=factor)
+    found = room.topk(queries, codes, wide, allowed=allowed, scale=factor)
     return room.rescore(queries, vectors, found[1], k, scale=scale)  # type: ignore[no-any-return]
 
 

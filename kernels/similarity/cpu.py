@@ -14,7 +14,7 @@ from torch import Tensor
 from maxsight.kernels import native
 from maxsight.kernels.similarity import reference
 
-__all__ = ["above", "rescore", "signs_topk", "topk"]
+__all__ = ["above", "rescore", "topk"]
 
 
 def topk(
@@ -39,15 +39,6 @@ def above(
         return reference.above(queries, database, threshold, allowed=allowed, scale=scale)
     found = native.above(queries, database, threshold, allowed=allowed, scale=scale)
     return reference.ragged(*found, queries=len(queries))
-
-
-def signs_topk(
-    codes: Tensor, bits: Tensor, k: int, *, allowed: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """``reference.signs_topk``, compiled."""
-    if not _compiled(codes, bits):
-        return reference.signs_topk(codes, bits, k, allowed=allowed)
-    return native.topk(codes, bits, k, allowed=allowed, scale=None)
 
 
 def rescore(

@@ -23,13 +23,12 @@ from maxsight.kernels.launch import architecture_of, on
 from maxsight.kernels.similarity import gpu_kernels, reference
 from maxsight.kernels.similarity.gpu_cases import report_cases
 
-__all__ = ["above", "report_cases", "rescore", "signs_topk", "topk"]
+__all__ = ["above", "report_cases", "rescore", "topk"]
 
 # Blocks kept beyond k.
 _MARGIN = 8
 _MAXIMA = 8 << 20  # bytes at a time; their keys take twice as much again
 _SCORES = 8 << 20
-_PROGRAMS = 2**31 - 1
 
 
 def topk(
@@ -55,15 +54,6 @@ def above(
     return _Search.over(queries, database, allowed, scale).above(threshold)
 
 
-def signs_topk(
-    codes: Tensor, bits: Tensor, k: int, *, allowed: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """As ``reference.signs_topk``: whole numbers, so that the screen is exact."""
-    if not codes.numel():
-        return reference.signs_topk(codes, bits, k, allowed=allowed)
-    return _Search.over(codes, bits, allowed, None).topk(k)
-
-
 def rescore(
     queries: Tensor, database: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -79,11 +69,10 @@ class _Search:
     """Queries and a database as the kernels take them.
 
     Attributes:
-        queries: (Q, D) float32, or int8 against bits.
+        queries: (Q, D) float32.
         parts: what the screen multiplies: the queries in the dtype of its product, and what
             that lost, if anything.
         unit: (Q, 1) what the screen's scores are in units of, None: 1.
-        bits: whether the database is of signs.
     """
 
     queries: Tensor
@@ -92,15 +81,13 @@ class _Search:
     database: Tensor
     allowed: Tensor | None
     scale: Tensor | None
-    bits: bool
     tile: Tile
 
     @staticmethod
     def over(
         queries: Tensor, database: Tensor, allowed: Tensor | None, scale: Tensor | None
     ) -> _Search:
-        bits = database.dtype == torch.uint8
-        kind = "bits" if bits else str(database.dtype).removeprefix("torch.")
+        kind = str(database.dtype).removeprefix("torch.")
         chosen = tile(
             f"similarity.block_maxima/{kind}",
             architecture=architecture_of(queries.device),
@@ -108,7 +95,7 @@ class _Search:
         )
         queries = queries.contiguous()
         parts, unit = _parts(queries, database.dtype)
-        return _Search(queries, parts, unit, database, allowed, scale, bits, chosen)
+        return _Search(queries, parts, unit, database, allowed, scale, chosen)
 
     def topk(self, k: int) -> tuple[Tensor, Tensor]:
         rows, block = len(self.database), self.tile.blocks["BLOCK"]
@@ -168,7 +155,6 @@ class _Search:
                 shape[0],
                 tiles,
                 DIM=dim,
-                BITS=self.bits,
                 num_warps=self.tile.warps,
                 num_stages=self.tile.stages,
                 **self.tile.blocks,
@@ -211,7 +197,6 @@ class _Search:
                 self.queries.shape[1],
                 width,
                 parts,
-                BITS=self.bits,
                 BLOCK=block,
                 num_warps=chosen_tile.warps,
                 num_stages=chosen_tile.stages,
@@ -251,7 +236,7 @@ def _parts(
     queries: Tensor, database: torch.dtype
 ) -> tuple[tuple[Tensor, Tensor | None], Tensor | None]:
     """``parts`` and ``unit`` of a search."""
-    if database == torch.uint8 or database == torch.float32:
+    if database == torch.float32:
         return (queries, None), None
     unit, dtype = None, torch.bfloat16  # in which int8 is exact
     if database == torch.float16:

@@ -22,9 +22,8 @@ _TYPES: Mapping[str, tuple[str, float, str, int]] = {
     "float16": ("*fp16", 2, "float16", 2),
     "bfloat16": ("*bf16", 2, "bfloat16", 2),
     "int8": ("*i8", 1, "bfloat16", 2),
-    "bits": ("*u8", 1 / 8, "int8", 1),
 }
-_PARTS = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16", "int8": "*i8"}
+_PARTS = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}
 
 
 def report_cases(architecture: int) -> list[Case]:
@@ -65,7 +64,7 @@ def _maxima(architecture: int, kind: str, queries: int, bucket: str, *, filtered
         constants=({} if products == 2 else {"rest": None})
         | ({} if scale else {"scale": None})
         | ({} if filtered else {"allowed": None})
-        | {"DIM": _DIM, "BITS": kind == "bits"},
+        | {"DIM": _DIM},
         tile=chosen,
         aligned=("queries", "database", "out", "first_row")
         + (("rest",) if products == 2 else ())
@@ -94,12 +93,11 @@ def _exact(architecture: int, kind: str) -> Case:
         kernel=gpu_kernels.score_rows,
         name="similarity.score_rows/any",
         bucket="any",
-        signature={"queries": "*i8" if kind == "bits" else "*fp32", "database": pointer}
+        signature={"queries": "*fp32", "database": pointer}
         | ({"scale": "*fp32"} if scale else {})
         | {"allowed_stride": "i64", "query_of": "*i32", "chosen": "*i64", "out": "*fp32"}
         | {"rows": "i64", "dim": "i32", "width": "i32", "parts": "i32"},
-        constants=({} if scale else {"scale": None})
-        | {"allowed": None, "BITS": kind == "bits", "BLOCK": block},
+        constants=({} if scale else {"scale": None}) | {"allowed": None, "BLOCK": block},
         tile=chosen,
         aligned=("queries", "database", "chosen", "out", "dim", "width"),
         has_product=False,

@@ -27,7 +27,6 @@ def block_maxima(
     count,
     tiles,
     DIM: tl.constexpr,
-    BITS: tl.constexpr,
     BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     QUERIES: tl.constexpr,
@@ -41,7 +40,7 @@ def block_maxima(
 
     Args:
         rest: None where ``queries`` holds the whole number.
-        database: (N, DIM), or bits (N, ceil(DIM / 8)) of which a set one is +1 and another -1.
+        database: (N, DIM).
         allowed: bitmap, a line a query or, with a stride of 0, one line.
         rows: N; ``count``: of queries; ``tiles``: of queries.
     """
@@ -66,43 +65,19 @@ def block_maxima(
     else:
         depth = DIM
     d = tl.arange(0, BLOCK_DIM)
-    if BITS:
-        total = tl.zeros((ROWS, QUERIES), tl.int32)
-        whole = tl.zeros((QUERIES,), tl.int32)
-        WIDTH: tl.constexpr = (DIM + 7) // 8
-        b = tl.arange(0, BLOCK_DIM // 8)
-        for at in tl.range(0, depth, BLOCK_DIM):
-            packed = tl.load(
-                database + held[:, None] * WIDTH + (at // 8 + b)[None, :],
-                mask=(at // 8 + b < WIDTH)[None, :],
-                other=0,
-            )
-            eight = (packed[:, :, None] >> tl.arange(0, 8).to(tl.uint8)[None, None, :]) & 1
-            ones = tl.reshape(eight.to(tl.int8), (ROWS, BLOCK_DIM))
-            # Past the last dimension the query is 0.
-            q = tl.load(
-                queries + line[None, :] * DIM + (at + d)[:, None],
-                mask=(at + d < DIM)[:, None],
-                other=0,
-            )
-            total = tl.dot(ones, q, total)
-            whole += tl.sum(q.to(tl.int32), 0)
-        # Twice what the set bits add up to, less the sum over all, is what signs add up to.
-        scores = (2 * total - whole[None, :]).to(tl.float32)
-    else:
-        scores = tl.zeros((ROWS, QUERIES), tl.float32)
-        for at in tl.range(0, depth, BLOCK_DIM):
-            there = at + d < DIM
-            x = tl.load(
-                database + held[:, None] * DIM + (at + d)[None, :], mask=there[None, :], other=0
-            ).to(queries.dtype.element_ty)
-            place = line[None, :] * DIM + (at + d)[:, None]
-            q = tl.load(queries + place, mask=there[:, None], other=0)
-            if rest is None:
-                scores = tl.dot(x, q, scores, input_precision="tf32x3")
-            else:
-                scores = tl.dot(x, q, scores)
-                scores = tl.dot(x, tl.load(rest + place, mask=there[:, None], other=0), scores)
+    scores = tl.zeros((ROWS, QUERIES), tl.float32)
+    for at in tl.range(0, depth, BLOCK_DIM):
+        there = at + d < DIM
+        x = tl.load(
+            database + held[:, None] * DIM + (at + d)[None, :], mask=there[None, :], other=0
+        ).to(queries.dtype.element_ty)
+        place = line[None, :] * DIM + (at + d)[:, None]
+        q = tl.load(queries + place, mask=there[:, None], other=0)
+        if rest is None:
+            scores = tl.dot(x, q, scores, input_precision="tf32x3")
+        else:
+            scores = tl.dot(x, q, scores)
+            scores = tl.dot(x, tl.load(rest + place, mask=there[:, None], other=0), scores)
     if scale is not None:
         scores *= tl.load(scale + held)[:, None]
     scores = tl.where(inside[:, None], scores, float("-inf"))
@@ -133,7 +108,6 @@ def score_rows(
     dim,
     width,
     parts,
-    BITS: tl.constexpr,
     BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
@@ -160,13 +134,8 @@ def score_rows(
         d = at + tl.arange(0, BLOCK_DIM)
         q = tl.load(queries + query * dim + d, mask=d < dim, other=0).to(tl.float32)
         both = inside[:, None] & (d < dim)[None, :]
-        if BITS:
-            line = database + row[:, None] * ((dim + 7) // 8) + (d // 8)[None, :]
-            bit = (tl.load(line, mask=both, other=0).to(tl.int32) >> (d % 8)[None, :]) & 1
-            x = bit.to(tl.float32) * 2 - 1
-        else:
-            line = database + row[:, None] * dim + d[None, :]
-            x = tl.load(line, mask=both, other=0).to(tl.float32)
+        line = database + row[:, None] * dim + d[None, :]
+        x = tl.load(line, mask=both, other=0).to(tl.float32)
         total += tl.sum(x * q[None, :], 1)
     if scale is not None:
         total *= tl.load(scale + row, mask=inside, other=0)

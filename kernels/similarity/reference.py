@@ -71,33 +71,6 @@ def above(
     return ragged(*(torch.cat(pieces) for pieces in zip(*found)), queries=len(queries))
 
 
-def signs_topk(
-    codes: Tensor, bits: Tensor, k: int, *, allowed: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The ``k`` rows whose signs agree best with each query.
-
-    Args:
-        codes: (Q, D) int8 queries.
-        bits: (N, ceil(D / 8)) uint8, laid out as a bitmap: a set bit is +1, any other -1.
-        k, allowed: as in :func:`topk`.
-
-    Returns:
-        ``(scores, indices)`` as :func:`topk`: the scores are whole numbers, summed exactly.
-    """
-    count, device = len(codes), codes.device
-    scores = torch.empty((count, 0), device=device)
-    indices = torch.empty((count, 0), dtype=torch.int64, device=device)
-    for start in range(0, len(bits), BLOCK):
-        rows = bitmap.unpack(bits[start : start + BLOCK], codes.shape[1]).to(torch.int8) * 2 - 1
-        inside = None if allowed is None else allowed[..., start // 8 : (start + BLOCK) // 8]
-        part, places = topk(codes.float(), rows, k, allowed=inside, scale=None)
-        scores = torch.cat([scores, part], dim=1)
-        indices = torch.cat([indices, places.where(places < 0, places + start)], dim=1)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        scores, indices = scores[:, :k].contiguous(), indices.gather(1, order[:, :k])
-    return scores, indices
-
-
 def rescore(
     queries: Tensor, database: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
 ) -> tuple[Tensor, Tensor]:

@@ -65,21 +65,11 @@ def test_maxsim(data: st.DataObject) -> None:
     sides: list[Any] = []
     for _ in range(2):
         values = torch.ones(5, dim)
-        match data.draw(st.sampled_from(["plain", "int8", "bfloat16", "codes"])):
+        match data.draw(st.sampled_from(["plain", "int8", "bfloat16"])):
             case "int8":
                 values = maxsim.Int8Tokens.of(values)  # type: ignore[assignment]
             case "bfloat16":
                 values = values.to(torch.bfloat16)
-            case "codes" if dim % 8 == 0 and sides:
-                ids = torch.tensor(data.draw(st.lists(NUMBERS, min_size=5, max_size=5))).clamp(
-                    -(2**31), 2**31 - 1
-                )
-                values = maxsim.ResidualCodes(  # type: ignore[assignment]
-                    ids.int(),
-                    torch.ones(5, dim // 2, dtype=torch.uint8),
-                    torch.ones(4, dim),
-                    torch.ones(16),
-                )
         sides += [values, torch.tensor(data.draw(OFFSETS), dtype=torch.int64)]
     pairs = torch.tensor(data.draw(st.lists(NUMBERS, min_size=4, max_size=4))).view(2, 2)
     k = data.draw(st.integers(-1, 9))

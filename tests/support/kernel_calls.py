@@ -58,7 +58,6 @@ def calls() -> dict[str, Call]:
             f"maxsim.score argmax {kind}": partial(_score, dtype, with_argmax=True),
             f"maxsim.score_pairs {kind}": partial(_pairs, dtype),
             f"maxsim.topk {kind}": partial(_maxsim_topk, dtype),
-            f"maxsim.score residual codes {kind}": partial(_codes, dtype),
             f"merge.merge {kind}": partial(_merge, dtype),
             f"merge.attention {kind}": partial(_attention, dtype),
             f"merge.reduce {kind}": partial(_reduce, dtype),
@@ -70,10 +69,8 @@ def calls() -> dict[str, Call]:
         }
     return found | {
         "similarity.topk int8": _topk_int8,
-        "similarity.topk signs": _topk_signs,
         "maxsim.score int8": _score_int8,
         "maxsim.score gradients": _gradients,
-        "fde.carve float32": _carve,
     }
 
 
@@ -92,11 +89,6 @@ def _topk_int8(device: torch.device) -> Outputs:
     queries, rows = _search(torch.float32, device)
     coded = maxsim.Int8Tokens.of(rows)
     return outputs(similarity.topk(queries, coded.values, 5, scale=coded.scale))
-
-
-def _topk_signs(device: torch.device) -> Outputs:
-    queries, rows = _search(torch.float32, device)
-    return outputs(similarity.topk(queries, similarity.SignBits(similarity.signs(rows), rows), 5))
 
 
 def _search(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -150,16 +142,6 @@ def _maxsim_topk(dtype: torch.dtype, device: torch.device) -> Outputs:
     return outputs(maxsim.topk(queries, starts[:3], documents, begins, 3, allowed=allowed))
 
 
-def _codes(dtype: torch.dtype, device: torch.device) -> Outputs:
-    queries, starts, documents, begins = _late(dtype, device)
-    cpu = documents.float().cpu()
-    codes = maxsim.ResidualCodes.of(cpu, cpu[::9].contiguous(), bits=4)
-    moved = maxsim.ResidualCodes(
-        *(getattr(codes, field.name).to(device) for field in dataclasses.fields(codes))
-    )
-    return outputs(maxsim.score(queries, starts, moved, begins))
-
-
 def _score_int8(device: torch.device) -> Outputs:
     queries, starts, documents, begins = _late(torch.float32, device)
     coded = [maxsim.Int8Tokens.of(tokens) for tokens in (queries, documents)]
@@ -205,11 +187,6 @@ def _fde(
     return outputs(encode(tokens, offsets(LENGTHS, device), config))
 
 
-def _carve(device: torch.device) -> Outputs:
-    tokens = drawn(sum(LENGTHS), 8, dtype=torch.float32, device=device)
-    return outputs(fde.carve(tokens, offsets(LENGTHS, device), threshold=0.4))
-
-
 def agree(name: str, found: Outputs, expected: Outputs) -> None:
     """That two rooms answer alike: numbers to the tolerance of their dtype, the rest exactly."""
     assert found.keys() == expected.keys()
@@ -217,8 +194,6 @@ def agree(name: str, found: Outputs, expected: Outputs) -> None:
         mine = found[part]
         assert mine.dtype == truth.dtype, f"{name}, {part}: {mine.dtype}, not {truth.dtype}"
         if truth.is_floating_point():
-            # Triton multiplies residual codes in float16, as its module says.
-            rounded = torch.float16 if "residual codes" in name else truth.dtype
-            assert_close(f"{name}, {part}", mine, truth, rounded)
+            assert_close(f"{name}, {part}", mine, truth, truth.dtype)
         else:
             assert torch.equal(mine.cpu(), truth.cpu()), f"{name}, {part}"

@@ -18,7 +18,7 @@ class Case:
 
     queries: Tensor | maxsim.Int8Tokens
     query_offsets: Tensor
-    documents: Tensor | maxsim.Int8Tokens | maxsim.ResidualCodes
+    documents: Tensor | maxsim.Int8Tokens
     document_offsets: Tensor
     left: Tensor
     right: Tensor
@@ -29,7 +29,7 @@ class Case:
     ) -> tuple[
         Tensor | maxsim.Int8Tokens,
         Tensor,
-        Tensor | maxsim.Int8Tokens | maxsim.ResidualCodes,
+        Tensor | maxsim.Int8Tokens,
         Tensor,
     ]:
         return self.queries, self.query_offsets, self.documents, self.document_offsets
@@ -55,7 +55,6 @@ def case(
     right = torch.randn(int(document_offsets[-1]), d, generator=generator)
     names = kind.split("/")
     coded_left, coded_right = (coded(side, name) for side, name in zip((left, right), names))
-    assert not isinstance(coded_left, maxsim.ResidualCodes)
     return Case(
         coded_left,
         query_offsets,
@@ -66,28 +65,18 @@ def case(
     )
 
 
-def coded(tokens: Tensor, name: str) -> Tensor | maxsim.Int8Tokens | maxsim.ResidualCodes:
+def coded(tokens: Tensor, name: str) -> Tensor | maxsim.Int8Tokens:
     if name == "int8":
         return maxsim.Int8Tokens.of(tokens)
-    if name.startswith("codes"):
-        return maxsim.ResidualCodes.of(tokens, tokens[:7] * 0.9, bits=int(name[-1]))
     dtype: torch.dtype = getattr(torch, name)
     return tokens.to(dtype)
 
 
-def plain(tokens: Tensor | maxsim.Int8Tokens | maxsim.ResidualCodes) -> Tensor:
+def plain(tokens: Tensor | maxsim.Int8Tokens) -> Tensor:
     """The numbers that stored tokens stand for, by the formats' definitions, in float64."""
     if isinstance(tokens, Tensor):
         return tokens.double()
-    if isinstance(tokens, maxsim.Int8Tokens):
-        return tokens.values.double() * tokens.scale.double()[:, None]
-    rows = []
-    for row, centroid in zip(tokens.codes.tolist(), tokens.centroid_ids.tolist()):
-        bits = "".join(format(byte, "08b")[::-1] for byte in row)
-        step = tokens.bits
-        codes = [int(bits[at : at + step][::-1], 2) for at in range(0, len(bits), step)]
-        rows.append(tokens.centroids[centroid].double() + tokens.bucket_weights.double()[codes])
-    return torch.stack(rows) if rows else torch.zeros(0, tokens.centroids.shape[1]).double()
+    return tokens.values.double() * tokens.scale.double()[:, None]
 
 
 def truth(

@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
-import torch
 
 from maxsight.errors import UsageError
 from maxsight.index.array_types import Floats
 from maxsight.index.late import codec, grouping
-from maxsight.kernels import fde
-from maxsight.kernels.maxsim import ResidualCodes
 
 
 def unit_tokens(count: int, dim: int, seed: int = 0) -> Floats:
@@ -31,11 +28,12 @@ def test_levels_lose_less_than_those_of_equal_shares() -> None:
     tokens = unit_tokens(4_000, 64)
     book = codec.train(tokens, "4bit", centroids=32)
     ours = book.decode(*book.encode(tokens))
-    centroids = torch.from_numpy(book.centroids * np.float32(book.scale))
-    shares = ResidualCodes.of(torch.from_numpy(tokens), centroids, bits=4)
-    weights = shares.bucket_weights.numpy()
-    numbers = weights[np.stack([shares.codes & 15, shares.codes >> 4], axis=2).reshape(4_000, 64)]
-    theirs = centroids.numpy()[shares.centroid_ids] + numbers
+    # PLAID's: residuals are cut where each bucket holds as many, and stand for its mean.
+    nearest = (book.centroids * np.float32(book.scale))[book.nearest(tokens)]
+    residuals = tokens - nearest
+    shares = np.array_split(np.sort(residuals, axis=None), 16)
+    bucket = np.searchsorted([share[0] for share in shares[1:]], residuals, side="right")
+    theirs = nearest + np.array([share.mean() for share in shares])[bucket]
     theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
     assert ((ours - tokens) ** 2).mean() < 0.7 * ((theirs - tokens) ** 2).mean()
 
@@ -73,12 +71,23 @@ def test_what_cannot_be_is_refused(codes: str, centroids: int) -> None:
         codec.train(unit_tokens(10, 16), codes, centroids=centroids)
 
 
-def test_carving_is_that_of_the_kernel() -> None:
+def carved(tokens: Floats, threshold: float) -> list[Floats]:
+    """Ball carving as MUVERA tells it, a token at a time."""
+    left, groups = list(tokens), []
+    while left:
+        first = left[0]
+        near = [float(first @ token) >= threshold or token is first for token in left]
+        groups.append(np.sum([token for token, inside in zip(left, near) if inside], axis=0))
+        left = [token for token, inside in zip(left, near) if not inside]
+    return groups
+
+
+def test_carving_is_that_of_the_paper() -> None:
     tokens = np.concatenate([unit_tokens(90, 32), unit_tokens(5, 32, seed=1)])
     edges = np.array([0, 90, 95])
     sums, offsets = grouping.carve(tokens, edges, above=64)
-    expected, ends, _ = fde.carve(torch.from_numpy(tokens[:90]), torch.tensor([0, 90]))
-    assert offsets.tolist() == [0, int(ends[-1]), int(ends[-1]) + 5]
+    expected = carved(tokens[:90], 0.7)
+    assert offsets.tolist() == [0, len(expected), len(expected) + 5]
     assert len(expected) < 90
     np.testing.assert_allclose(sums[: len(expected)], expected, atol=1e-5)
     assert (sums[len(expected) :] == tokens[90:]).all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maxsight.kernels import dispatch, fde
-from maxsight.kernels.fde import gpu, reference, simhash
+from maxsight.kernels.fde import gpu, simhash
 
 OFFSETS = torch.tensor([0, 0, 5, 6, 6, 11])
 
@@ -75,13 +75,3 @@ def test_no_documents_and_no_tokens() -> None:
     none = torch.empty((0, 8))
     assert fde.encode_documents(none, torch.tensor([0]), config).shape == (0, config.dim)
     assert not fde.encode_documents(none, torch.tensor([0, 0, 0]), config).any()
-    assert fde.carve(none, torch.tensor([0, 0]))[0].shape == (0, 8)
-
-
-def test_leaders_are_the_reference_s() -> None:
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.nn.functional.normalize(torch.randn(50, 3, generator=generator), dim=1)
-    offsets = torch.tensor([0, 40, 40, 50])
-    found = gpu.leaders(tokens, offsets, 0.7)
-    assert torch.equal(found, reference.leaders(tokens, offsets, 0.7))
-    assert len(set(found.tolist())) < 40

@@ -21,8 +21,6 @@ KINDS = [
     "bfloat16/int8",
     "int8/bfloat16",
     "float32/int8",
-    "float32/codes4",
-    "bfloat16/codes2",
 ]
 
 
@@ -67,7 +65,6 @@ def assert_answers_are_best(given: Case, argmax: torch.Tensor, places: torch.Ten
 def test_of_equal_tokens_the_first_answers(room: str, kind: str) -> None:
     given = case(kind, 48, queries=[40], documents=[30, 0, 200])
     twice = torch.cat([torch.arange(30), torch.arange(30, 230).remainder(50) + 30])
-    assert not isinstance(given.documents, maxsim.ResidualCodes)
     if isinstance(given.documents, maxsim.Int8Tokens):
         repeated: maxsim.Int8Tokens | torch.Tensor = maxsim.Int8Tokens(
             given.documents.values[twice], given.documents.scale[twice]
@@ -82,9 +79,7 @@ def test_of_equal_tokens_the_first_answers(room: str, kind: str) -> None:
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize(
-    "kind", ["float32/float32", "bfloat16/bfloat16", "int8/int8", "bfloat16/codes4"]
-)
+@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/bfloat16", "int8/int8"])
 def test_weights_and_normalisation(room: str, kind: str, signed: bool, normalize: bool) -> None:
     given = case(kind, 96)
     left, right = weights(given, signed=signed)
@@ -249,32 +244,3 @@ def test_messages_say_what_is_wrong(room: str) -> None:
         maxsim.score_pairs(tokens, bounds, tokens, bounds, pairs=torch.tensor([[0, 1]]))
     with pytest.raises(ValueError, match="k must"):
         maxsim.topk(tokens, bounds, tokens, bounds, 0)
-
-
-def test_codes_do_not_depend_on_the_number_of_threads() -> None:
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.nn.functional.normalize(torch.randn(20_000, 64, generator=generator), dim=1)
-    before = torch.get_num_threads()
-    made = []
-    try:
-        for threads in 1, 2, 3:
-            torch.set_num_threads(threads)
-            made.append(maxsim.ResidualCodes.of(tokens, tokens[:100]))
-    finally:
-        torch.set_num_threads(before)
-    for other in made[1:]:
-        assert torch.equal(other.bucket_weights, made[0].bucket_weights)
-        assert torch.equal(other.centroid_ids, made[0].centroid_ids)
-        assert torch.equal(other.codes, made[0].codes)
-
-
-def test_codes_name_a_nearest_centroid_of_any_length() -> None:
-    generator = torch.Generator().manual_seed(1)
-    centroids = torch.randn(50, 16, generator=generator) * torch.logspace(-3, 3, 50)[:, None]
-    tokens = torch.randn(500, 16, generator=generator) * torch.logspace(-3, 3, 500)[:, None]
-    away = torch.cdist(tokens.double(), centroids.double())
-    chosen = maxsim.ResidualCodes.of(tokens, centroids).centroid_ids
-    found = away.gather(1, chosen[:, None].long())[:, 0]
-    # As near as 4,000 steps of each can tell.
-    lengths = tokens.norm(dim=1) * centroids.norm(dim=1)[chosen.long()]
-    assert (found.square() - away.amin(1).square() <= lengths / 500).all()

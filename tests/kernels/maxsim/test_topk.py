@@ -46,12 +46,8 @@ def sorted_scores(
 @given(data=st.data())
 def test_equals_brute_force(always: None, data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.sampled_from([0, 1, 2, 9, 63]), max_size=30))
-    kind = data.draw(
-        st.sampled_from(["float32/float32", "bfloat16/bfloat16", "int8/int8", "float32/codes2"])
-    )
+    kind = data.draw(st.sampled_from(["float32/float32", "bfloat16/bfloat16", "int8/int8"]))
     k = data.draw(st.sampled_from([1, 3, 100]))
-    if kind.endswith("codes2") and sum(lengths) == 0:
-        kind = "float32/float32"
     asked = data.draw(st.lists(st.sampled_from([0, 1, 5]), max_size=4))
     made = case(kind, 16, queries=asked, documents=lengths, seed=data.draw(st.integers(0, 999)))
     if kind == "float32/float32":  # small whole numbers: ties everywhere
@@ -73,9 +69,7 @@ def test_equals_brute_force(always: None, data: st.DataObject) -> None:
     assert torch.equal(indices, places)
 
 
-@pytest.mark.parametrize(
-    "kind", ["float32/float32", "bfloat16/bfloat16", "bfloat16/int8", "float32/codes4"]
-)
+@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/bfloat16", "bfloat16/int8"])
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_screen_changes_nothing(
@@ -196,15 +190,6 @@ def test_a_screen_with_offsets_that_do_not_cut_the_tokens_is_refused(wrong: list
         maxsim.Int8Screen.of(torch.ones(5, 4), torch.tensor([0, 5], dtype=torch.int32))
     with pytest.raises(ValueError, match="one a token"):
         maxsim.Int8Screen.of(torch.ones(5, 4), torch.tensor([0, 5]), document_weight=torch.ones(4))
-
-
-@pytest.mark.parametrize("wrong", [-1, 7])
-def test_codes_that_name_no_centroid_are_refused(wrong: int) -> None:
-    made = case("float32/codes4", 16)
-    assert isinstance(made.documents, maxsim.ResidualCodes)
-    made.documents.centroid_ids[3] = wrong
-    with pytest.raises(ValueError, match=r"lie in 0\.\.6"):
-        maxsim.topk(*made.sides, 3)
 
 
 def test_a_screen_of_other_documents_is_refused() -> None:

@@ -10,6 +10,7 @@ from scipy.cluster.hierarchy import linkage  # type: ignore[import-untyped]
 from tolerance import assert_close
 from tome import tome
 from torch import Tensor
+from ward import ward
 
 from maxsight.kernels import merge
 
@@ -90,7 +91,7 @@ def test_no_documents() -> None:
 def test_ward_is_scipys(limit: int) -> None:
     lengths = [0, 1, 40, 25]
     tokens, offsets = packed(lengths, 5, seed=limit)
-    reduced = merge.ward(tokens, offsets, limit)
+    reduced = ward(tokens, offsets, limit)
     assert_means(tokens, offsets, reduced, limit)
     for document, length in enumerate(lengths):
         start = int(offsets[document])
@@ -120,7 +121,7 @@ def test_ward_loses_less_than_rounds() -> None:
     def loss(reduced: merge.Reduced) -> float:
         return float((tokens - reduced.tokens[reduced.source]).square().sum())
 
-    slow, fast = (way(tokens, offsets, 20) for way in (merge.ward, merge.reduce))
+    slow, fast = (way(tokens, offsets, 20) for way in (ward, merge.reduce))
     chance = merge.reduce(torch.randn(200, 16, generator=draw), offsets, 20).source
     random = merge.Reduced(
         torch.zeros(20, 16).index_add(0, chance, tokens) / chance.bincount()[:, None],

@@ -95,20 +95,6 @@ def test_above_finds_nothing() -> None:
     assert offsets.tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("filtered", FILTERS[:3])
-@pytest.mark.parametrize("dim", [20, 130])
-def test_signs_topk(dim: int, filtered: str) -> None:
-    generator = torch.Generator().manual_seed(dim)
-    codes = torch.randint(-127, 128, (3, dim), generator=generator, dtype=torch.int8)
-    bits = bitmap.pack(torch.rand(200, dim, generator=generator) < 0.5)
-    allowed = mask(filtered, 3, 200)
-    packed = None if allowed is None else bitmap.pack(allowed)
-    found = gpu.signs_topk(codes, bits, 7, allowed=packed)
-    expected = reference.signs_topk(codes, bits, 7, allowed=packed)
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
-
-
 def test_rescore_breaks_ties_by_row_and_skips_gaps() -> None:
     database = (torch.arange(90) % 17)[:, None].half() * torch.ones(1, 48).half()
     candidates = torch.stack([torch.randperm(90)[:40] for _ in range(2)])

@@ -162,31 +162,6 @@ def test_normalize_is_the_cosine(room: str) -> None:
     torch.testing.assert_close(scores, cosine.sort(descending=True).values, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("dim", [8, 13, 96, 130])
-def test_signs(room: str, dim: int) -> None:
-    generator = torch.Generator().manual_seed(dim)
-    rows, left = (torch.randn(count, dim, generator=generator) for count in (2500, 5))
-    bits = similarity.signs(rows)
-    everything = similarity.SignBits(bits, rows, shortlist=2500)
-    found = similarity.topk(left, everything, 10)
-    exact = similarity.topk(left, rows, 10)
-    assert torch.equal(found[1], exact[1])
-    torch.testing.assert_close(found[0], exact[0], atol=1e-4, rtol=0)
-    # The shortlist is what the signs say: the products of int8 queries with +1 and -1.
-    codes = similarity._codes(left)
-    signed = rows.ge(0).double() * 2 - 1
-    products = codes.double() @ signed.T
-    order = products.sort(dim=1, descending=True, stable=True).indices[:, :30]
-    few, kept = similarity.topk(left, similarity.SignBits(bits, rows, shortlist=3), 10)
-    for row in range(5):
-        best = (rows[order[row]].double() @ left[row].double()).topk(10)
-        torch.testing.assert_close(few[row].double(), best.values, atol=1e-4, rtol=0)
-        assert kept[row].tolist() == order[row][best.indices].tolist()
-    mask = torch.rand(2500, generator=generator) < 0.01
-    inside = similarity.topk(left, everything, 10, allowed=mask)[1]
-    assert torch.equal(inside, similarity.topk(left, rows, 10, allowed=mask)[1])
-
-
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.bfloat16])
 def test_rounded(room: str, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(3)

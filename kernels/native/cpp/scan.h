@@ -17,12 +17,12 @@ int64_t screen_panels(Scan& task, Best& best, int64_t first) {
     const Rows& rows = task.rows;
     const int64_t steps = steps_of(P::kind, rows.dim);
     // Rows of a product's own kind are exact in it, but their queries are not.
-    constexpr bool finest = P::kind == FLOAT32 || KIND == SIGN;
+    constexpr bool finest = P::kind == FLOAT32;
     PanelMemory memory(P::kind, rows.dim);
     Candidate* found = (Candidate*)std::malloc(memory.limit * 2 * W * sizeof(Candidate));
     if (!memory.ok() || !found) {
         std::free(found);
-        task.failed = 1;
+        task.failed = OUT_OF_MEMORY;
         return task.last;
     }
     Exact<KIND> exact{task, best};
@@ -112,7 +112,7 @@ void scan_panels(Scan& task, Best& best) {
         });
         const int64_t finer = task.kind == INT8 ? product_kind(BFLOAT16) : FLOAT32;
         if (first < task.last && !repacked.pack(task, finer)) {
-            task.failed = 1;
+            task.failed = OUT_OF_MEMORY;
             return;
         }
     }
@@ -191,7 +191,7 @@ void score_candidates(Scan& task, Best& best) {
 inline void scan(Scan& task) {
     int64_t* filled = (int64_t*)std::calloc(task.count + 1, sizeof(int64_t));
     if (!filled) {
-        task.failed = 1;
+        task.failed = OUT_OF_MEMORY;
         return;
     }
     Best best{task, filled};

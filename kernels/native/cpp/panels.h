@@ -1,9 +1,6 @@
 // From rows as they are stored to panels, and from queries to packed blocks.
 #pragma once
 
-#include <type_traits>
-
-#include "codes.h"
 #include "products.h"
 
 namespace {
@@ -21,7 +18,6 @@ struct PanelMemory {
     int32_t* starts;
     int64_t* numbers;
     int64_t stride, limit;
-    bool lost = false;  // a row had no centroid
 
     PanelMemory(int64_t kind, int64_t dim) {
         int64_t bytes = 4 * steps_of(kind, dim);
@@ -161,7 +157,7 @@ inline void start_sums(const uint8_t* rows, int64_t stride, int64_t bytes, int64
 template <class P, int64_t KIND>
 inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t limit, bool bounds,
                         PanelMemory& memory) {
-    const int64_t stored = KIND == CODES ? 0 : row_bytes(KIND, rows.dim);
+    const int64_t stored = row_bytes(KIND, rows.dim);
     const int64_t bytes = 4 * steps_of(P::kind, rows.dim);
     const uint8_t* filter = rows.allowed_stride ? nullptr : rows.allowed;
     limit = limit < memory.limit ? limit : memory.limit;
@@ -180,9 +176,8 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
         panel.stride = memory.stride;
         panel.numbers = memory.numbers;
         // Exact conversions need no factor of their own.
-        constexpr bool rounds = P::kind == INT8 && KIND != INT8 && KIND != SIGN;
-        panel.factor = rounds || rows.scale || rows.normalize ? memory.factor : nullptr;
-        [[maybe_unused]] std::conditional_t<KIND == CODES, Decoder, const Rows&> source(rows);
+        constexpr bool rounds = P::kind == INT8 && KIND != INT8;
+        panel.factor = rounds || rows.scale ? memory.factor : nullptr;
         for (; first < last && panel.count < limit; ++first) {
             if (filter && !is_allowed(filter, first)) continue;
             const uint8_t* row = rows.data + first * stored;
@@ -191,18 +186,10 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
             if constexpr (same) {
                 std::memcpy(output, row, stored);
                 std::memset(output + stored, 0, bytes - stored);
-            } else if constexpr (P::kind == INT8 && KIND == SIGN) {
-                for (int64_t i = 0; i < rows.dim; ++i)
-                    output[i] = is_allowed(row, i) ? 1 : uint8_t(-1);
-                for (int64_t i = rows.dim; i < bytes; ++i) output[i] = 0;
             } else {
-                if constexpr (KIND == CODES)
-                    memory.lost |= !source.read(first, memory.line);
-                else
-                    widen<KIND>(row, rows.dim, memory.line);
+                widen<KIND>(row, rows.dim, memory.line);
                 Rounded rounded = round_line<P>(memory.line, rows.dim, output);
                 scale *= rounds ? rounded.factor : 1.f;
-                if (rows.normalize) scale /= rounded.norm > 1e-12f ? rounded.norm : 1e-12f;
                 float weight = rows.scale ? std::fabs(rows.scale[first]) : 1.f;
                 panel.error = std::fmax(panel.error, weight * rounded.error);
                 panel.norm = std::fmax(panel.norm, weight * rounded.norm);
@@ -233,8 +220,7 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
         }
         panel.starts = memory.starts;
     }
-    constexpr bool exact = same || (P::kind == INT8 && KIND == SIGN);
-    if constexpr (exact)
+    if constexpr (same)
         for (int64_t r = 0; bounds && r < panel.count; ++r) {
             const int64_t number = panel.number(r);
             widen<KIND>(rows.data + number * stored, rows.dim, memory.line);

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 // Documents' tokens, each a centroid and either int8 numbers or codes to be added to it.
-struct Store {
+struct Coded {
     const uint8_t* ids;  // (tokens,) of each token's centroid, as id_bytes says
     int64_t id_bytes;    // 1: uint8; 2: uint16
     const int8_t* centroids;  // (centroid_count, dim)
@@ -21,7 +21,7 @@ struct Store {
 
 // The documents of each query that are best when each token is taken for its centroid.
 struct Interaction {
-    Store store;
+    Coded coded;
     const float* queries;  // (.., dim)
     const int64_t* query_offsets;
     int64_t first, last;      // queries to do
@@ -36,7 +36,7 @@ struct Interaction {
 
 // Scores of pairs of a query and a document.
 struct Pairs {
-    Store store;
+    Coded coded;
     const float* queries;
     const int64_t* query_offsets;
     int64_t groups;        // queries

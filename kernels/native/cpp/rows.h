@@ -2,6 +2,8 @@
 // and processors prefetch one stream of addresses better than several.
 #pragma once
 
+#include <type_traits>
+
 #include "answers.h"
 
 namespace {
@@ -208,7 +210,7 @@ void scan_rows(Scan& task, Best& best) {
     Exact<KIND> exact{task, best};
     const FewQueries<KIND> queries(task);
     if (!queries.ok) {
-        task.failed = 1;
+        task.failed = OUT_OF_MEMORY;
         return;
     }
     const int64_t block =

@@ -25,7 +25,7 @@ void dither_rows(Dithering& task) {
     const int64_t dim = rows.dim, stored = row_bytes(KIND, dim);
     float* line = (float*)std::calloc(dim + 2 * W + 4, sizeof(float));
     if (!line) {
-        task.failed = 1;
+        task.failed = OUT_OF_MEMORY;
         return;
     }
     Words lane;

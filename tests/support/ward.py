@@ -1,4 +1,4 @@
-"""Ward's hierarchical clustering of tokens: slow, and what faster merging is judged by."""
+"""Ward's hierarchical clustering of tokens: slow, and what merging is judged by."""
 
 from __future__ import annotations
 

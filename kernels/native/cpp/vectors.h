@@ -129,7 +129,6 @@ inline int64_t row_bytes(int64_t kind, int64_t dim) {
     switch (kind) {
         case FLOAT32: return 4 * dim;
         case INT8: return dim;
-        case SIGN: return (dim + 7) / 8;
         default: return 2 * dim;
     }
 }
@@ -156,23 +155,14 @@ inline Floats numbers(const uint8_t* row, int64_t i) {
     if constexpr (KIND == INT8) {
         return __builtin_convertvector(wide(row + i), Floats);
     }
-    if constexpr (KIND == SIGN) {
-        uint32_t bits = 0;
-        std::memcpy(&bits, row + i / 8, (W + 7) / 8);
-        Words lane;
-        for (uint32_t at = 0; at < LANES; ++at) lane[at] = 1u << at;
-        Words set = (Words{} + (bits >> (i % 8))) & lane;
-        return (Ints)set != 0 ? splat(1.f) : splat(-1.f);
-    }
 }
 
 // The last numbers of a row, from i on, and zeros.
 template <int64_t KIND>
 inline Floats last_numbers(const uint8_t* row, int64_t i, int64_t dim) {
     alignas(64) uint8_t part[4 * LANES + 8] = {};
-    int64_t from = KIND == SIGN ? i / 8 : row_bytes(KIND, i);
+    int64_t from = row_bytes(KIND, i);
     std::memcpy(part, row + from, row_bytes(KIND, dim) - from);
-    if (KIND == SIGN) part[0] >>= i % 8;
     Floats value = numbers<KIND>(part, 0);
     for (int64_t lane = dim - i; lane < W; ++lane) value[lane] = 0;
     return value;
@@ -198,7 +188,6 @@ inline void with_kind(int64_t kind, Visit visit) {
         case BFLOAT16: return visit(Known<BFLOAT16>{});
         case FLOAT16: return visit(Known<FLOAT16>{});
         case INT8: return visit(Known<INT8>{});
-        case SIGN: return visit(Known<SIGN>{});
     }
 }
 

@@ -48,17 +48,17 @@ struct Asked {
 // Memory of a thread for decoded tokens.
 template <class P>
 struct Tokens {
-    const Store& store;
+    const Coded& coded;
     PanelMemory memory;
-    int64_t bytes = store.dim * store.bits / 8;
+    int64_t bytes = coded.dim * coded.bits / 8;
     uint32_t quads[256];  // what the four codes of a byte add, with 2 bits
 
-    explicit Tokens(const Store& store) : store(store), memory(P::kind, store.dim) {
+    explicit Tokens(const Coded& coded) : coded(coded), memory(P::kind, coded.dim) {
         if (!memory.ok()) throw std::bad_alloc();
-        if (store.bits == 2)
+        if (coded.bits == 2)
             for (int byte = 0; byte < 256; ++byte) {
                 int8_t four[4];
-                for (int at = 0; at < 4; ++at) four[at] = store.levels[byte >> 2 * at & 3];
+                for (int at = 0; at < 4; ++at) four[at] = coded.levels[byte >> 2 * at & 3];
                 std::memcpy(quads + byte, four, 4);
             }
     }
@@ -68,9 +68,9 @@ struct Tokens {
         Panel panel{};
         panel.count = count;
         panel.base = first;
-        panel.factor = store.scale ? store.scale + first : memory.factor;
-        const uint8_t* data = store.data + first * bytes;
-        if (P::kind == INT8 && store.bits == 8 && store.scale && store.dim % 4096) {
+        panel.factor = coded.scale ? coded.scale + first : memory.factor;
+        const uint8_t* data = coded.data + first * bytes;
+        if (P::kind == INT8 && coded.bits == 8 && coded.scale && coded.dim % 4096) {
             panel.data = data;
             panel.stride = bytes;
             panel.ahead = AHEAD;
@@ -81,9 +81,9 @@ struct Tokens {
                 uint8_t* output = memory.data + row * memory.stride;
                 int8_t* numbers = (int8_t*)(P::kind == INT8 ? output : (uint8_t*)memory.line);
                 const float inverse = decode(first + row, data + row * bytes, numbers);
-                if (!store.scale) memory.factor[row] = inverse;
+                if (!coded.scale) memory.factor[row] = inverse;
                 if constexpr (P::kind != INT8)
-                    widen<INT8>((const uint8_t*)numbers, store.dim, (float*)output);
+                    widen<INT8>((const uint8_t*)numbers, coded.dim, (float*)output);
             }
         }
         return starting(panel);
@@ -93,14 +93,14 @@ struct Tokens {
     Panel centroids(int64_t first, int64_t count) {
         Panel panel{};
         panel.count = count;
-        const int8_t* rows = store.centroids + first * store.dim;
+        const int8_t* rows = coded.centroids + first * coded.dim;
         panel.data = (const uint8_t*)rows;
-        panel.stride = store.dim;
+        panel.stride = coded.dim;
         if constexpr (P::kind != INT8) {
             panel.data = memory.data;
             panel.stride = memory.stride;
             for (int64_t row = 0; row < count; ++row)
-                widen<INT8>((const uint8_t*)rows + row * store.dim, store.dim,
+                widen<INT8>((const uint8_t*)rows + row * coded.dim, coded.dim,
                             (float*)(memory.data + row * memory.stride));
         }
         return starting(panel);
@@ -110,7 +110,7 @@ struct Tokens {
     Panel starting(Panel panel) {
 #ifdef HAS_VNNI
         if constexpr (P::kind == INT8) {
-            start_sums(panel.data, panel.stride, store.dim, panel.count, memory.starts);
+            start_sums(panel.data, panel.stride, coded.dim, panel.count, memory.starts);
             panel.starts = memory.starts;
         }
 #endif
@@ -118,42 +118,42 @@ struct Tokens {
     }
 
     int64_t id(int64_t token) const {
-        return store.id_bytes == 1 ? store.ids[token] : ((const uint16_t*)store.ids)[token];
+        return coded.id_bytes == 1 ? coded.ids[token] : ((const uint16_t*)coded.ids)[token];
     }
 
     // Writes a token's numbers; its inverse norm.
     float decode(int64_t token, const uint8_t* data, int8_t* output) const {
-        const int64_t dim = store.dim;
-        if (store.bits == 8) {
+        const int64_t dim = coded.dim;
+        if (coded.bits == 8) {
             std::memcpy(output, data, dim);
             return 1;
         }
-        if (store.bits == 2)
+        if (coded.bits == 2)
             for (int64_t i = 0; i < dim; i += 4) std::memcpy(output + i, quads + data[i / 4], 4);
         else
             look_up(data, output);
-        const int32_t squares = add(store.centroids + id(token) * dim, output);
+        const int32_t squares = add(coded.centroids + id(token) * dim, output);
         return squares ? 1 / std::sqrt(float(squares)) : 0;
     }
 
 #ifdef HAS_VNNI
     // Which of the 64 numbers from i on there are.
     __mmask64 there(int64_t i) const {
-        return store.dim - i < 64 ? (1ull << (store.dim - i)) - 1 : ~0ull;
+        return coded.dim - i < 64 ? (1ull << (coded.dim - i)) - 1 : ~0ull;
     }
 
     // What codes of four or five bits add.
     void look_up(const uint8_t* data, int8_t* output) const {
         const __m512i lower =
-            _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)store.levels));
+            _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)coded.levels));
         const __m512i upper =
-            store.bits == 5
-                ? _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)store.levels + 1))
+            coded.bits == 5
+                ? _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)coded.levels + 1))
                 : lower;
-        const uint8_t* fifths = data + store.dim / 2;
-        for (int64_t i = 0; i < store.dim; i += 64) {
+        const uint8_t* fifths = data + coded.dim / 2;
+        for (int64_t i = 0; i < coded.dim; i += 64) {
             const __mmask64 mask = there(i);
-            const __mmask32 half = mask == ~0ull ? ~0u : (1u << (store.dim - i) / 2) - 1;
+            const __mmask32 half = mask == ~0ull ? ~0u : (1u << (coded.dim - i) / 2) - 1;
             // Two codes a byte become one a byte, in order.
             const __m512i pairs = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(half, data + i / 2));
             const __m512i codes =
@@ -161,8 +161,8 @@ struct Tokens {
                                 _mm512_and_si512(_mm512_slli_epi16(pairs, 4),
                                                  _mm512_set1_epi16(0x0f00)));
             uint64_t fifth = 0;
-            if (store.bits == 5)
-                std::memcpy(&fifth, fifths + i / 8, mask == ~0ull ? 8 : (store.dim - i) / 8);
+            if (coded.bits == 5)
+                std::memcpy(&fifth, fifths + i / 8, mask == ~0ull ? 8 : (coded.dim - i) / 8);
             const __m512i value = _mm512_mask_blend_epi8(fifth, _mm512_shuffle_epi8(lower, codes),
                                                          _mm512_shuffle_epi8(upper, codes));
             _mm512_mask_storeu_epi8(output + i, mask, value);
@@ -172,7 +172,7 @@ struct Tokens {
     // Adds a centroid, to at most 127 either way; the sum of the squares.
     int32_t add(const int8_t* centroid, int8_t* output) const {
         __m512i squares = _mm512_setzero_si512();
-        for (int64_t i = 0; i < store.dim; i += 64) {
+        for (int64_t i = 0; i < coded.dim; i += 64) {
             const __mmask64 mask = there(i);
             const __m512i sum = _mm512_max_epi8(
                 _mm512_adds_epi8(_mm512_maskz_loadu_epi8(mask, output + i),
@@ -186,17 +186,17 @@ struct Tokens {
     }
 #else
     void look_up(const uint8_t* data, int8_t* output) const {
-        const uint8_t* fifths = data + store.dim / 2;
-        for (int64_t i = 0; i < store.dim; ++i) {
+        const uint8_t* fifths = data + coded.dim / 2;
+        for (int64_t i = 0; i < coded.dim; ++i) {
             int code = data[i / 2] >> 4 * (i % 2) & 15;
-            if (store.bits == 5) code |= (fifths[i / 8] >> i % 8 & 1) << 4;
-            output[i] = store.levels[code];
+            if (coded.bits == 5) code |= (fifths[i / 8] >> i % 8 & 1) << 4;
+            output[i] = coded.levels[code];
         }
     }
 
     int32_t add(const int8_t* centroid, int8_t* output) const {
         int32_t squares = 0;
-        for (int64_t i = 0; i < store.dim; ++i) {
+        for (int64_t i = 0; i < coded.dim; ++i) {
             const int sum = output[i] + centroid[i];
             output[i] = int8_t(sum < -127 ? -127 : sum > 127 ? 127 : sum);
             squares += output[i] * output[i];
@@ -252,9 +252,9 @@ struct Table {
 
     template <class P>
     void fill(Tokens<P>& tokens, const float* queries, int64_t count) {
-        const Store& store = tokens.store;
-        const int64_t centroids = store.centroid_count;
-        Asked<P> asked(queries, count, store.dim, false);
+        const Coded& coded = tokens.coded;
+        const int64_t centroids = coded.centroid_count;
+        Asked<P> asked(queries, count, coded.dim, false);
         products.resize(centroids * asked.lanes);
         for (int64_t first = 0; first < centroids; first += tokens.memory.limit) {
             const int64_t rows = std::min(tokens.memory.limit, centroids - first);
@@ -315,10 +315,10 @@ struct Table {
             for (int64_t lane = 0; lane < HALF_LANES; ++lane) total += best[n][lane];
         return step * float(total) + base;
     }
-    float score(const Store& store, int64_t first, int64_t count) const {
-        const uint16_t* wide = (const uint16_t*)store.ids + first;
-        const uint8_t* narrow = store.ids + first;
-        if (store.id_bytes == 1)
+    float score(const Coded& coded, int64_t first, int64_t count) const {
+        const uint16_t* wide = (const uint16_t*)coded.ids + first;
+        const uint8_t* narrow = coded.ids + first;
+        if (coded.id_bytes == 1)
             return width == TABLE_LANES ? score<2>(narrow, count) : score<1>(narrow, count);
         return width == TABLE_LANES ? score<2>(wide, count) : score<1>(wide, count);
     }
@@ -363,10 +363,10 @@ struct Leaders {
 
 template <class P>
 void interact_as(Interaction& task) {
-    const Store& store = task.store;
-    Tokens<P> tokens(store);
+    const Coded& coded = task.coded;
+    Tokens<P> tokens(coded);
     std::vector<Table> tables(1);
-    const int64_t listed = task.rows ? task.width : store.documents;
+    const int64_t listed = task.rows ? task.width : coded.documents;
     for (int64_t query = task.first; query < task.last; ++query) {
         const int64_t start = task.query_offsets[query];
         const int64_t count = task.query_offsets[query + 1] - start;
@@ -374,7 +374,7 @@ void interact_as(Interaction& task) {
         if (tables.size() < blocks) tables.resize(blocks);
         for (size_t block = 0; block < blocks; ++block) {
             const int64_t from = start + int64_t(block) * TABLE_LANES;
-            tables[block].fill(tokens, task.queries + from * store.dim,
+            tables[block].fill(tokens, task.queries + from * coded.dim,
                                std::min(TABLE_LANES, start + count - from));
         }
         const uint8_t* allowed =
@@ -384,11 +384,11 @@ void interact_as(Interaction& task) {
         for (int64_t at = 0; at < listed; ++at) {
             const int64_t document = rows ? rows[at] : at;
             if (document < 0 || (allowed && !allowed[document])) continue;
-            const int64_t from = store.offsets[document];
-            const int64_t length = store.offsets[document + 1] - from;
+            const int64_t from = coded.offsets[document];
+            const int64_t length = coded.offsets[document + 1] - from;
             float score = 0;
             for (size_t block = 0; block < blocks; ++block) {
-                score += tables[block].score(store, from, length);
+                score += tables[block].score(coded, from, length);
             }
             leaders.add(score, document);
         }
@@ -398,15 +398,15 @@ void interact_as(Interaction& task) {
 
 template <class P>
 void score_as(Pairs& task) {
-    const Store& store = task.store;
-    Tokens<P> tokens(store);
+    const Coded& coded = task.coded;
+    Tokens<P> tokens(coded);
     std::vector<Asked<P>> asked;
     asked.reserve(task.groups);
     int64_t widest = 0;
     for (int64_t query = 0; query < task.groups; ++query) {
         const int64_t start = task.query_offsets[query];
-        asked.emplace_back(task.queries + start * store.dim, task.query_offsets[query + 1] - start,
-                           store.dim, task.fine != 0);
+        asked.emplace_back(task.queries + start * coded.dim, task.query_offsets[query + 1] - start,
+                           coded.dim, task.fine != 0);
         widest = std::max(widest, asked.back().lanes + W);
     }
     std::vector<float> best;
@@ -415,8 +415,8 @@ void score_as(Pairs& task) {
         int64_t last = first + 1;
         while (last < task.last && task.pair_documents[last] == document) ++last;
         best.assign((last - first) * widest, -INFINITY);
-        const int64_t end = store.offsets[document + 1];
-        for (int64_t token = store.offsets[document]; token < end;) {
+        const int64_t end = coded.offsets[document + 1];
+        for (int64_t token = coded.offsets[document]; token < end;) {
             const int64_t rows = std::min(end - token, tokens.memory.limit);
             const Panel panel = tokens.panel(token, rows);
             for (int64_t at = first; at < last; ++at) {
@@ -439,7 +439,7 @@ void score_as(Pairs& task) {
         for (int64_t at = first; at < last; ++at) {
             const Asked<P>& query = asked[task.pair_queries[at]];
             const float* maxima = best.data() + (at - first) * widest;
-            const bool empty = store.offsets[document] == end;
+            const bool empty = coded.offsets[document] == end;
             float total = empty && query.count ? -INFINITY : 0.f;
             for (int64_t lane = 0; lane < query.count && !empty; ++lane)
                 total += query.scale[lane] * maxima[lane];

@@ -63,16 +63,11 @@ void reduce_rows(Segments& task) {
             task.output[at * task.groups + group] = total;
         }
     }
-    if (memory.lost) task.failed = NO_CENTROID;
     std::free(best);
     std::free(places);
 }
 
 inline void reduce(Segments& task) {
-    if (task.rows.kind == CODES) {
-        if (task.places) return reduce_rows<Float32Product, CODES, true>(task);
-        return reduce_rows<Float32Product, CODES, false>(task);
-    }
     with_product(task.kind, [&](auto product) {
         using P = decltype(product);
         with_kind(task.rows.kind, [&](auto known) {

@@ -87,7 +87,7 @@ struct Exact {
             int64_t capacity = task.hit_capacity ? 2 * task.hit_capacity : 1024;
             Hit* hits = (Hit*)std::realloc(task.hits, capacity * sizeof(Hit));
             if (!hits) {
-                task.failed = 1;
+                task.failed = OUT_OF_MEMORY;
                 return;
             }
             task.hits = hits;

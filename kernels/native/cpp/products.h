@@ -52,7 +52,7 @@ inline int64_t product_kind([[maybe_unused]] int64_t row_kind) {
     if (row_kind == BFLOAT16) return BFLOAT16;
 #endif
 #ifdef HAS_VNNI
-    if (row_kind == INT8 || row_kind == SIGN) return INT8;
+    if (row_kind == INT8) return INT8;
 #endif
     return FLOAT32;
 }

@@ -1,16 +1,16 @@
-// What the Python face hands over: plain structs, mirrored field by field in __init__.py.
+// What the Python face hands over: plain structs, mirrored field by field in binding.py.
 #pragma once
 
 #include <cstdint>
 
 #include "late_task.h"
 
-enum Kind : int64_t { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2, INT8 = 3, SIGN = 4, CODES = 5 };
+enum Kind : int64_t { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2, INT8 = 3 };
 
-// Why a task failed: no memory, or an id that is no centroid's.
-enum Failure : int64_t { OUT_OF_MEMORY = 1, NO_CENTROID = 2 };
+// What `failed` of a task becomes.
+constexpr int64_t OUT_OF_MEMORY = 1;
 
-// Rows of a matrix, contiguous. SIGN rows are ceil(dim / 8) bytes, a set bit +1, any other -1.
+// Rows of a matrix, contiguous.
 struct Rows {
     const uint8_t* data;
     const float* scale;      // a factor a row, or null
@@ -20,14 +20,6 @@ struct Rows {
     int64_t dim;
     const int32_t* sums;  // of each row's int8 numbers, or null: not known
     float rise;           // to products of int8 numbers this times the row's scale is added, or more
-    // CODES: row r is centroids[ids[r]] + weights[codes], its codes of `bits` bits each, the first in
-    // the lowest, in dim * bits / 8 bytes; divided by its norm where asked for.
-    const int32_t* ids;
-    const float* centroids;  // (centroid_count, dim)
-    int64_t centroid_count;
-    const float* weights;  // (2 ** bits,)
-    int64_t bits;          // 2 or 4
-    int64_t normalize;
 };
 
 // Queries in the layout of the register tiles.
@@ -58,7 +50,7 @@ struct Segments {
     float* output;          // (.., queries) or (.., groups)
     int32_t* places;        // (queries, places_stride) the row of a segment that is its maximum, or null
     int64_t places_stride;
-    int64_t failed;  // OUT_OF_MEMORY or NO_CENTROID
+    int64_t failed;
 };
 
 // Rows first .. last rounded to int8 at random.
