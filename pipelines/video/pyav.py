@@ -30,6 +30,7 @@ from maxsight.pipelines.video.frame import (
     clock_time,
 )
 from maxsight.pipelines.video.picture import PictureMaker, Shape, is_foreign
+from maxsight.pipelines.video.stated import stated
 from maxsight.pipelines.video.timeline import Clock, Decoded, Schedule
 from maxsight.settings import max_pixels
 
@@ -66,8 +67,13 @@ _EDGE_PIXELS = 1 << 20
 # It takes no greater number.
 _MOST_OF_FFMPEG = (1 << 31) - 1
 
-# What a film's end may lack of what the container promises, in seconds and as a share.
+# What a film's end may lack of what the container promises, in seconds and as a share; and in
+# seconds where the file is known to be cut off.
 _SHORT_S, _SHORT_SHARE = 2.0, 0.02
+_SLIGHT_S = 0.1
+
+# Containers of which FFmpeg calls a packet corrupt only if the file ends in the middle of it.
+_TELL_CUT_PACKETS = {"mov", "avi", "flv", "ivf", "gxf", "swf"}
 
 # How far before a wanted frame reading starts, in seconds, until one try lands before it: the
 # keyframe a container points to may come with frames that cannot be decoded (open GOP), and
@@ -103,6 +109,7 @@ class Film:
         self._container, self._stream = _open(self._path)
         self._reached_s = 0.0
         self._is_broken_off = False
+        self._ends_in_a_packet = False  # and so in the middle of it
         try:
             self._decoder = self._chosen_decoder()
         except BaseException:
@@ -246,7 +253,7 @@ class Film:
         maker = self._maker(first, size)
         # Right after a seek the times in an MPEG program stream are made up.
         for run_up in _RUN_UPS[1:] if self.container == "mpeg" else _RUN_UPS:
-            if time - run_up <= 0:
+            if time - run_up <= 0 or self._is_beyond_all_times(time):
                 break
             try:
                 self._container.seek(clock.stamp(time - run_up), stream=self._stream)
@@ -277,6 +284,13 @@ class Film:
             shown = frame
         return None if shown is None else self._picture(maker, shown)
 
+    def _is_beyond_all_times(self, time: float) -> bool:
+        """Whether a film goes on for longer than its times count, as joined recordings do."""
+        stated = self._stated_s()
+        if stated is None or self.container not in ("mpegts", "mpeg"):
+            return False
+        return time + GRACE_S >= stated
+
     def _clock(self) -> Clock:
         is_timed = not _TIMED.isdisjoint(self.container.split(","))
         stated = self._stated_s() if is_timed else None
@@ -296,6 +310,7 @@ class Film:
         """The film's packets from here to its end, or to where the file is too damaged to go on."""
         left = _MOST_REPEATED * os.path.getsize(self._path) + _LEAST_BYTES
         ticks = [float(stream.time_base or 0) for stream in self._container.streams]
+        is_told = not _TELL_CUT_PACKETS.isdisjoint(self.container.split(","))
         try:
             # Of all streams: sound may go on where the pictures end.
             for packet in self._container.demux():
@@ -306,9 +321,13 @@ class Film:
                     return
                 # A transmission may name further streams on its way.
                 known = packet.stream_index < len(ticks)
-                if known and packet.pts is not None and packet.stream.type in ("video", "audio"):
-                    ends = (packet.pts + (packet.duration or 0)) * ticks[packet.stream_index]
+                if known and packet.pts is not None:
+                    # One packet of time codes stands for the whole film.
+                    lasts = (packet.stream.type in ("video", "audio") and packet.duration) or 0
+                    ends = (packet.pts + lasts) * ticks[packet.stream_index]
                     self._reached_s = max(self._reached_s, ends)
+                if packet.size:
+                    self._ends_in_a_packet = packet.is_corrupt and is_told
                 if packet.stream is self._stream and packet.size:  # an empty one closes the decoder
                     yield packet  # type: ignore[misc]
         except MemoryError:
@@ -339,21 +358,26 @@ class Film:
             if not shown:
                 raise _above_limit(giant)
             self._remark(f"frames are left out: {_above_limit(giant)}")
-        if damaged:
+        if damaged > self._ends_in_a_packet:
             log.warning("%s: %d damaged parts were left out", self._path, damaged)
             self._remark("damaged in places: frames that cannot be decoded are left out")
 
     def _note_where_it_breaks_off(self, end: float) -> None:
         """Remark upon a film that lacks its end, of which ``end`` seconds are there."""
-        stated = (self._container.duration or 0) / av.time_base
-        if self.container == "avi":
-            stated = max(stated, _stated_by_avi(self._path))
+        duration = self._container.duration
+        file = stated(self._path, self.container, duration / av.time_base if duration else None)
+        whole = file.seconds or 0.0
         # Some count the length from the film's beginning, some from the time 0 before it.
         begin = (self._container.start_time or 0) / av.time_base
-        lacks = stated - max(self._reached_s, self._reached_s - begin, end)
-        if self._is_broken_off or lacks > max(_SHORT_S, _SHORT_SHARE * stated):
-            whole = f" of {clock_time(stated)}" if stated > end else ""
-            self._remark(f"breaks off: read up to {clock_time(end)}{whole}")
+        lacks = whole - max(self._reached_s, self._reached_s - begin, end)
+        if (
+            self._is_broken_off
+            or self._ends_in_a_packet
+            or (file.is_cut and (file.seconds is None or lacks > _SLIGHT_S))
+            or lacks > max(_SHORT_S, _SHORT_SHARE * whole)
+        ):
+            of = f" of {clock_time(whole)}" if round(whole) > round(end) else ""
+            self._remark(f"breaks off: read up to {clock_time(end)}{of}")
 
     def _chosen_decoder(self) -> VideoCodecContext:
         """FFmpeg's choice, but for films whose transparency is a second picture."""
@@ -437,16 +461,3 @@ def _above_limit(giant: VideoStream | VideoFrame) -> AboveLimit:
         f"{max_pixels()} pixels (MAXSIGHT_MAX_PIXELS)",
         "pixels",
     )
-
-
-def _stated_by_avi(path: str) -> float:
-    """Seconds of film by an AVI's header, which FFmpeg makes less where the file is cut short."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    place = head.find(b"avih")
-    if place < 0 or len(head) < place + 28:
-        return 0.0
-    microseconds, frames = (
-        int.from_bytes(head[place + at : place + at + 4], "little") for at in (8, 24)
-    )
-    return microseconds * frames / 1e6

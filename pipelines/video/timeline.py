@@ -80,7 +80,7 @@ class Clock:
         self.frame_s = 1.0 / float(rate) if rate else 0.04
         self._pts, self._dts = _Stamps(), _Stamps()
         self.end = 0.0
-        self._offset = 0.0  # what splices took away
+        self.offset = 0.0
         self._now: float | None = None
 
     def span(self, frame: VideoFrame) -> tuple[float, float]:
@@ -93,7 +93,7 @@ class Clock:
         if self._now is not None:
             latest = max(self._now + _SPLICE_AHEAD_S, self._stated_s + _BEYOND_S)
             if not self._now - _SPLICE_BACK_S <= time <= latest:
-                self._offset += self._now + self.frame_s - time
+                self.offset += self._now + self.frame_s - time
                 time = self._now + self.frame_s
             time = max(time, self._now)
         self._now = time
@@ -110,7 +110,7 @@ class Clock:
         """All that it has learned from the frames so far."""
         pts, dts = self._pts, self._dts
         counts = (pts.first, pts.last, pts.faults, dts.first, dts.last, dts.faults)
-        return (*counts, self._offset, self._now)
+        return (*counts, self.offset, self._now)
 
     def restore(self, state: tuple[float | None, ...]) -> None:
         """Go on as the clock that had that state.
@@ -125,7 +125,7 @@ class Clock:
             raise ValueError("not the state of a clock")
         self._pts = _Stamps(_whole(pts_first), _whole(pts_last), int(pts_faults))
         self._dts = _Stamps(_whole(dts_first), _whole(dts_last), int(dts_faults))
-        self._offset, self._now = offset, now
+        self.offset, self._now = offset, now
 
     def time_of(self, pts: int | None, dts: int | None) -> float | None:
         """When a packet's frame will be shown; None where that is not known, or not yet."""
@@ -133,7 +133,7 @@ class Clock:
         stamp, first = (pts, self._pts.first) if by_pts else (dts, self._dts.first)
         if stamp is None or first is None:
             return None
-        return (stamp - first) * self._seconds_per_tick + self._offset
+        return (stamp - first) * self._seconds_per_tick + self.offset
 
     def sought(self) -> None:
         """Reading goes on elsewhere in the film."""
@@ -258,10 +258,23 @@ class Schedule:
         """The packets worth decoding, in order."""
         held_back: list[tuple[Packet[VideoStream], bool]] = []
         held_bytes = 0
+        latest, back = -math.inf, self.clock.ticks(_SPLICE_BACK_S)
+        spliced_at: float | None = (
+            None  # the clock's offset before a splice that it has not met yet
+        )
         for number, (packet, is_brief) in enumerate(self._with_brief(packets)):
             if self._start is not None and number < self._start.keyframe:
                 continue
             time = self.clock.time_of(packet.pts, packet.dts)
+            stamp = packet.pts if packet.dts is None else packet.dts
+            if stamp is not None:
+                if stamp < latest - back:
+                    spliced_at = self.clock.offset
+                latest = stamp
+            if self.clock.offset == spliced_at:
+                time = None  # until a frame tells the clock how the film goes on
+            else:
+                spliced_at = None
             if packet.is_keyframe:
                 self._keyframes.append((number, packet.pts, packet.dts))
             if self._start is not None:

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("av")
 
 import av
-from numbered_films import CODINGS, FRAMES, coded, number_of, plain_film, remux, write_film
+from numbered_films import CODINGS, FRAMES, coded, number_of, plain_film, remux
 
 from maxsight.pipelines.video import Frame, sample_frames
 from maxsight.pipelines.video.frame import CannotResume, Mark
@@ -147,39 +147,6 @@ def test_a_jump_in_a_transmission_is_a_splice(folder: Path) -> None:
     joined = folder / "joined.ts"
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     assert list(sample_frames(joined, fps=2))[-1].end == pytest.approx(8, abs=0.1)
-
-
-def remarks_of(path: Path) -> list[str]:
-    found: list[str] = []
-    assert list(sample_frames(path, on_remark=found.append))
-    return found
-
-
-def test_a_whole_film_is_not_remarked_upon(folder: Path) -> None:
-    for name in ("h264.mp4", "h264-open-gop.mkv", "h264.ts", "vp9.webm", "mpeg4.avi"):
-        assert remarks_of(coded(folder, name)) == []
-    assert remarks_of(remux(plain_film(folder), folder / "cut.mp4", earlier_s=1.5)) == []
-    assert remarks_of(remux(plain_film(folder), folder / "late.mkv", earlier_s=-500)) == []
-
-
-def test_a_film_that_breaks_off_says_where(tmp_path: Path) -> None:
-    for name in ("whole.mkv", "whole.avi"):
-        whole = write_film(tmp_path / name, range(600), codec="mpeg4")
-        broken = whole.with_stem("broken")
-        broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-        (remark,) = remarks_of(broken)
-        assert remark.startswith(("breaks off: read up to 0:09 ", "breaks off: read up to 0:10 "))
-        assert remark.endswith(" of 0:20"), remark
-
-
-def test_damage_is_remarked_upon(folder: Path, tmp_path: Path) -> None:
-    content = bytearray(coded(folder, "h264.ts").read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + len(content) // 10] = bytes(len(content) // 10)
-    path = tmp_path / "damaged.ts"
-    path.write_bytes(content)
-    for remark in remarks_of(path):
-        assert "damaged" in remark or "breaks off" in remark
 
 
 def test_a_film_is_read_for_its_numbers_once(folder: Path) -> None:

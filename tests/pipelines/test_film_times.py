@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("av")
 
 import av
-from numbered_films import HEIGHT, WIDTH, number_of, picture
+from numbered_films import HEIGHT, SECONDS, WIDTH, number_of, picture, plain_film, remux
 
 from maxsight.pipelines.video import Frame, frame_at, sample_frames
 from maxsight.pipelines.video.frame import Mark
@@ -115,3 +115,25 @@ def test_what_stands_for_long_is_seen(
         assert number_of(frame_at(path, after.time)) == number_of(after.image)
     kept = list(without_stills(iter(frames)))
     assert [frame.time for frame in kept] == [frame.time for frame in frames]
+
+
+@pytest.mark.parametrize("fps", [1, 2, 30])
+@pytest.mark.parametrize("earlier_s", [0, -0.5, 2, 30])
+def test_recordings_that_are_joined_are_both_seen(
+    earlier_s: float, fps: float, tmp_path: Path
+) -> None:
+    """The second one's times begin before the first one's end."""
+    plain = plain_film(tmp_path)
+    first = remux(plain, tmp_path / "a.ts", earlier_s=-100)
+    second = remux(plain, tmp_path / "b.ts", earlier_s=-100 + earlier_s)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    frames = list(sample_frames(joined, fps=fps))
+    assert frames[-1].end == pytest.approx(2 * SECONDS, abs=0.1)
+    assert len(frames) == pytest.approx(2 * SECONDS * fps, abs=2)
+    for frame, after in [*itertools.pairwise(frames)][:: 1 + len(frames) // 5]:
+        assert number_of(frame.image) == pytest.approx(frame.time % SECONDS * 30, abs=3)
+        assert frame.next is not None
+        rest = list(sample_frames(joined, fps=fps, start=frame.next.with_picture(after.image)))
+        assert [one.time for one in rest] == [one.time for one in frames if one.time >= after.time]
+    assert number_of(frame_at(joined, 6.0)) == pytest.approx(60, abs=3)
