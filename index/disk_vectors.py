@@ -12,6 +12,7 @@ import numpy.typing as npt
 from maxsight.index import lance_tables, tables
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.vectors import ExactIndex, inner
+from maxsight.kernels import array_ordering
 
 # Of vectors read at a time; FAISS copies them once more.
 CHUNK_BYTES = 16 * 2**20
@@ -95,5 +96,5 @@ def merge_best(parts: list[tuple[Rows, Floats]], k: int) -> tuple[Rows, Floats]:
     """The best ``k`` of several answers over different rows; equal scores by lower row."""
     rows = np.concatenate([rows for rows, _ in parts])
     scores = np.concatenate([scores for _, scores in parts])
-    order = np.lexsort((rows, -scores))[:k]
-    return rows[order], scores[order]
+    scores, rows = array_ordering.best(scores, rows, k)
+    return rows, scores

@@ -1,10 +1,10 @@
 """Exact search over float16 vectors.
 
 The vectors are kept once, in blocks of ``BLOCK_ROWS`` rows, so that one query can use every core
-and so that appending copies one block at most. Candidates come from the compiled scan (from FAISS
-where there was no compiler at installation, from a GPU where there is one); their scores are then
-computed again in one fixed way, so that results do not depend on the size of the batch, the blocks,
-the threads or the device, and equal vectors tie exactly.
+and so that appending copies one block at most. Candidates come from the scan of
+``kernels.similarity``, from a GPU where there is one. Their scores are then computed again in one
+fixed way, so that results do not depend on the size of the batch, the blocks, the threads or the
+device, and equal vectors tie exactly.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight import machine
-from maxsight.index import faiss_build
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.gpu import MAX_FETCH, GpuFlat
-from maxsight.kernels import native
+from maxsight.kernels import array_ordering, similarity
 
 # 8 MB at D = 512: of the sizes between 2,048 and 50,000 the fastest for 1 and for 64 queries.
 BLOCK_ROWS = 8192
@@ -164,8 +163,8 @@ class ExactIndex:
         if len(rows) < k:
             return None
         scores = inner(self.take(rows), query)
-        order = np.lexsort((rows, -scores))[:k]
-        return (rows[order], scores[order]) if bound < scores[order[-1]] else None
+        scores, rows = array_ordering.best(scores, rows, k)
+        return (rows, scores) if bound < scores[-1] else None
 
     def _candidates(
         self, queries: Floats, fetch: int, allowed: Mask | None, available: int
@@ -210,26 +209,8 @@ class ExactIndex:
         if not fetch:
             empty = np.empty((len(queries), 0))
             return empty.astype(np.float32), empty.astype(np.int64)
-        if native.available() is None:
-            scores, rows = _nearest_by_faiss(queries, vectors, fetch, mine)
-        else:
-            scores, rows = native.topk_rows(queries, vectors, None, fetch, allowed=mine)
+        scores, rows = similarity.topk(queries, vectors, fetch, allowed=mine)
         return scores, rows + first
-
-
-def _nearest_by_faiss(
-    queries: Floats, vectors: Halves, k: int, allowed: Mask | None
-) -> tuple[Floats, Rows]:
-    faiss = faiss_build.load()
-    chosen = None if allowed is None else np.flatnonzero(allowed)
-    unpacked = unpack(vectors if chosen is None else vectors[chosen])
-    threads = int(faiss.omp_get_max_threads())
-    faiss.omp_set_num_threads(1)  # of the calling thread only: blocks share the cores
-    try:
-        scores, rows = faiss.knn(queries, unpacked, k, faiss.METRIC_INNER_PRODUCT)
-    finally:
-        faiss.omp_set_num_threads(threads)
-    return scores, rows if chosen is None else chosen[rows]
 
 
 def inner(vectors: Halves, query: Floats) -> Floats:

@@ -1,6 +1,7 @@
-"""Scores and indices as one integer that sorts as they do: higher score first, then lower index.
+"""The best k: higher score first, then lower index.
 
-``torch.topk`` keeps no order among equals; over these keys there are none.
+``torch.topk`` keeps no order among equals. Where a sort is too slow, scores and indices become one
+integer that sorts as they do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ def keys(scores: Tensor, indices: Tensor) -> Tensor:
     bits = (scores + 0.0).view(torch.int32)  # + 0.0: -0.0 and 0.0 are equal
     ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64)
     return (ordered << 32) | (_LOW - indices)
+
+
+def first(scores: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest scores (..., n) and their indices, which rise among equal scores."""
+    # A stable sort keeps equals in their order.
+    scores, order = scores.sort(dim=-1, descending=True, stable=True)
+    return scores[..., :k], indices.gather(-1, order[..., :k])
 
 
 def best(found: Tensor, k: int) -> Tensor:

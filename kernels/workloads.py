@@ -97,7 +97,7 @@ def _similarity(device: torch.device) -> _Named:
 
 
 def _maxsim(device: torch.device) -> _Named:
-    def prepare(shape: MaxsimShape, kind: str, **options: bool) -> Callable[[], object]:
+    def prepare(shape: MaxsimShape, kind: str, call: Callable[..., object]) -> Callable[[], object]:
         dtype = _DTYPES.get(kind, torch.float32)
         sides = [
             packed(shape.queries, shape.query_tokens, shape.dim, device=device, dtype=dtype),
@@ -106,16 +106,13 @@ def _maxsim(device: torch.device) -> _Named:
         (queries, starts), (documents, begins) = sides
         if kind == "int8":
             coded = [maxsim.Int8Tokens.of(tokens) for tokens, _ in sides]
-            return partial(maxsim.score, coded[0], starts, coded[1], begins, **options)
-        return partial(maxsim.score, queries, starts, documents, begins, **options)
+            return partial(call, coded[0], starts, coded[1], begins)
+        return partial(call, queries, starts, documents, begins)
 
     for shape in MAXSIM_SHAPES:
         for kind in ("bfloat16", "float16", "float32", "int8"):
-            yield f"score {shape.name} {kind}", partial(prepare, shape, kind)
-        yield (
-            f"score with argmax {shape.name} bfloat16",
-            partial(prepare, shape, "bfloat16", with_argmax=True),
-        )
+            yield f"score {shape.name} {kind}", partial(prepare, shape, kind, maxsim.score)
+        yield f"answers {shape.name} bfloat16", partial(prepare, shape, "bfloat16", maxsim.answers)
 
 
 def _merge(device: torch.device) -> _Named:

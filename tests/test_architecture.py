@@ -197,6 +197,19 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
+def test_native_code_is_reached_through_the_operations() -> None:
+    """What is compiled, and what computes where nothing is, is the kernels' own business."""
+    native = "maxsight.kernels.native"
+    reaching = [
+        f"{sources()[module]}:{found.line} imports {found.full}"
+        for module in sources()
+        if room(module) != "maxsight.kernels"
+        for found in imports(module)
+        if (found.full + ".").startswith(f"{native}.")
+    ]
+    assert not reaching, "\n".join(reaching)
+
+
 def test_imports_are_absolute_and_through_maxsight() -> None:
     wrong = []
     files = [*sources().values(), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("examples/*.py")]

@@ -31,8 +31,12 @@ PUBLIC = {
     "maxsight.doctor": ["Finding", "diagnose"],
     "maxsight.kernels.fde": ["Config", "encode_documents", "encode_queries"],
     "maxsight.kernels.maxsim": [
+        "CodedTokens",
         "Int8Screen",
         "Int8Tokens",
+        "answers",
+        "answers_of_pairs",
+        "interact",
         "score",
         "score_pairs",
         "topk",
@@ -52,7 +56,6 @@ PUBLIC = {
     ],
     "maxsight.kernels.native": [
         "Coarse",
-        "CodedTokens",
         "Prepared",
         "above",
         "available",
@@ -60,6 +63,7 @@ PUBLIC = {
         "fits",
         "gram_bound",
         "interact",
+        "is_compiled",
         "multiplies",
         "prepare",
         "rescore",
@@ -72,7 +76,7 @@ PUBLIC = {
         "topk_rows",
     ],
     "maxsight.kernels.resample": ["available", "resize"],
-    "maxsight.kernels.similarity": ["Rounded", "above", "topk"],
+    "maxsight.kernels.similarity": ["Rounded", "above", "rescore", "topk"],
     "maxsight.pipelines.ingest": [
         "IngestInterrupted",
         "IngestReport",

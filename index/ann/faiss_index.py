@@ -18,7 +18,6 @@ from maxsight.index.ann.faiss_kinds import Dial
 from maxsight.index.ann.places import Places
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.vectors import unpack
-from maxsight.kernels import native
 
 FILE = "faiss.index"
 # Rows turned into float32 at a time, 32 MiB at D = 512.
@@ -212,9 +211,7 @@ class FaissIndex:
     def _find_places(self) -> Places | None:
         """The lists of a trained inverted file, unless FAISS looks them up better: in a graph."""
         centroids = faiss_kinds.centroids(self._core) if self.lists else None
-        if centroids is None or native.available() is None:
-            return None
-        return Places(centroids)
+        return None if centroids is None else Places(centroids)
 
     def _search_wide(
         self, queries: Floats, k: int, allowed: Mask, available: int

@@ -12,11 +12,9 @@ from maxsight.index import faiss_build
 from maxsight.index.array_files import read_array
 from maxsight.index.array_types import Floats, Halves, Rows
 from maxsight.index.vectors import unpack
-from maxsight.kernels.native import binding
-from maxsight.kernels.native.rescoring import rescore_rows
+from maxsight.kernels import int8, similarity
 
 CODES, _SCALES = "int8.npy", "int8-scales.npy"
-_LARGEST = 127
 # Rows that are rounded at a time, 32 MiB in float32 at D = 512.
 _ADD_ROWS = 16_384
 # From so many queries on, a scan unpacks rows and multiplies matrices: 16 MiB of them at D = 512.
@@ -48,11 +46,8 @@ class Int8Rows:
         self._scales.resize(first + len(vectors), refcheck=False)
         for start in range(0, len(vectors), _ADD_ROWS):
             rows = unpack(vectors[start : start + _ADD_ROWS])
-            scales = np.abs(rows).max(axis=1, initial=0) / _LARGEST
-            rows /= np.where(scales > 0, scales, 1)[:, None]
             place = slice(first + start, first + start + len(rows))
-            self._codes[place] = np.rint(rows, out=rows)
-            self._scales[place] = scales
+            self._codes[place], self._scales[place] = int8.rounded_array(rows)
 
     def best(
         self, queries: Floats, candidates: Rows, k: int, *, threads: int = 1
@@ -66,15 +61,9 @@ class Int8Rows:
         Returns:
             ``(scores, rows)``, each (Q, min(k, C)), best first; -inf and -1 where there are fewer.
         """
-        if binding.find_library() is not None:
-            return rescore_rows(queries, self._codes, self._scales, candidates, k, threads=threads)
-        scores = np.full(candidates.shape, -np.inf, dtype=np.float32)
-        for query, rows, line in zip(queries, candidates, scores, strict=True):
-            there = rows >= 0
-            line[there] = self._codes[rows[there]].astype(np.float32) @ query
-            line[there] *= self._scales[rows[there]]
-        order = np.lexsort((candidates, -scores), axis=1)[:, :k]
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(candidates, order, 1)
+        return similarity.rescore(
+            queries, self._codes, candidates, k, scale=self._scales, threads=threads
+        )
 
     def scan(self, queries: Floats, rows: Rows, k: int, *, threads: int = 1) -> tuple[Floats, Rows]:
         """The ``k`` best of the same (n,) rows for every query, as :meth:`best` gives them."""

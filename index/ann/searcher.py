@@ -12,6 +12,7 @@ from maxsight.index.ann.refined import Refined
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.disk_vectors import merge_best
 from maxsight.index.vectors import ExactIndex, inner
+from maxsight.kernels import array_ordering
 
 # Where a filter lets no more rows through, they are all read and scored. (An index with int8 rows
 # has a limit of its own, and scores by these.)
@@ -103,8 +104,8 @@ def _rank(
         for query, own in zip(queries[start : start + step], rows[start : start + step]):
             own = own[own >= 0]
             scores = inner(vectors[np.searchsorted(wanted, own)], query)
-            order = np.lexsort((own, -scores))[:k]
-            results.append((own[order], scores[order]))
+            best, chosen = array_ordering.best(scores, own, k)
+            results.append((chosen, best))
     return results
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maxsight import machine
 from maxsight.index.array_types import Doubles, Floats, Rows
-from maxsight.index.late import arithmetic
 from maxsight.index.late.token_files import units
-from maxsight.kernels.native import CodedTokens
+from maxsight.kernels import maxsim
+from maxsight.kernels.maxsim import CodedTokens
 
 K = 10
 _QUERIES, _FEWEST = 96, 8
@@ -63,7 +64,7 @@ def imagined(raw: CodedTokens, count: int, draw: np.random.Generator) -> list[Fl
         return []
     found = []
     for row in draw.choice(filled, count):
-        own = units(arithmetic.decoded(raw, int(row)))
+        own = units(raw.decoded(slice(*raw.offsets[row : row + 2])))
         anchors = own[draw.integers(0, len(own), _ANCHORS)]
         near = np.argsort(-(anchors @ own.T), axis=1)[:, : max(1, len(own) // 6)]
         picked = np.concatenate([draw.choice(places, _QUERY_TOKENS // _ANCHORS) for places in near])
@@ -113,16 +114,21 @@ def calibrate(
         group = queries[start : start + step]
         tokens = np.concatenate(group)
         offsets = np.concatenate([[0], np.cumsum([len(own) for own in group])]).astype(np.int64)
-        pairs = np.tile(np.arange(len(group)), count), np.repeat(np.arange(count), len(group))
-        truth = arithmetic.score_pairs(tokens, offsets, raw, pairs, fine=True)
-        stored = arithmetic.score_pairs(tokens, offsets, coded, pairs, fine=True)
-        truth, stored = truth.reshape(count, -1).T, stored.reshape(count, -1).T
+        pairs = np.array(
+            [np.tile(np.arange(len(group)), count), np.repeat(np.arange(count), len(group))]
+        ).T
+        truth, stored = (
+            maxsim.score_pairs(tokens, offsets, kept, pairs=pairs, threads=machine.threads())
+            .reshape(count, -1)
+            .T
+            for kept in (raw, coded)
+        )
         best = np.argsort(-truth, axis=1, kind="stable")[:, :K]
         bests[start : start + step] = best
         proposed = None if propose is None else propose(tokens, offsets, ladder[-1])
         ceiling[start : start + step] = overlap(_top(stored, None), best)
         for rung, size in enumerate(ladder):
-            kept = arithmetic.interact(tokens, offsets, coded, size)
+            kept = maxsim.interact(tokens, offsets, coded, size, threads=machine.threads())
             found[rung, start : start + step] = overlap(_top(stored, kept), best)
             if proposed is not None:
                 covered[rung, start : start + step] = overlap(proposed[:, :size], best)

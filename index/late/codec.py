@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from maxsight.errors import UsageError
 from maxsight.index.array_types import Floats
+from maxsight.kernels.coded_tokens import sums_of, unit_rows
 
 # What a store may be asked for, and its bits a number.
 CODES = {"int8": 8, "5bit": 5, "4bit": 4, "2bit": 2}
@@ -77,11 +78,7 @@ class Codebook:
 
     def decode(self, ids: Ids, codes: npt.NDArray[np.uint8]) -> Floats:
         """The unit vectors (n, d) that codes stand for."""
-        sums = self.centroids[ids].astype(np.int16) + self.levels[_unpacked(codes, self.bits)]
-        numbers = np.clip(sums, -127, 127).astype(np.float32)
-        lengths = np.linalg.norm(numbers, axis=1, keepdims=True)
-        found: Floats = numbers / np.where(lengths > 0, lengths, 1)
-        return found
+        return unit_rows(sums_of(self.centroids[ids], self.levels, codes, self.bits))
 
     def _table(self) -> tuple[npt.NDArray[np.uint8], int]:
         """The level nearest to each residual in steps, from the lowest level's on."""
@@ -192,16 +189,3 @@ def _packed(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
     if bits == 4:
         return pairs
     return np.concatenate([pairs, np.packbits(codes >> 4, axis=1, bitorder="little")], axis=1)
-
-
-def _unpacked(packed: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
-    """The opposite of :func:`_packed`."""
-    d = packed.shape[1] * 8 // bits
-    lower_bits = min(bits, 4)
-    shifts = np.arange(0, 8, lower_bits, dtype=np.uint8)
-    lower = packed[:, : d * lower_bits // 8]
-    codes = (lower[:, :, None] >> shifts & (2**lower_bits - 1)).reshape(len(packed), d)
-    if bits == 5:
-        codes |= np.unpackbits(packed[:, d // 2 :], axis=1, bitorder="little") << 4
-    found: npt.NDArray[np.uint8] = codes.astype(np.uint8)
-    return found

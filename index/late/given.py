@@ -21,7 +21,7 @@ from maxsight.index.late.token_files import (
     widened,
 )
 from maxsight.index.records import TokenTable
-from maxsight.kernels.native import CodedTokens
+from maxsight.kernels.maxsim import CodedTokens
 
 _SIZES = "sizes.bin"
 # Documents at a time, when they are read through.

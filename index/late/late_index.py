@@ -16,11 +16,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from maxsight import plain_files
+from maxsight import machine, plain_files
 from maxsight.errors import UsageError
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.durable_files import clear, new_folder
-from maxsight.index.late import arithmetic, calibration, grouping
+from maxsight.index.late import calibration, grouping
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES, train
 from maxsight.index.late.given import GivenTokens, padded
@@ -34,6 +34,7 @@ from maxsight.index.late.token_files import (
     write_codebook,
 )
 from maxsight.index.records import TokenTable
+from maxsight.kernels import maxsim
 
 _GIVEN = "given"
 # Tokens that centroids and levels are learned from.
@@ -300,8 +301,14 @@ class LateIndex:
             among = np.sort(np.where((among >= 0) & (among < count), among, -1), axis=1)
             among[:, 1:][among[:, 1:] == among[:, :-1]] = -1
         carved, edges = grouping.carve(tokens, offsets, above=_CARVE_ABOVE)
-        return arithmetic.interact(
-            carved, edges, self._tokens.coded, keep, rows=among, allowed=allowed
+        return maxsim.interact(
+            carved,
+            edges,
+            self._tokens.coded,
+            keep,
+            rows=among,
+            allowed=allowed,
+            threads=machine.threads(),
         )
 
     def _best(
@@ -315,8 +322,9 @@ class LateIndex:
         queries, places, listed = queries[order], places[order], listed[order]
         coded = self._tokens.coded
         scores = np.full(rows.shape, -np.inf, np.float32)
-        scores[queries, places] = arithmetic.score_pairs(
-            tokens, offsets, coded, (queries, listed), fine=fine
+        pairs = np.array([queries, listed]).T
+        scores[queries, places] = maxsim.score_pairs(
+            tokens, offsets, coded, pairs=pairs, fine=fine, threads=machine.threads()
         )
         read = listed[np.diff(listed, prepend=-1) > 0]
         self._tokens.used(int((coded.offsets[read + 1] - coded.offsets[read]).sum()), len(read))

@@ -30,7 +30,7 @@ from maxsight.index.array_files import read_arrays
 from maxsight.index.array_types import Floats, Rows
 from maxsight.index.late.codec import MOST_CENTROIDS, Codebook
 from maxsight.index.records import TokenTable
-from maxsight.kernels.native import CodedTokens
+from maxsight.kernels.maxsim import CodedTokens
 
 TOKENS, SCALES, IDS = "tokens.bin", "scales.bin", "ids.bin"
 LENGTHS, LABELS = "lengths.bin", "labels.bin"

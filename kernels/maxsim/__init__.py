@@ -8,6 +8,10 @@ documents, are packed one after the other without padding: ``tokens (sum L, d)``
 scores 0 with every document: the sum over nothing. With an empty document every other query scores
 -inf, whatever the weights: the maximum over nothing.
 
+Arguments are tensors; documents may also be what a library stores (``CodedTokens``). Queries in
+NumPy's arrays and stored documents give NumPy's scores, without torch (:func:`interact`,
+:func:`score_pairs`).
+
 Tokens and weights are finite. On a CPU this is asked of queries; of documents, and on a GPU, it
 would cost too much, and scores of tokens that are not finite mean nothing.
 
@@ -16,64 +20,54 @@ Source: Khattab and Zaharia, "ColBERT", 2020.
 
 from __future__ import annotations
 
-from typing import Literal, overload
+import importlib
+from typing import TYPE_CHECKING, Any, overload
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from maxsight.kernels import bitmap
-from maxsight.kernels.maxsim import ops
-from maxsight.kernels.maxsim.checks import check_side
-from maxsight.kernels.maxsim.codes import (
-    Int8Tokens,
-    Tokens,
-    dimensions,
-    storage,
-)
-from maxsight.kernels.maxsim.screen import Int8Screen
+from maxsight.kernels.coded_tokens import CodedTokens
+from maxsight.kernels.maxsim import arrays
+from maxsight.kernels.maxsim.values import Int8Tokens
 
-__all__ = ["Int8Screen", "Int8Tokens", "score", "score_pairs", "topk"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    from maxsight.kernels.array_types import BoolArray, FloatArray, IntArray
+    from maxsight.kernels.maxsim.screen import Int8Screen
+    from maxsight.kernels.maxsim.values import Side
 
-@overload
-def score(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    query_weight: Tensor | None = None,
-    document_weight: Tensor | None = None,
-    normalize: bool = False,
-    with_argmax: Literal[False] = False,
-) -> Tensor: ...
+    Tokens = Tensor | Int8Tokens
+    Documents = Tokens | CodedTokens
+
+__all__ = [
+    "CodedTokens",
+    "Int8Screen",
+    "Int8Tokens",
+    "answers",
+    "answers_of_pairs",
+    "interact",
+    "score",
+    "score_pairs",
+    "topk",
+]
 
 
-@overload
-def score(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    query_weight: Tensor | None = None,
-    document_weight: Tensor | None = None,
-    normalize: bool = False,
-    with_argmax: Literal[True],
-) -> tuple[Tensor, Tensor]: ...
+def __getattr__(name: str) -> Any:
+    if name == "Int8Screen":  # needs torch
+        return importlib.import_module("maxsight.kernels.maxsim.screen").Int8Screen
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def score(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    documents: Documents,
+    document_offsets: Tensor | None = None,
     *,
     query_weight: Tensor | None = None,
     document_weight: Tensor | None = None,
     normalize: bool = False,
-    with_argmax: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """Every query against every document.
 
     Differentiable in tokens and weights that are floating point; the backward pass adds in a fixed
@@ -84,21 +78,18 @@ def score(
     Args:
         queries: (sum L_q, d) float32, float16, bfloat16, or ``Int8Tokens``.
         query_offsets: (B_q + 1,) int64.
-        documents: the same.
-        document_offsets: (B_d + 1,) int64.
+        documents: the same, or ``CodedTokens``, which are decoded a few documents at a time.
+        document_offsets: (B_d + 1,) int64; None: those that ``CodedTokens`` hold.
         query_weight: (sum L_q,) float, times the token's maximum.
         document_weight: (sum L_d,) float, times the similarity, inside the maximum.
         normalize: divide every token by its norm first, as it is read.
-        with_argmax: also return which document token answers which query token.
 
     Returns:
-        (B_q, B_d) float32 scores. With ``with_argmax`` also (sum L_q, B_d) int32: the place within
-        the document of the token that gave the maximum, the lowest of equals, -1 in an empty one.
-        Memory beyond these: at most 64 MiB.
+        (B_q, B_d) float32. Memory beside it: at most 64 MiB.
 
     Raises:
         ValueError: shapes, dtypes or offsets that do not fit; queries that are not finite.
-        BackendError: tensors on several devices.
+        BackendError: tensors on several devices; ``CodedTokens`` in the Triton room.
 
     Example:
         >>> documents = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
@@ -106,76 +97,96 @@ def score(
         >>> score(queries, torch.tensor([0, 2]), documents, torch.tensor([0, 2, 3]))
         tensor([[2.0000, 1.4000]])
     """
-    check_side(queries, query_offsets, query_weight, "query")
-    check_side(documents, document_offsets, document_weight, "document")
-    _check_together(queries, documents)
-    needed = with_argmax or _differentiates(queries, documents, query_weight, document_weight)
-    scores, argmax = ops.score(
-        ops.flat(queries),
-        query_offsets,
-        ops.flat(documents),
-        document_offsets,
-        query_weight,
-        document_weight,
-        normalize,
-        needed,
-    )
-    return (scores, argmax) if with_argmax else scores
+    left = (queries, query_offsets, query_weight)
+    return _score(left, (documents, document_offsets, document_weight), normalize, False)[0]
+
+
+def answers(
+    queries: Tokens,
+    query_offsets: Tensor,
+    documents: Documents,
+    document_offsets: Tensor | None = None,
+    *,
+    query_weight: Tensor | None = None,
+    document_weight: Tensor | None = None,
+    normalize: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Which document token answers which query token, and the scores of :func:`score`.
+
+    Args:
+        queries, query_offsets, documents, document_offsets, query_weight, document_weight,
+            normalize: as for :func:`score`.
+
+    Returns:
+        ``(scores, places)``: (B_q, B_d), and (sum L_q, B_d) int32: the place within the document of
+        the token that gave the maximum, the lowest of equals, -1 in an empty one.
+
+    Raises:
+        ValueError, BackendError: as :func:`score`.
+
+    Example:
+        >>> documents = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        >>> queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> answers(queries, torch.tensor([0, 2]), documents, torch.tensor([0, 2, 3]))[1].tolist()
+        [[0, 0], [1, 0]]
+    """
+    left = (queries, query_offsets, query_weight)
+    return _score(left, (documents, document_offsets, document_weight), normalize, True)
 
 
 @overload
 def score_pairs(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    documents: Documents,
+    document_offsets: Tensor | None = None,
     *,
     pairs: Tensor | None = None,
     query_weight: Tensor | None = None,
     document_weight: Tensor | None = None,
     normalize: bool = False,
-    with_argmax: Literal[False] = False,
 ) -> Tensor: ...
 
 
 @overload
 def score_pairs(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    queries: FloatArray,
+    query_offsets: IntArray,
+    documents: CodedTokens,
     *,
-    pairs: Tensor | None = None,
-    query_weight: Tensor | None = None,
-    document_weight: Tensor | None = None,
-    normalize: bool = False,
-    with_argmax: Literal[True],
-) -> tuple[Tensor, Tensor]: ...
+    pairs: IntArray,
+    fine: bool = True,
+    threads: int = 1,
+) -> FloatArray: ...
 
 
 def score_pairs(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    queries: Any,
+    query_offsets: Any,
+    documents: Any,
+    document_offsets: Any = None,
     *,
-    pairs: Tensor | None = None,
+    pairs: Any = None,
     query_weight: Tensor | None = None,
     document_weight: Tensor | None = None,
     normalize: bool = False,
-    with_argmax: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+    fine: bool = True,
+    threads: int = 1,
+) -> Any:
     """Some queries against some documents, pair by pair; differentiable as :func:`score` is.
 
     Args:
         pairs: (P, 2) int64, each a query's and a document's number. None pairs the i-th query with
-            the i-th document.
+            the i-th document. Of arrays, the documents' numbers never fall, and a document that
+            several queries want is read once.
         queries, query_offsets, documents, document_offsets, query_weight, document_weight,
-            normalize, with_argmax: as for :func:`score`.
+            normalize: as for :func:`score`; or (sum L_q, d) float32 and (B_q + 1,) int64 arrays
+            against ``CodedTokens``, without offsets and weights.
+        fine: of arrays: round the queries' tokens to 15 bits and a sign, not to 7.
+        threads: of arrays: at most so many; tensors take torch's.
 
     Returns:
-        (P,) float32 scores. With ``with_argmax`` also, packed in the order of the pairs, an int32
-        for each token of the pair's query, as for :func:`score`.
+        (P,) float32 scores.
 
     Raises:
         ValueError: as :func:`score`, and pairs that do not exist.
@@ -186,36 +197,47 @@ def score_pairs(
         >>> score_pairs(tokens, offsets, tokens, offsets)
         tensor([1., 1.])
     """
-    check_side(queries, query_offsets, query_weight, "query")
-    check_side(documents, document_offsets, document_weight, "document")
-    _check_together(queries, documents)
-    if pairs is None and len(query_offsets) != len(document_offsets):
-        raise ValueError(
-            f"as many queries as documents are needed, got {len(query_offsets) - 1} and "
-            f"{len(document_offsets) - 1}; name them with pairs"
+    if isinstance(queries, np.ndarray):
+        return arrays.score_pairs(
+            queries, query_offsets, documents, pairs=pairs, fine=fine, threads=threads
         )
-    if pairs is not None and (pairs.dtype != torch.int64 or pairs.ndim != 2 or pairs.shape[1] != 2):
-        raise ValueError(f"pairs must be (P, 2) int64, got {pairs.dtype} {tuple(pairs.shape)}")
-    needed = with_argmax or _differentiates(queries, documents, query_weight, document_weight)
-    scores, argmax = ops.score_pairs(
-        ops.flat(queries),
-        query_offsets,
-        ops.flat(documents),
-        document_offsets,
-        pairs,
-        query_weight,
-        document_weight,
-        normalize,
-        needed,
-    )
-    return (scores, argmax) if with_argmax else scores
+    left = (queries, query_offsets, query_weight)
+    return _pairs(left, (documents, document_offsets, document_weight), pairs, normalize, False)[0]
+
+
+def answers_of_pairs(
+    queries: Tokens,
+    query_offsets: Tensor,
+    documents: Documents,
+    document_offsets: Tensor | None = None,
+    *,
+    pairs: Tensor | None = None,
+    query_weight: Tensor | None = None,
+    document_weight: Tensor | None = None,
+    normalize: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Which document token answers which query token of some pairs, and their scores.
+
+    Args:
+        queries, query_offsets, documents, document_offsets, pairs, query_weight, document_weight,
+            normalize: as for :func:`score_pairs`.
+
+    Returns:
+        ``(scores, places)``: (P,), and packed in the order of the pairs an int32 for each token of
+        the pair's query, as :func:`answers` gives it.
+
+    Raises:
+        ValueError, BackendError: as :func:`score_pairs`.
+    """
+    left = (queries, query_offsets, query_weight)
+    return _pairs(left, (documents, document_offsets, document_weight), pairs, normalize, True)
 
 
 def topk(
     queries: Tokens,
     query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    documents: Documents,
+    document_offsets: Tensor | None,
     k: int,
     *,
     allowed: Tensor | None = None,
@@ -254,45 +276,107 @@ def topk(
         >>> topk(tokens, offsets, tokens, offsets, 1)[1].tolist()
         [[0], [1]]
     """
-    check_side(queries, query_offsets, query_weight, "query")
-    check_side(documents, document_offsets, document_weight, "document")
-    _check_together(queries, documents)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    count = len(document_offsets) - 1
+    left, right = _sides(
+        (queries, query_offsets, query_weight), (documents, document_offsets, document_weight)
+    )
     if screen is not None and (
-        screen.values.shape != (len(storage(documents)), dimensions(documents))
-        or len(screen.step) != count
+        screen.values.shape != (right.rows, right.dim) or len(screen.step) != right.count
     ):
         raise ValueError(
             f"the screen is of {len(screen.step)} documents with {tuple(screen.values.shape)} "
-            f"tokens, not of these {count} with {len(storage(documents))}; make it anew"
+            f"tokens, not of these {right.count} with {right.rows}; make it anew"
         )
-    best: tuple[Tensor, Tensor] = ops.topk(
-        ops.flat(queries),
-        query_offsets,
-        ops.flat(documents),
-        document_offsets,
+    from maxsight.kernels import bitmap
+    from maxsight.kernels.maxsim import operators
+
+    best: tuple[Tensor, Tensor] = operators.topk(
+        *operators.flat(left),
+        *operators.flat(right),
         k,
-        bitmap.checked(allowed, rows=count, queries=len(query_offsets) - 1),
-        query_weight,
-        document_weight,
+        bitmap.checked(allowed, rows=right.count, queries=left.count),
         normalize,
-        [] if screen is None else ops.flat_screen(screen),
+        [] if screen is None else operators.flat_screen(screen),
     )
     return best
 
 
-def _check_together(queries: Tokens, documents: Tokens) -> None:
-    if dimensions(queries) != dimensions(documents):
-        raise ValueError(
-            f"query and document tokens must share d, got {dimensions(queries)} and "
-            f"{dimensions(documents)}"
-        )
+def interact(
+    queries: FloatArray,
+    query_offsets: IntArray,
+    documents: CodedTokens,
+    keep: int,
+    *,
+    rows: IntArray | None = None,
+    allowed: BoolArray | None = None,
+    threads: int = 1,
+) -> IntArray:
+    """The documents of highest MaxSim when each of their tokens is taken for its centroid.
 
+    Compiled code rounds similarities with centroids to 255 levels a query.
 
-def _differentiates(*given: object) -> bool:
-    """Whether the backward pass will need the arg-max."""
-    return torch.is_grad_enabled() and any(
-        isinstance(tensor, Tensor) and tensor.requires_grad for tensor in given
+    Args:
+        queries: (sum L, d) float32, finite.
+        query_offsets: (B + 1,) int64.
+        keep: at least 1.
+        rows: (B, C), the documents that take part, ascending, -1 where there is none; None: all.
+        allowed: (N,) or (B, N) bool, which documents may be returned; None: all.
+
+    Returns:
+        (B, keep) documents in rising order, -1 behind them where there are fewer.
+
+    Raises:
+        ValueError: shapes that do not fit, rows that there are not, ``keep`` below 1.
+    """
+    return arrays.interact(
+        queries, query_offsets, documents, keep, rows=rows, allowed=allowed, threads=threads
     )
+
+
+# Tokens, their offsets and their weights, as a caller gives them.
+_Given = tuple[Any, Any, "Tensor | None"]
+
+
+def _sides(queries: _Given, documents: _Given) -> tuple[Side, Side]:
+    from maxsight.kernels.maxsim import checks
+
+    left, right = checks.side_of(*queries, "query"), checks.side_of(*documents, "document")
+    if left.dim != right.dim:
+        raise ValueError(f"query and document tokens must share d, got {left.dim} and {right.dim}")
+    return left, right
+
+
+def _score(
+    queries: _Given, documents: _Given, normalize: bool, answers: bool
+) -> tuple[Tensor, Tensor]:
+    from maxsight.kernels.maxsim import operators
+
+    left, right = _sides(queries, documents)
+    needed = answers or operators.differentiates(left, right)
+    found: tuple[Tensor, Tensor] = operators.score(
+        *operators.flat(left), *operators.flat(right), normalize, needed
+    )
+    return found
+
+
+def _pairs(
+    queries: _Given, documents: _Given, pairs: Tensor | None, normalize: bool, answers: bool
+) -> tuple[Tensor, Tensor]:
+    import torch
+
+    from maxsight.kernels.maxsim import operators
+
+    left, right = _sides(queries, documents)
+    if pairs is None and left.count != right.count:
+        raise ValueError(
+            f"as many queries as documents are needed, got {left.count} and {right.count}; name "
+            "them with pairs"
+        )
+    if pairs is not None and (pairs.dtype != torch.int64 or pairs.ndim != 2 or pairs.shape[1] != 2):
+        raise ValueError(f"pairs must be (P, 2) int64, got {pairs.dtype} {tuple(pairs.shape)}")
+    needed = answers or operators.differentiates(left, right)
+    found: tuple[Tensor, Tensor] = operators.score_pairs(
+        *operators.flat(left), *operators.flat(right), pairs, normalize, needed
+    )
+    return found

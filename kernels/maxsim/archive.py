@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.chunks import BYTES, CACHE_BYTES
-from maxsight.kernels.maxsim.codes import (
-    Int8Tokens,
-    Tokens,
-    decode,
-    dimensions,
-    inverse_norm,
-    sum_dtype,
-)
+from maxsight.kernels.maxsim.codes import Documents, decode, inverse_norm, sum_dtype
+from maxsight.kernels.maxsim.values import Int8Tokens, Side
 
 
 @dataclass(frozen=True)
@@ -47,11 +41,13 @@ class Read:
 class Archive:
     """Tokens, read a few at a time as the product takes them."""
 
-    documents: Tokens
-    offsets: Tensor
-    weight: Tensor | None
+    documents: Side
     normalize: bool
     dtype: torch.dtype
+
+    @property
+    def offsets(self) -> Tensor:
+        return self.documents.offsets
 
     def parts(self, limit: int) -> Iterator[slice]:
         """Documents in order, at most ``limit`` at a time and few enough tokens."""
@@ -69,7 +65,7 @@ class Archive:
             yield slice(0, len(chosen))
             return
         ends = self.offsets.diff()[chosen].cumsum(0)
-        tokens = BYTES // 4 // max(1, dimensions(self.documents))
+        tokens = BYTES // 4 // max(1, self.documents.dim)
         start = 0
         while start < len(chosen):
             before = int(ends[start - 1]) if start else 0
@@ -97,31 +93,32 @@ class Archive:
         return Read(*self._rows(select), offsets)
 
     def _rows(self, select: slice | Tensor) -> tuple[Tensor, Tensor | None]:
-        rows, scale = as_product(self.documents, select, self.dtype)
-        weight = None if self.weight is None else self.weight[select]
+        rows, scale = as_product(self.documents.tokens, select, self.dtype)
+        weight = self.documents.weight
+        weight = None if weight is None else weight[select]
         return rows, factor(rows, scale, weight, self.normalize)
 
     def _lies(self) -> bool:
         """Whether tokens are read as they lie in memory, with nothing to compute for each first."""
-        documents = self.documents
-        coded = isinstance(documents, Int8Tokens)
-        rows = documents.values if isinstance(documents, Int8Tokens) else documents
+        tokens = self.documents.tokens
+        rows = tokens.values if isinstance(tokens, Int8Tokens) else tokens
         return (
-            rows.dtype == self.dtype
+            isinstance(rows, Tensor)
+            and rows.dtype == self.dtype
             and rows.is_contiguous()
             and not self.normalize
-            and not (coded and self.weight is not None)
+            and not (rows is not tokens and self.documents.weight is not None)
         )
 
     def _limit(self) -> int:
         """Tokens at a time: what is made to be read must stay small."""
         if self._lies():
             return max(1, int(self.offsets[-1]))
-        return max(1, CACHE_BYTES // 4 // max(1, dimensions(self.documents)))
+        return max(1, CACHE_BYTES // 4 // max(1, self.documents.dim))
 
 
-def product_dtype(queries: Tokens, documents: Tokens) -> torch.dtype:
-    sides = (queries, documents)
+def product_dtype(queries: Side, documents: Side) -> torch.dtype:
+    sides = (queries.tokens, documents.tokens)
     if all(isinstance(side, Int8Tokens) for side in sides):
         return torch.int8
     if all(
@@ -133,7 +130,7 @@ def product_dtype(queries: Tokens, documents: Tokens) -> torch.dtype:
 
 
 def as_product(
-    tokens: Tokens, rows: slice | Tensor, dtype: torch.dtype
+    tokens: Documents, rows: slice | Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
     """Some tokens in the product's dtype, and their scale."""
     if isinstance(tokens, Int8Tokens):

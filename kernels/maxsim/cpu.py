@@ -10,61 +10,45 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.maxsim.archive import Archive
-from maxsight.kernels.maxsim.codes import Tokens, sum_dtype
+from maxsight.kernels.maxsim.codes import sum_dtype
 from maxsight.kernels.maxsim.cpu_queries import Queries
 from maxsight.kernels.maxsim.cpu_topk import topk
 
 # Plain torch is as fast as it gets there: gathers and sums.
 from maxsight.kernels.maxsim.reference import score_backward, score_pairs_backward
+from maxsight.kernels.maxsim.values import Side
 
 __all__ = ["score", "score_backward", "score_pairs", "score_pairs_backward", "topk"]
 
 
 def score(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
-    with_argmax: bool,
+    queries: Side, documents: Side, *, normalize: bool, answers: bool
 ) -> tuple[Tensor, Tensor]:
     """As :func:`reference.score`."""
-    given = Queries.of(queries, query_offsets, documents, query_weight, normalize)
-    archive = Archive(documents, document_offsets, document_weight, normalize, given.rows.dtype)
-    count = len(document_offsets) - 1
+    given = Queries.of(queries, documents, normalize)
+    archive = Archive(documents, normalize, given.rows.dtype)
+    count = documents.count
     scores = torch.empty((given.count, count), dtype=sum_dtype(queries, documents))
-    shape = (len(given.rows), count) if with_argmax else (0, 0)
-    argmax = torch.empty(shape, dtype=torch.int32)
+    shape = (len(given.rows), count) if answers else (0, 0)
+    found = torch.empty(shape, dtype=torch.int32)
     for part in archive.parts(count):
-        places = argmax[:, part] if with_argmax else None
+        places = found[:, part] if answers else None
         scores[:, part] = given.scores(archive.read(part), places=places)
-    return scores, argmax
+    return scores, found
 
 
 def score_pairs(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    pairs: Tensor | None,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
-    with_argmax: bool,
+    queries: Side, documents: Side, *, pairs: Tensor | None, normalize: bool, answers: bool
 ) -> tuple[Tensor, Tensor]:
     """As :func:`reference.score_pairs`."""
-    given = Queries.of(queries, query_offsets, documents, query_weight, normalize)
-    archive = Archive(documents, document_offsets, document_weight, normalize, given.rows.dtype)
+    given = Queries.of(queries, documents, normalize)
+    archive = Archive(documents, normalize, given.rows.dtype)
     if pairs is None:
         pairs = torch.arange(given.count)[:, None].expand(-1, 2)
-    lengths = query_offsets.diff()[pairs[:, 0]]
+    lengths = queries.offsets.diff()[pairs[:, 0]]
     first = lengths.cumsum(0) - lengths
     scores = torch.empty(len(pairs), dtype=sum_dtype(queries, documents))
-    argmax = torch.empty(int(lengths.sum()) if with_argmax else 0, dtype=torch.int32)
+    found = torch.empty(int(lengths.sum()) if answers else 0, dtype=torch.int32)
     # The pairs of a query together: its tokens are packed for the product once.
     order = pairs[:, 0].argsort(stable=True)
     numbers, counts = torch.unique_consecutive(pairs[order, 0], return_counts=True)
@@ -73,9 +57,9 @@ def score_pairs(
         for part in archive.groups(pairs[of_query, 1]):
             chosen = of_query[part]
             places = None
-            if with_argmax:
+            if answers:
                 places = torch.empty((len(one.rows), len(chosen)), dtype=torch.int32)
             scores[chosen] = one.scores(archive.gather(pairs[chosen, 1]), places=places)[0]
             if places is not None:
-                argmax[first[chosen][:, None] + torch.arange(len(places))] = places.T
-    return scores, argmax
+                found[first[chosen][:, None] + torch.arange(len(places))] = places.T
+    return scores, found

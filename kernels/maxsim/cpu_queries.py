@@ -9,8 +9,8 @@ from torch import Tensor
 
 from maxsight.kernels import native
 from maxsight.kernels.maxsim.archive import Read, as_product, factor, product_dtype
-from maxsight.kernels.maxsim.codes import Tokens
 from maxsight.kernels.maxsim.reference import unanswered
+from maxsight.kernels.maxsim.values import Side
 
 # Tokens in a block of the product in torch: with 32 query tokens its scores stay in cache.
 _BLOCK = 8192
@@ -31,15 +31,10 @@ class Queries:
     weight: Tensor | None
 
     @staticmethod
-    def of(
-        queries: Tokens,
-        offsets: Tensor,
-        documents: Tokens,
-        weight: Tensor | None,
-        normalize: bool,
-    ) -> Queries:
-        rows, scale = as_product(queries, slice(None), product_dtype(queries, documents))
-        return Queries(rows, offsets, factor(rows, scale, weight, normalize))
+    def of(queries: Side, documents: Side, normalize: bool) -> Queries:
+        dtype = product_dtype(queries, documents)
+        rows, scale = as_product(queries.tokens, slice(None), dtype)
+        return Queries(rows, queries.offsets, factor(rows, scale, queries.weight, normalize))
 
     @property
     def count(self) -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maxsight.kernels import bitmap, native
+from maxsight.kernels import bitmap, native, ordering
 from maxsight.kernels.chunks import BYTES, chunks
 from maxsight.kernels.maxsim.archive import Archive
-from maxsight.kernels.maxsim.codes import Tokens, storage, sum_dtype
+from maxsight.kernels.maxsim.codes import sum_dtype
 from maxsight.kernels.maxsim.cpu_queries import Queries
 from maxsight.kernels.maxsim.screen import (
     CERTAINTY,
@@ -19,6 +19,7 @@ from maxsight.kernels.maxsim.screen import (
     allowance,
     coarse,
 )
+from maxsight.kernels.maxsim.values import Side
 
 # A screen pays for itself where it leaves most documents unread, at least so many for each of the k
 # that must be read,
@@ -28,15 +29,11 @@ _LEAST_PRODUCTS = 1 << 25
 
 
 def topk(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    queries: Side,
+    documents: Side,
     k: int,
     *,
     allowed: Tensor | None,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
     normalize: bool,
     screen: Int8Screen | None,
 ) -> tuple[Tensor, Tensor]:
@@ -45,14 +42,14 @@ def topk(
     A negative query weight turns a maximum into a minimum, which the screen does not bound: then it
     is not used.
     """
-    given = Queries.of(queries, query_offsets, documents, query_weight, normalize)
-    archive = Archive(documents, document_offsets, document_weight, normalize, given.rows.dtype)
-    count = document_offsets.shape[0] - 1
+    given = Queries.of(queries, documents, normalize)
+    archive = Archive(documents, normalize, given.rows.dtype)
+    count = documents.count
     keep = None if allowed is None else bitmap.unpack(allowed, count)
     if (
         screen is not None
         and screen_pays(given, archive, k)
-        and (query_weight is None or not bool((query_weight < 0).any()))
+        and (queries.weight is None or not bool((queries.weight < 0).any()))
     ):
         scores, indices = _screened(given, archive, k, screen, keep, sum_dtype(queries, documents))
     else:
@@ -82,11 +79,11 @@ def _fill(scores: Tensor, indices: Tensor, keep: Tensor | None, count: int) -> N
 
 def screen_pays(queries: Queries, archive: Archive, k: int) -> bool:
     """Whether screening and scoring the rest is likely to take less time than scoring all."""
-    products = storage(archive.documents).shape[0] * queries.rows.numel()
+    products = archive.documents.rows * queries.rows.numel()
     return (
         native.available() is not None
         and native.multiplies(torch.int8)
-        and archive.offsets.shape[0] - 1 >= _DOCUMENTS_EACH * k
+        and archive.documents.count >= _DOCUMENTS_EACH * k
         and products >= _LEAST_PRODUCTS * queries.count
     )
 
@@ -103,7 +100,7 @@ def _screened(
     score.
     """
     copy = coarse(screen, archive.offsets)
-    count = archive.offsets.shape[0] - 1
+    count = archive.documents.count
     whole = archive.whole()
     if whole is not None:
         return native.screened_topk(
@@ -191,20 +188,17 @@ class _Best:
             forbidden = ~keep[..., part].expand_as(scores)
             scores = scores.masked_fill(forbidden, -torch.inf)
             places = places.masked_fill(forbidden, -1)
-        scores = torch.cat([self.scores, scores], 1)
-        # A stable sort keeps equals in the order of their index.
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        k = self.scores.shape[1]
-        self.scores.copy_(scores[:, :k])
-        self.indices.copy_(torch.cat([self.indices, places], 1).gather(1, order[:, :k]))
+        scores, places = torch.cat([self.scores, scores], 1), torch.cat([self.indices, places], 1)
+        scores, places = ordering.first(scores, places, self.scores.shape[1])
+        self.scores.copy_(scores)
+        self.indices.copy_(places)
 
     def join(self, query: int, scores: Tensor, places: Tensor) -> None:
         """Documents ``places`` (S,) of scores (S,) join those of one query."""
         scores = torch.cat([self.scores[query], scores])
         places = torch.cat([self.indices[query], places])
-        # By index, -1 last, then by score without disturbing that order.
-        by_index = places.where(places >= 0, torch.iinfo(torch.int64).max).argsort()
-        scores, order = scores[by_index].sort(descending=True, stable=True)
-        k = self.scores.shape[1]
-        self.scores[query] = scores[:k]
-        self.indices[query] = places[by_index][order[:k]]
+        by_index = places.where(places >= 0, torch.iinfo(torch.int64).max).argsort()  # -1 last
+        scores, places = scores[by_index], places[by_index]
+        self.scores[query], self.indices[query] = ordering.first(
+            scores, places, self.scores.shape[1]
+        )

@@ -14,19 +14,17 @@ import torch
 import triton
 from torch import Tensor
 
+from maxsight.errors import BackendError
 from maxsight.kernels import ordering
 from maxsight.kernels.chunks import chunks
+from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.launch import on
 from maxsight.kernels.maxsim import gpu_forward, reference
-from maxsight.kernels.maxsim.codes import (
-    Tokens,
-    dimensions,
-    storage,
-)
 from maxsight.kernels.maxsim.gpu_backward import score_backward
 from maxsight.kernels.maxsim.gpu_cases import report_cases
 from maxsight.kernels.maxsim.gpu_operands import Operands, prepared
 from maxsight.kernels.maxsim.screen import Int8Screen
+from maxsight.kernels.maxsim.values import Side
 
 __all__ = [
     "report_cases",
@@ -46,108 +44,68 @@ _JOINED = 128  # documents a program of join_shares
 
 
 def score(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
-    with_argmax: bool,
+    queries: Side, documents: Side, *, normalize: bool, answers: bool
 ) -> tuple[Tensor, Tensor]:
     """As ``reference.score``."""
     if _is_for_reference(queries, documents):
-        return reference.score(
-            queries,
-            query_offsets,
-            documents,
-            document_offsets,
-            query_weight=query_weight,
-            document_weight=document_weight,
-            normalize=normalize,
-            with_argmax=with_argmax,
-        )
-    operands = prepared(queries, documents, query_weight, document_weight, normalize)
-    grid = _Grid.over(operands, query_offsets, document_offsets, None, with_argmax)
-    count = len(document_offsets) - 1
-    device = query_offsets.device
-    scores = torch.zeros((len(query_offsets) - 1, count), dtype=torch.float32, device=device)
-    shape = (len(operands.queries), count) if with_argmax else (0, 0)
-    argmax = torch.full(shape, -1, dtype=torch.int32, device=device)
+        return reference.score(queries, documents, normalize=normalize, answers=answers)
+    grid = _Grid.over(prepared(queries, documents, normalize), queries, documents, None, answers)
+    count, device = documents.count, queries.offsets.device
+    scores = torch.zeros((queries.count, count), dtype=torch.float32, device=device)
+    shape = (queries.rows, count) if answers else (0, 0)
+    found = torch.full(shape, -1, dtype=torch.int32, device=device)
     for part in chunks(count, grid.lines):
-        grid.fill(scores[:, part], argmax[:, part] if with_argmax else None, part.start)
-    return scores, argmax
+        grid.fill(scores[:, part], found[:, part] if answers else None, part.start)
+    return scores, found
 
 
 def score_pairs(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    pairs: Tensor | None,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
-    with_argmax: bool,
+    queries: Side, documents: Side, *, pairs: Tensor | None, normalize: bool, answers: bool
 ) -> tuple[Tensor, Tensor]:
     """As ``reference.score_pairs``."""
     if _is_for_reference(queries, documents):
         return reference.score_pairs(
-            queries,
-            query_offsets,
-            documents,
-            document_offsets,
-            pairs=pairs,
-            query_weight=query_weight,
-            document_weight=document_weight,
-            normalize=normalize,
-            with_argmax=with_argmax,
+            queries, documents, pairs=pairs, normalize=normalize, answers=answers
         )
-    operands = prepared(queries, documents, query_weight, document_weight, normalize)
-    device = query_offsets.device
-    count = len(query_offsets) - 1 if pairs is None else len(pairs)
+    operands = prepared(queries, documents, normalize)
+    device = queries.offsets.device
+    count = queries.count if pairs is None else len(pairs)
     scores = torch.empty(count, dtype=torch.float32, device=device)
     places, places_offsets = torch.empty(0, dtype=torch.int32, device=device), None
-    if with_argmax:
-        places_offsets = query_offsets
+    if answers:
+        places_offsets = queries.offsets
         if pairs is not None:
-            lengths = query_offsets.diff()[pairs[:, 0]]
+            lengths = queries.offsets.diff()[pairs[:, 0]]
             places_offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
         # How many there are is in the data: this waits for the device.
-        total = len(operands.queries) if pairs is None else int(places_offsets[-1])
+        total = queries.rows if pairs is None else int(places_offsets[-1])
         places = torch.full((total,), -1, dtype=torch.int32, device=device)
     if count:
-        blocks, options = operands.blocks(with_argmax)
+        blocks, options = operands.blocks(answers)
         with on(device):
             gpu_forward.score_each_pair[(count,)](
                 pairs=None if pairs is None else pairs.contiguous(),
-                query_offsets=query_offsets.contiguous(),
-                document_offsets=document_offsets.contiguous(),
+                query_offsets=queries.offsets.contiguous(),
+                document_offsets=documents.offsets.contiguous(),
                 out=scores,
-                places=places if with_argmax else None,
+                places=places if answers else None,
                 places_offsets=places_offsets,
                 **operands.arguments,
                 **blocks,
                 **options,
             )
-    asked, answering = query_offsets.diff() > 0, document_offsets.diff() > 0
+    asked, answering = queries.offsets.diff() > 0, documents.offsets.diff() > 0
     if pairs is not None:
         asked, answering = asked[pairs[:, 0]], answering[pairs[:, 1]]
     return scores.masked_fill_(asked & ~answering, -torch.inf), places
 
 
 def topk(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    queries: Side,
+    documents: Side,
     k: int,
     *,
     allowed: Tensor | None,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
     normalize: bool,
     screen: Int8Screen | None,
 ) -> tuple[Tensor, Tensor]:
@@ -158,21 +116,10 @@ def topk(
     """
     if _is_for_reference(queries, documents):
         return reference.topk(
-            queries,
-            query_offsets,
-            documents,
-            document_offsets,
-            k,
-            allowed=allowed,
-            query_weight=query_weight,
-            document_weight=document_weight,
-            normalize=normalize,
-            screen=screen,
+            queries, documents, k, allowed=allowed, normalize=normalize, screen=screen
         )
-    operands = prepared(queries, documents, query_weight, document_weight, normalize)
-    grid = _Grid.over(operands, query_offsets, document_offsets, allowed, False)
-    count, device = len(document_offsets) - 1, query_offsets.device
-    rows = len(query_offsets) - 1
+    grid = _Grid.over(prepared(queries, documents, normalize), queries, documents, allowed, False)
+    count, device, rows = documents.count, queries.offsets.device, queries.count
     kept = torch.empty((rows, 0), dtype=torch.int64, device=device)
     for part in chunks(count, max(rows, grid.lines // 4), limit=_SCORES):
         scores = torch.zeros((rows, part.stop - part.start), dtype=torch.float32, device=device)
@@ -200,20 +147,16 @@ class _Grid:
 
     @staticmethod
     def over(
-        operands: Operands,
-        query_offsets: Tensor,
-        document_offsets: Tensor,
-        allowed: Tensor | None,
-        with_argmax: bool,
+        operands: Operands, queries: Side, documents: Side, allowed: Tensor | None, answers: bool
     ) -> _Grid:
-        tokens = torch.arange(len(operands.queries), device=query_offsets.device)
-        owners = torch.searchsorted(query_offsets, tokens, right=True, out_int32=True) - 1
+        tokens = torch.arange(queries.rows, device=queries.offsets.device)
+        owners = torch.searchsorted(queries.offsets, tokens, right=True, out_int32=True) - 1
         return _Grid(
             operands,
-            *operands.blocks(with_argmax),
+            *operands.blocks(answers),
             owners,
-            query_offsets.contiguous(),
-            document_offsets.contiguous(),
+            queries.offsets.contiguous(),
+            documents.offsets.contiguous(),
             allowed,
         )
 
@@ -275,11 +218,21 @@ class _Grid:
         return self.allowed.stride(0) if self.allowed is not None and self.allowed.ndim == 2 else 0
 
 
-def _is_for_reference(queries: Tokens, documents: Tokens) -> bool:
-    """float64, and tokens without dimensions or without tokens."""
+def _is_for_reference(queries: Side, documents: Side) -> bool:
+    """float64, and tokens without dimensions or without tokens.
+
+    Raises:
+        BackendError: ``CodedTokens``, which no Triton kernel reads yet.
+    """
+    sides = (queries.tokens, documents.tokens)
+    if any(isinstance(tokens, CodedTokens) for tokens in sides):
+        raise BackendError(
+            "the Triton room does not read CodedTokens yet: unset MAXSIGHT_KERNELS, or give the "
+            "documents as tokens (`CodedTokens.decoded`)"
+        )
     return (
-        torch.float64 in (storage(queries).dtype, storage(documents).dtype)
-        or dimensions(documents) == 0
-        or not len(storage(queries))
-        or not len(storage(documents))
+        any(isinstance(tokens, Tensor) and tokens.dtype == torch.float64 for tokens in sides)
+        or documents.dim == 0
+        or not queries.rows
+        or not documents.rows
     )

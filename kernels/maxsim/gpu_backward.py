@@ -16,7 +16,7 @@ from torch import Tensor
 from maxsight.kernels.configs import tile
 from maxsight.kernels.launch import architecture_of, on
 from maxsight.kernels.maxsim import reference
-from maxsight.kernels.maxsim.codes import Tokens
+from maxsight.kernels.maxsim.values import Side
 
 
 @triton.jit
@@ -117,49 +117,31 @@ def spread_queries(
 
 
 def score_backward(
-    grad: Tensor,
-    argmax: Tensor,
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
+    grad: Tensor, answers: Tensor, queries: Side, documents: Side, *, normalize: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As ``reference.score_backward``, which also takes what is coded or float64.
 
-    Memory: float32 gradients of both sides, and the arg-max once more.
+    Memory: float32 gradients of both sides, and the answers once more.
     """
+    asked, given = queries.tokens, documents.tokens
     if (
-        not isinstance(queries, Tensor)
-        or not isinstance(documents, Tensor)
-        or torch.float64 in (queries.dtype, documents.dtype)
-        or not (queries.numel() and documents.numel() and grad.numel())
+        not isinstance(asked, Tensor)
+        or not isinstance(given, Tensor)
+        or torch.float64 in (asked.dtype, given.dtype)
+        or not (asked.numel() and given.numel() and grad.numel())
     ):
-        return reference.score_backward(
-            grad,
-            argmax,
-            queries,
-            query_offsets,
-            documents,
-            document_offsets,
-            query_weight=query_weight,
-            document_weight=document_weight,
-            normalize=normalize,
-        )
-    left = _Side(queries.contiguous(), query_offsets, query_weight, normalize)
-    right = _Side(documents.contiguous(), document_offsets, document_weight, normalize)
+        return reference.score_backward(grad, answers, queries, documents, normalize=normalize)
+    left = _Linked(asked.contiguous(), queries.offsets, queries.weight, normalize)
+    right = _Linked(given.contiguous(), documents.offsets, documents.weight, normalize)
     grad = grad.float()
     of_queries = torch.empty_like(left.tokens, dtype=torch.float32)
     of_documents = torch.empty_like(right.tokens, dtype=torch.float32)
-    dim = queries.shape[1]
+    dim = queries.dim
     width = max(16, min(triton.next_power_of_2(dim), 128))
     parts = triton.cdiv(dim, width)
     chosen = tile(
         "maxsim.spread_queries/bfloat16"
-        if queries.dtype == torch.bfloat16
+        if asked.dtype == torch.bfloat16
         else "maxsim.spread_queries/float32",
         architecture=architecture_of(grad.device),
         bucket="any",
@@ -170,7 +152,7 @@ def score_backward(
     with on(grad.device):
         gather_answers[(len(left.tokens), parts)](
             grad.contiguous(),
-            argmax.contiguous(),
+            answers.contiguous(),
             left.owner,
             right.tokens,
             right.factor,
@@ -187,7 +169,7 @@ def score_backward(
         lines = grad.T.contiguous()
         spread_queries[(triton.cdiv(len(right.tokens), rows), parts)](
             lines,
-            argmax.T.contiguous(),
+            answers.T.contiguous(),
             left.owner,
             left.tokens,
             left.factor,
@@ -209,7 +191,7 @@ def score_backward(
     return first, second, third, fourth
 
 
-class _Side:
+class _Linked:
     """Tokens of one side, and what the other side's gradient multiplies them by."""
 
     def __init__(

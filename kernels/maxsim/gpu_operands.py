@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maxsight.kernels.configs import Tile, tile
 from maxsight.kernels.launch import architecture_of
-from maxsight.kernels.maxsim.codes import Int8Tokens, Tokens, storage
+from maxsight.kernels.maxsim.values import Int8Tokens, Side
 
 
 @dataclass(frozen=True)
@@ -27,45 +27,38 @@ class Operands:
     arguments: dict[str, object]
     kind: str
 
-    def blocks(self, with_argmax: bool) -> tuple[dict[str, int], dict[str, int]]:
+    def blocks(self, answers: bool) -> tuple[dict[str, int], dict[str, int]]:
         """Block sizes, and Triton's options."""
-        chosen = self._tile(with_argmax)
+        chosen = self._tile(answers)
         blocks = dict(chosen.blocks)
         blocks["BLOCK_DIM"] = block_dim(self.queries.shape[1], blocks["BLOCK_DIM"])
         return blocks, {"num_warps": chosen.warps, "num_stages": chosen.stages}
 
-    def _tile(self, with_argmax: bool) -> Tile:
+    def _tile(self, answers: bool) -> Tile:
         return tile(
             f"maxsim.score/{self.kind}",
             architecture=architecture_of(self.queries.device),
-            bucket=bucket(len(self.queries), self.queries.shape[1], with_argmax),
+            bucket=bucket(len(self.queries), self.queries.shape[1], answers),
         )
 
 
-def prepared(
-    queries: Tokens,
-    documents: Tokens,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
-) -> Operands:
+def prepared(queries: Side, documents: Side, normalize: bool) -> Operands:
     """Both sides in one dtype, all factors that a whole token has in one weight each."""
-    rows, tokens = storage(queries), storage(documents).contiguous()
-    weight = None if query_weight is None else query_weight.float().contiguous()
-    token_scale = None if document_weight is None else document_weight.float().contiguous()
-    if isinstance(queries, Int8Tokens):
-        rows = rows * queries.scale.sign().to(torch.int8)[:, None]
+    (rows, query_scale), (tokens, scale) = _parts(queries), _parts(documents)
+    tokens = tokens.contiguous()
+    weight, token_scale = _factor(queries.weight), _factor(documents.weight)
+    if query_scale is not None:
+        rows = rows * query_scale.sign().to(torch.int8)[:, None]
         if not normalize:
-            weight = _times(weight, queries.scale.abs())
-        if isinstance(documents, Tensor):
-            rows = rows.to(documents.dtype)
-    if isinstance(documents, Int8Tokens):
-        scale = documents.scale.sign() if normalize else documents.scale
-        token_scale = _times(token_scale, scale)
+            weight = _times(weight, query_scale.abs())
+        if scale is None:
+            rows = rows.to(tokens.dtype)
+    if scale is not None:
+        token_scale = _times(token_scale, scale.sign() if normalize else scale)
     if normalize:
         length = torch.linalg.vector_norm(rows.float(), dim=1)
         weight = _times(weight, 1 / length.clamp_min(1e-12))
-    if not isinstance(documents, Int8Tokens) and rows.dtype != tokens.dtype:
+    if scale is None and rows.dtype != tokens.dtype:
         rows = rows.float()
     return Operands(
         rows := rows.contiguous(),
@@ -81,13 +74,26 @@ def prepared(
     )
 
 
+def _parts(side: Side) -> tuple[Tensor, Tensor | None]:
+    """The numbers of a side's tokens, and their scale."""
+    tokens = side.tokens
+    if isinstance(tokens, Int8Tokens):
+        return tokens.values, tokens.scale
+    assert isinstance(tokens, Tensor)  # gpu.py refuses codes
+    return tokens, None
+
+
+def _factor(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.float().contiguous()
+
+
 def _times(weight: Tensor | None, factor: Tensor) -> Tensor:
     return factor if weight is None else weight * factor
 
 
-def bucket(query_tokens: int, dim: int, with_argmax: bool) -> str:
+def bucket(query_tokens: int, dim: int, answers: bool) -> str:
     """The class of a shape in tiles.json."""
-    if with_argmax:
+    if answers:
         return "argmax" if dim <= 128 else "argmax-long"
     queries = "narrow" if query_tokens <= 32 else "wide"
     return queries if dim <= 128 else f"{queries}-long"

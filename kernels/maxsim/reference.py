@@ -6,69 +6,55 @@ Sums are float32, or float64 if the queries or documents are.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from maxsight.kernels import bitmap
+from maxsight.kernels import bitmap, ordering
 from maxsight.kernels.chunks import chunks
-from maxsight.kernels.maxsim.codes import Tokens, decode, inverse_norm, sum_dtype
+from maxsight.kernels.maxsim.codes import Documents, decode, inverse_norm, sum_dtype
 from maxsight.kernels.maxsim.screen import Int8Screen
+from maxsight.kernels.maxsim.values import Side
 
 
 def score(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
-    with_argmax: bool,
+    queries: Side, documents: Side, *, normalize: bool, answers: bool
 ) -> tuple[Tensor, Tensor]:
     """Scores (B_q, B_d), and (sum L_q, B_d) int32: which token of the document is each query
     token's, -1 in an empty document; (0, 0) if not asked for.
     """
     dtype = sum_dtype(queries, documents)
-    rows = token_rows(queries, slice(None), None, normalize, dtype)
-    scores = rows.new_zeros((len(query_offsets) - 1, len(document_offsets) - 1))
-    shape = (len(rows), scores.shape[1]) if with_argmax else (0, 0)
-    argmax = torch.full(shape, -1, dtype=torch.int32, device=rows.device)
-    for index, (start, end) in enumerate(_spans(document_offsets)):
+    rows = token_rows(queries.tokens, slice(None), None, normalize, dtype)
+    scores = rows.new_zeros((queries.count, documents.count))
+    shape = (len(rows), documents.count) if answers else (0, 0)
+    found = torch.full(shape, -1, dtype=torch.int32, device=rows.device)
+    for index, (start, end) in enumerate(_spans(documents.offsets)):
         if start == end:
-            scores[query_offsets.diff() > 0, index] = -torch.inf
+            scores[queries.offsets.diff() > 0, index] = -torch.inf
             continue
-        tokens = token_rows(documents, slice(start, end), document_weight, normalize, dtype)
+        span = slice(start, end)
+        tokens = token_rows(documents.tokens, span, documents.weight, normalize, dtype)
         best, place = (rows @ tokens.T).max(1)
-        if query_weight is not None:
-            best = best * query_weight.to(dtype)
-        scores[:, index] = _group_sums(best, query_offsets)
-        if with_argmax:
-            argmax[:, index] = place
-    return scores, argmax
+        if queries.weight is not None:
+            best = best * queries.weight.to(dtype)
+        scores[:, index] = _group_sums(best, queries.offsets)
+        if answers:
+            found[:, index] = place
+    return scores, found
 
 
 def score_pairs(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    pairs: Tensor | None,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
-    with_argmax: bool,
+    queries: Side, documents: Side, *, pairs: Tensor | None, normalize: bool, answers: bool
 ) -> tuple[Tensor, Tensor]:
-    """Scores (P,), and the arg-max of each pair's query tokens, packed in the order of the pairs;
-    (0,) if not asked for.
+    """Scores (P,), and which token answers each of the pairs' query tokens, packed in the order of
+    the pairs; (0,) if not asked for.
     """
     dtype = sum_dtype(queries, documents)
-    rows = token_rows(queries, slice(None), None, normalize, dtype)
+    rows = token_rows(queries.tokens, slice(None), None, normalize, dtype)
     if pairs is None:
-        pairs = torch.arange(len(query_offsets) - 1, device=rows.device)[:, None].expand(-1, 2)
-    spans_q, spans_d = _spans(query_offsets), _spans(document_offsets)
+        pairs = torch.arange(queries.count, device=rows.device)[:, None].expand(-1, 2)
+    spans_q, spans_d = _spans(queries.offsets), _spans(documents.offsets)
     scores = rows.new_zeros(len(pairs))
     places = [torch.empty(0, dtype=torch.int32, device=rows.device)]
     for index, (query, document) in enumerate(pairs.tolist()):
@@ -79,26 +65,22 @@ def score_pairs(
             scores[index] = -torch.inf if first < last else 0
         else:
             span = slice(start, end)
-            tokens = token_rows(documents, span, document_weight, normalize, dtype)
+            tokens = token_rows(documents.tokens, span, documents.weight, normalize, dtype)
             best, place = (rows[first:last] @ tokens.T).max(1)
-            if query_weight is not None:
-                best = best * query_weight[first:last].to(dtype)
+            if queries.weight is not None:
+                best = best * queries.weight[first:last].to(dtype)
             scores[index] = best.sum()
-        if with_argmax:
+        if answers:
             places.append(place.to(torch.int32))
     return scores, torch.cat(places)
 
 
 def topk(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    queries: Side,
+    documents: Side,
     k: int,
     *,
     allowed: Tensor | None,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
     normalize: bool,
     screen: Int8Screen | None,
 ) -> tuple[Tensor, Tensor]:
@@ -108,32 +90,23 @@ def topk(
         allowed: bitmap over documents, contiguous.
         screen: not used; the answer does not depend on it.
     """
-    count = len(document_offsets) - 1
+    count = documents.count
     dtype = sum_dtype(queries, documents)
-    best = query_offsets.new_empty((len(query_offsets) - 1, 0), dtype=dtype)
+    best = queries.offsets.new_empty((queries.count, 0), dtype=dtype)
     places = best.to(torch.int64)
     keep = None if allowed is None else bitmap.unpack(allowed, count)
-    for part in chunks(count, len(query_offsets)):
-        scores, _ = score(
-            queries,
-            query_offsets,
-            documents,
-            document_offsets[part.start : part.stop + 1],
-            query_weight=query_weight,
-            document_weight=document_weight,
-            normalize=normalize,
-            with_argmax=False,
-        )
+    for part in chunks(count, queries.count + 1):
+        some = replace(documents, offsets=documents.offsets[part.start : part.stop + 1])
+        scores, _ = score(queries, some, normalize=normalize, answers=False)
         indices = torch.arange(part.start, part.stop, device=best.device).expand_as(scores)
         if keep is not None:
             forbidden = ~keep[..., part].expand_as(scores)
             scores = scores.masked_fill(forbidden, -torch.inf)
             indices = indices.masked_fill(forbidden, count)
-        # By index, the forbidden last, then by score, which leaves equals in that order.
+        # By index, the forbidden last.
         places, order = torch.cat([places, indices], 1).sort(dim=1)
         best = torch.cat([best, scores], 1).gather(1, order)
-        best, order = best.sort(dim=1, descending=True, stable=True)
-        best, places = best[:, :k], places.gather(1, order)[:, :k]
+        best, places = ordering.first(best, places, k)
     return best, places.masked_fill(places == count, -1)
 
 
@@ -143,31 +116,22 @@ def unanswered(query_offsets: Tensor, document_offsets: Tensor) -> Tensor:
 
 
 def score_backward(
-    grad: Tensor,
-    argmax: Tensor,
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
-    *,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
-    normalize: bool,
+    grad: Tensor, answers: Tensor, queries: Side, documents: Side, *, normalize: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of :func:`score` for query tokens, document tokens, query and document weights.
 
     Args:
         grad: (B_q, B_d), of the scores.
-        argmax: as :func:`score` returns it.
+        answers: as :func:`score` returns them.
 
     Returns:
         Each in the dtype of what it is the gradient of, (0,) for what is int8, coded or None.
     """
-    groups = _groups(query_offsets)
-    gradients = _Gradients(queries, documents, query_weight, document_weight, normalize)
-    for part in chunks(argmax.shape[1], len(groups) * gradients.width):
-        local = argmax[:, part]
-        token = local + document_offsets[part].to(local.device)
+    groups = _groups(queries.offsets)
+    gradients = _Gradients(queries, documents, normalize)
+    for part in chunks(answers.shape[1], len(groups) * gradients.width):
+        local = answers[:, part]
+        token = local + documents.offsets[part].to(local.device)
         query = torch.arange(len(groups), device=local.device)[:, None].expand_as(local)
         gradients.add(query, token, grad[groups, part], local >= 0)
     return gradients.result()
@@ -175,30 +139,26 @@ def score_backward(
 
 def score_pairs_backward(
     grad: Tensor,
-    argmax: Tensor,
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Tokens,
-    document_offsets: Tensor,
+    answers: Tensor,
+    queries: Side,
+    documents: Side,
     *,
     pairs: Tensor | None,
-    query_weight: Tensor | None,
-    document_weight: Tensor | None,
     normalize: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of :func:`score_pairs`, as :func:`score_backward` returns them."""
     if pairs is None:
-        pairs = torch.arange(len(query_offsets) - 1, device=grad.device)[:, None].expand(-1, 2)
-    lengths = query_offsets.diff()[pairs[:, 0]]
+        pairs = torch.arange(queries.count, device=grad.device)[:, None].expand(-1, 2)
+    lengths = queries.offsets.diff()[pairs[:, 0]]
     pair = torch.repeat_interleave(lengths)
     first = lengths.cumsum(0) - lengths
     query = (
-        torch.arange(len(pair), device=grad.device) - first[pair] + query_offsets[pairs[pair, 0]]
+        torch.arange(len(pair), device=grad.device) - first[pair] + queries.offsets[pairs[pair, 0]]
     )
-    token = argmax + document_offsets[pairs[pair, 1]]
-    gradients = _Gradients(queries, documents, query_weight, document_weight, normalize)
+    token = answers + documents.offsets[pairs[pair, 1]]
+    gradients = _Gradients(queries, documents, normalize)
     for part in chunks(len(pair), gradients.width):
-        gradients.add(query[part], token[part], grad[pair[part]], argmax[part] >= 0)
+        gradients.add(query[part], token[part], grad[pair[part]], answers[part] >= 0)
     return gradients.result()
 
 
@@ -207,23 +167,16 @@ class _Gradients:
     score's gradient gives to each, in a fixed order.
     """
 
-    def __init__(
-        self,
-        queries: Tokens,
-        documents: Tokens,
-        query_weight: Tensor | None,
-        document_weight: Tensor | None,
-        normalize: bool,
-    ) -> None:
-        self._inputs = (queries, documents, query_weight, document_weight)
+    def __init__(self, queries: Side, documents: Side, normalize: bool) -> None:
+        self._inputs = (queries.tokens, documents.tokens, queries.weight, documents.weight)
+        self._device = queries.offsets.device
         self._normalize = normalize
         self._dtype = sum_dtype(queries, documents)
         self._sums = [
             torch.zeros_like(given, dtype=self._dtype) if isinstance(given, Tensor) else None
             for given in self._inputs
         ]
-        shape = queries.shape if isinstance(queries, Tensor) else queries.values.shape
-        self.width = max(1, shape[1])
+        self.width = max(1, queries.dim)
 
     def add(self, query: Tensor, token: Tensor, grad: Tensor, linked: Tensor) -> None:
         queries, documents, query_weight, document_weight = self._inputs
@@ -248,9 +201,7 @@ class _Gradients:
         gradients = []
         for given, total in zip(self._inputs, self._sums):
             if total is None or not isinstance(given, Tensor):
-                storage = self._inputs[0]
-                device = (storage if isinstance(storage, Tensor) else storage.values).device
-                gradients.append(torch.empty(0, dtype=self._dtype, device=device))
+                gradients.append(torch.empty(0, dtype=self._dtype, device=self._device))
                 continue
             if self._normalize and total.ndim == 2:
                 tokens = given.to(self._dtype)
@@ -264,7 +215,7 @@ class _Gradients:
 
 
 def token_rows(
-    documents: Tokens,
+    documents: Documents,
     rows: Tensor | slice,
     weight: Tensor | None,
     normalize: bool,

@@ -26,16 +26,10 @@ from torch import Tensor
 
 from maxsight.kernels import native
 from maxsight.kernels.chunks import CACHE_BYTES, chunks
-from maxsight.kernels.maxsim.checks import check_offsets, check_side
-from maxsight.kernels.maxsim.codes import (
-    Int8Tokens,
-    Tokens,
-    decode,
-    dimensions,
-    int8_step,
-    inverse_norm,
-    storage,
-)
+from maxsight.kernels.int8 import steps
+from maxsight.kernels.maxsim.checks import check_offsets, side_of
+from maxsight.kernels.maxsim.codes import Documents, decode, inverse_norm
+from maxsight.kernels.maxsim.values import Int8Tokens
 
 # log(1 / p): a document is passed over wrongly less than once in 10^12. Only one that belongs to an
 # answer can be, so an answer of ten is wrong less than once in 10^11 searches, of however many.
@@ -68,8 +62,8 @@ class Int8Screen:
 
     @staticmethod
     def of(
-        documents: Tokens,
-        document_offsets: Tensor,
+        documents: Documents,
+        document_offsets: Tensor | None = None,
         *,
         document_weight: Tensor | None = None,
         normalize: bool = False,
@@ -79,11 +73,10 @@ class Int8Screen:
         Raises:
             ValueError: shapes, dtypes or offsets that do not fit.
         """
-        check_side(documents, document_offsets, document_weight, "document")
-        check_offsets(document_offsets, len(storage(documents)), "document")
-        count, d = len(storage(documents)), dimensions(documents)
+        side = side_of(documents, document_offsets, document_weight, "document")
+        count, d, offsets, device = side.rows, side.dim, side.offsets, side.offsets.device
+        check_offsets(offsets, count, "document")
         coded = documents if isinstance(documents, Int8Tokens) else None
-        device = storage(documents).device
         values = (
             torch.empty((count, d), dtype=torch.int8, device=device)
             if coded is None
@@ -105,8 +98,8 @@ class Int8Screen:
                 scale[rows] = coded.scale[rows] * factor
                 norm[rows] = values[rows].to(torch.float32).norm(dim=1) * scale[rows].abs()
             sums[rows] = values[rows].sum(1, dtype=torch.int32)
-        length = _largest(norm, document_offsets)
-        step = _largest(scale, document_offsets) if coded is None else torch.zeros_like(length)
+        length = _largest(norm, offsets)
+        step = _largest(scale, offsets) if coded is None else torch.zeros_like(length)
         return Int8Screen(values, scale, step, length, sums)
 
 
@@ -139,7 +132,7 @@ def _dithered(
         seed = int(torch.randint(2**62, (), generator=generator))
         return native.dither(tokens, seed, scale=factor)
     tokens = tokens * factor[:, None]
-    step = int8_step(tokens)
+    step = steps(tokens)
     level = tokens / step.where(step > 0, 1)[:, None]
     noise = torch.rand(level.shape, generator=generator, device=level.device)
     values = level.add_(noise).floor_().clamp_(-127, 127)

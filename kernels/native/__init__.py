@@ -12,13 +12,14 @@ Where it could not be compiled, :func:`available` is None and every other functi
 from __future__ import annotations
 
 import importlib
+import logging
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from maxsight.kernels.native import binding
 
 if TYPE_CHECKING:
-    from maxsight.kernels.native.late import CodedTokens, interact, score_pairs
+    from maxsight.kernels.native.late import interact, score_pairs
     from maxsight.kernels.native.rescoring import rescore_rows
     from maxsight.kernels.native.rounding import dither, gram_bound
     from maxsight.kernels.native.scanning import topk_rows
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Coarse",
-    "CodedTokens",
     "Prepared",
     "above",
     "available",
@@ -37,6 +37,7 @@ __all__ = [
     "fits",
     "gram_bound",
     "interact",
+    "is_compiled",
     "multiplies",
     "prepare",
     "rescore",
@@ -51,7 +52,7 @@ __all__ = [
 
 # Where a name is; imported when it is asked for, since most need torch.
 _PLACES = {
-    "late": ("CodedTokens", "interact", "score_pairs"),
+    "late": ("interact", "score_pairs"),
     "rescoring": ("rescore_rows",),
     "rounding": ("dither", "gram_bound"),
     "scanning": ("topk_rows",),
@@ -78,6 +79,23 @@ def available() -> str | None:
     """
     engine = binding.engine()
     return None if engine is None else _name(engine)
+
+
+def is_compiled() -> bool:
+    """Whether there is a library; says once in the log what its absence costs."""
+    if available() is None:
+        _say_once()
+        return False
+    return True
+
+
+@cache
+def _say_once() -> None:
+    logging.getLogger(__name__).warning(
+        "maxsight.kernels.native is not compiled: search runs in NumPy and torch, slower (of "
+        "tokens hundreds of times) but with the same answers; install a C++ compiler and install "
+        "maxsight again"
+    )
 
 
 @cache

@@ -5,27 +5,24 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import numpy.typing as npt
 
+from maxsight.kernels.array_types import FloatArray, Int8Array, IntArray
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.binding import INT8, Rows, Scan
 
 # Fewer pairs than this a thread are not worth a thread.
 _THREAD_PAIRS = 4096
 
-Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
-
 
 def rescore_rows(
-    queries: Floats,
-    codes: npt.NDArray[np.int8],
-    scale: Floats,
-    candidates: Numbers,
+    queries: FloatArray,
+    codes: Int8Array,
+    scale: FloatArray,
+    candidates: IntArray,
     k: int,
     *,
     threads: int = 1,
-) -> tuple[Floats, Numbers]:
+) -> tuple[FloatArray, IntArray]:
     """The ``k`` best of some rows a query.
 
     Rows are called from memory ahead of their turn, and first multiplied in int16: the product in
@@ -81,7 +78,7 @@ def rescore_rows(
     return scores, found
 
 
-def lines_of(queries: Floats) -> Floats:
+def lines_of(queries: FloatArray) -> FloatArray:
     """Queries with zeros up to a multiple of two vectors of numbers."""
     whole = 2 * binding.library().maxsight_lanes(binding.engine())
     count, dim = queries.shape

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maxsight.kernels.array_types import BoolArray, FloatArray, HalfArray, Int8Array, IntArray
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.binding import (
     BFLOAT16,
@@ -19,28 +20,28 @@ from maxsight.kernels.native.binding import (
     Rows,
     Scan,
 )
-from maxsight.kernels.native.rescoring import Floats, Numbers, lines_of
+from maxsight.kernels.native.rescoring import lines_of
 
 _KINDS = {np.dtype(np.int8): INT8, np.dtype(np.float16): FLOAT16}
 # Up to this many queries a scan takes rows as they lie: making panels of them would take longer.
 FEW_QUERIES = 8
 # From this many on, an int8 screen repays rounding the rows to int8.
 _INT8_QUERIES = 48
-# Numbers of a product in a word of packed queries.
+# IntArray of a product in a word of packed queries.
 _IN_A_WORD = {INT8: 4, BFLOAT16: 2, FLOAT32: 1}
 # More queries are scanned in several passes, which bounds the memory of their packed form.
 MOST_QUERIES = 4096
 
 
 def topk_rows(
-    queries: Floats,
-    rows: npt.NDArray[np.int8] | npt.NDArray[np.float16],
-    scale: Floats | None,
+    queries: FloatArray,
+    rows: Int8Array | HalfArray,
+    scale: FloatArray | None,
     k: int,
     *,
-    allowed: npt.NDArray[np.bool_] | None = None,
+    allowed: BoolArray | None = None,
     threads: int = 1,
-) -> tuple[Floats, Numbers]:
+) -> tuple[FloatArray, IntArray]:
     """The ``k`` rows of largest product with each query, as ``similarity.topk`` finds them.
 
     Args:
@@ -121,7 +122,7 @@ def screen_kind(row_kind: int, queries: int) -> int:
     return bfloat16
 
 
-def _pack(task: Scan, queries: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:
+def _pack(task: Scan, queries: FloatArray) -> tuple[npt.NDArray[np.uint8], FloatArray]:
     """Hand a task its queries in the layout of the tiles; what is returned must outlive it."""
     library, engine = binding.library(), binding.engine()
     count, dim = queries.shape

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from maxsight.kernels import ordering
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.binding import FLOAT32, Scan
 from maxsight.kernels.native.scanning import FEW_QUERIES, MOST_QUERIES, screen_kind
@@ -62,9 +63,9 @@ def topk(
     if len(tasks) == 1:
         return scores, indices
     found, places = (torch.cat(pieces, dim=1) for pieces in zip(*parts))
-    # A stable sort: earlier tasks hold lower rows.
-    found, order = found.sort(dim=1, descending=True, stable=True)
-    return found[:, :k].contiguous(), places.gather(1, order[:, :k])
+    # Earlier tasks hold lower rows.
+    found, places = ordering.first(found, places, k)
+    return found.contiguous(), places
 
 
 def above(

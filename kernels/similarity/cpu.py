@@ -5,9 +5,6 @@ Where the compiled library is missing, or the numbers are float64, the reference
 
 from __future__ import annotations
 
-import logging
-from functools import cache
-
 import torch
 from torch import Tensor
 
@@ -52,16 +49,7 @@ def rescore(
 
 
 def _compiled(queries: Tensor, database: Tensor) -> bool:
-    if native.available() is None:
-        _say_once()
+    if not native.is_compiled():
         return False
     double = torch.float64 in (queries.dtype, database.dtype)
     return not double and queries.shape[1] > 0
-
-
-@cache
-def _say_once() -> None:
-    logging.getLogger(__name__).warning(
-        "maxsight.kernels.native is not compiled: similarity search runs in plain torch, slower "
-        "but with the same answers; install a C++ compiler and install maxsight again"
-    )

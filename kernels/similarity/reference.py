@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maxsight.kernels import bitmap
+from maxsight.kernels import bitmap, ordering
 from maxsight.kernels.chunks import BYTES
 
 # Rows multiplied at once: memory is O(Q * (BLOCK + k)), never Q * N.
@@ -36,9 +36,7 @@ def topk(
         places = torch.arange(start, start + part.shape[1], device=device).expand_as(part)
         scores = torch.cat([scores, part], dim=1)
         indices = torch.cat([indices, places], dim=1)
-        # A stable sort keeps the order of arrival, which is that of the indices, among equals.
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        scores, indices = scores[:, :k], indices.gather(1, order[:, :k])
+        scores, indices = ordering.first(scores, indices, k)
     # `contiguous`: a slice would keep the whole block alive.
     return scores.float().contiguous(), indices.masked_fill(scores == -torch.inf, -1)
 
@@ -96,8 +94,8 @@ def rescore(
         if scale is not None:
             part *= scale[rows]
         scores[chosen] = part.masked_fill(candidates[chosen] < 0, -torch.inf)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
-    return scores[:, :k].contiguous(), candidates.gather(1, order[:, :k])
+    scores, candidates = ordering.first(scores, candidates, k)
+    return scores.contiguous(), candidates
 
 
 def ragged(

@@ -19,7 +19,7 @@ from maxsight.index.late.late_index import LateIndex
 from maxsight.index.late.record import FILE
 from maxsight.index.upkeep import sealed_json
 from maxsight.kernels import maxsim, native
-from maxsight.kernels.native import CodedTokens
+from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.resample import resize
 
 pytestmark = pytest.mark.skipif(native.available() is None, reason="not compiled")
@@ -47,10 +47,11 @@ def test_coded_tokens(offsets: list[int], bits: int, data: st.DataObject) -> Non
             np.array(offsets, np.int64),
         )
         queries, edges = np.ones((3, dim), np.float32), np.array(data.draw(OFFSETS), np.int64)
-        numbers = np.array(data.draw(st.lists(NUMBERS, max_size=4)), np.int64)
+        drawn = data.draw(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4))
+        pairs = np.array(drawn, np.int64).reshape(-1, 2)
         rows = np.array(data.draw(st.lists(NUMBERS, max_size=4)), np.int64)
-        scores = native.score_pairs(queries, edges, tokens, (numbers, rows), fine=True)
-        assert scores.shape == numbers.shape
+        scores = native.score_pairs(queries, edges, tokens, pairs, fine=True)
+        assert scores.shape == (len(pairs),)
         kept = native.interact(
             queries, edges, tokens, data.draw(st.integers(-1, 9)), rows=rows[None]
         )

@@ -55,7 +55,7 @@ def calls() -> dict[str, Call]:
             f"maxsim.score {kind}": partial(_score, dtype),
             f"maxsim.score weighted {kind}": partial(_score, dtype, weighted=True),
             f"maxsim.score normalised {kind}": partial(_score, dtype, normalize=True),
-            f"maxsim.score argmax {kind}": partial(_score, dtype, with_argmax=True),
+            f"maxsim.answers {kind}": partial(_answers, dtype),
             f"maxsim.score_pairs {kind}": partial(_pairs, dtype),
             f"maxsim.topk {kind}": partial(_maxsim_topk, dtype),
             f"merge.merge {kind}": partial(_merge, dtype),
@@ -109,15 +109,12 @@ def _score(
     *,
     weighted: bool = False,
     normalize: bool = False,
-    with_argmax: bool = False,
 ) -> Outputs:
     queries, starts, documents, begins = _late(dtype, device)
     query_weight = torch.linspace(0.5, 2, len(queries), device=device)
     document_weight = torch.linspace(2, 0.5, len(documents), device=device)
     if normalize:
         queries, documents = queries * 2, documents * 3
-    if with_argmax:
-        return outputs(maxsim.score(queries, starts, documents, begins, with_argmax=True))
     return outputs(
         maxsim.score(
             queries,
@@ -129,6 +126,10 @@ def _score(
             normalize=normalize,
         )
     )
+
+
+def _answers(dtype: torch.dtype, device: torch.device) -> Outputs:
+    return outputs(maxsim.answers(*_late(dtype, device)))
 
 
 def _pairs(dtype: torch.dtype, device: torch.device) -> Outputs:

@@ -15,9 +15,10 @@ import torch
 from token_tables import token_table
 
 from maxsight.errors import LibraryError, SchemaTooNew, UsageError
-from maxsight.index.late import arithmetic, record
+from maxsight.index.late import record
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.late.record import LateRecord
+from maxsight.kernels import native
 
 TOPICS = token_table(documents=600, queries=40, dim=64)
 
@@ -349,7 +350,7 @@ def test_without_compiled_code_the_answer_is_the_same(
     indexes: dict[str, LateIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = indexes["5bit"].search(TOPICS.queries[:3], 10, candidates=80)
-    monkeypatch.setattr(arithmetic, "_is_compiled", lambda: False)
+    monkeypatch.setattr(native, "is_compiled", lambda: False)
     for (rows, scores), (same, close) in zip(
         compiled, indexes["5bit"].search(TOPICS.queries[:3], 10, candidates=80)
     ):
@@ -362,6 +363,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from maxsight.index.late.late_index import LateIndex
+from maxsight.kernels.maxsim import arrays
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 index = LateIndex.open(Path(sys.argv[1]))

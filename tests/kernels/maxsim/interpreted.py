@@ -11,6 +11,7 @@ from tolerance import assert_close
 
 from maxsight.kernels import bitmap, dispatch, maxsim
 from maxsight.kernels.maxsim import gpu, reference
+from maxsight.kernels.maxsim.values import Side
 
 # More query tokens than one tile holds, queries that lie across its edge, empty ones on both sides.
 QUERIES = [3, 0, 40, 1, 0]
@@ -50,7 +51,7 @@ def test_score(kind: str, d: int, full: bool) -> None:
     expected, places = truth(given, **options)
     assert_close("scores", maxsim.score(*given.sides, **options), expected, torch.float32)
     if full:
-        scores, argmax = maxsim.score(*given.sides, **options, with_argmax=True)
+        scores, argmax = maxsim.answers(*given.sides, **options)
         assert_close("scores with the arg-max", scores, expected, torch.float32)
         assert torch.equal(argmax < 0, places < 0)
         wrong = (argmax != places).float().mean()
@@ -61,7 +62,7 @@ def test_score(kind: str, d: int, full: bool) -> None:
 def test_score_pairs(kind: str) -> None:
     given = made(kind, 48)
     expected, places = truth(given)
-    found, argmax = maxsim.score_pairs(*given.sides, pairs=PAIRS, with_argmax=True)
+    found, argmax = maxsim.answers_of_pairs(*given.sides, pairs=PAIRS)
     assert_close("scores", found, expected[PAIRS[:, 0], PAIRS[:, 1]], torch.float32)
     start = given.query_offsets
     kept = [places[start[q] : start[q + 1], d] for q, d in PAIRS.tolist()]
@@ -73,7 +74,7 @@ def test_score_pairs(kind: str) -> None:
 def test_the_lower_of_equal_tokens_answers() -> None:
     tokens = torch.ones(200, 32)
     offsets = torch.tensor([0, 70, 200])
-    _, argmax = maxsim.score(tokens[:3], torch.tensor([0, 3]), tokens, offsets, with_argmax=True)
+    _, argmax = maxsim.answers(tokens[:3], torch.tensor([0, 3]), tokens, offsets)
     assert argmax.tolist() == [[0, 0]] * 3
 
 
@@ -97,11 +98,10 @@ def test_topk(filtered: str, k: int) -> None:
     }[filtered]
     scores, indices = maxsim.topk(*given.sides, k, allowed=allowed)
     kept = reference.topk(
-        *given.sides,
+        Side(given.queries, given.query_offsets),
+        Side(given.documents, given.document_offsets),
         k,
         allowed=None if allowed is None else bitmap.pack(allowed),
-        query_weight=None,
-        document_weight=None,
         normalize=False,
         screen=None,
     )
@@ -124,16 +124,17 @@ def test_scores_of_minus_infinity_keep_their_documents() -> None:
 def test_gradients(dtype: torch.dtype, full: bool) -> None:
     given = made(f"{dtype}/{dtype}".replace("torch.", ""), 40)
     generator = torch.Generator().manual_seed(1)
-    options: dict[str, Any] = {
-        "query_weight": torch.rand(len(given.left), generator=generator) if full else None,
-        "document_weight": torch.rand(len(given.right), generator=generator) if full else None,
-        "normalize": full,
-    }
-    scores, argmax = gpu.score(*given.sides, **options, with_argmax=True)
+    of_queries = torch.rand(len(given.left), generator=generator) if full else None
+    of_documents = torch.rand(len(given.right), generator=generator) if full else None
+    sides = (
+        Side(given.queries, given.query_offsets, of_queries),
+        Side(given.documents, given.document_offsets, of_documents),
+    )
+    scores, argmax = gpu.score(*sides, normalize=full, answers=True)
     grad = torch.randn(scores.shape, generator=generator)
-    found = gpu.score_backward(grad, argmax, *given.sides, **options)
-    again = gpu.score_backward(grad, argmax, *given.sides, **options)
-    expected = reference.score_backward(grad, argmax, *given.sides, **options)
+    found = gpu.score_backward(grad, argmax, *sides, normalize=full)
+    again = gpu.score_backward(grad, argmax, *sides, normalize=full)
+    expected = reference.score_backward(grad, argmax, *sides, normalize=full)
     for name, one, two, right in zip(["queries", "documents", "u", "w"], found, again, expected):
         assert one.dtype == right.dtype
         assert torch.equal(one, two), name

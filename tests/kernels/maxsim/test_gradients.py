@@ -84,7 +84,7 @@ def test_gradients_keep_the_dtype_and_are_the_same_every_time(
         assert_close(f"gradient of {name}", first, truth, first.dtype)
 
 
-@pytest.mark.parametrize("documents", ["int8"])
+@pytest.mark.parametrize("documents", ["int8", "coded5"])
 def test_coded_documents_give_queries_a_gradient(documents: str) -> None:
     given = case(f"float32/{documents}", 48)
     assert isinstance(given.queries, torch.Tensor)

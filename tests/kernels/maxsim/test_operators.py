@@ -7,30 +7,26 @@ import torch
 from maxsim_truth import case
 
 from maxsight.kernels import maxsim
-from maxsight.kernels.maxsim import ops
+from maxsight.kernels.maxsim import operators
+from maxsight.kernels.maxsim.values import Side
 
 PAIRS = torch.tensor([[0, 2], [1, 2], [2, 1], [2, 0]])
 
 
-@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/int8"])
+@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/int8", "float32/coded5"])
 def test_opcheck(kind: str) -> None:
     given = case(kind, 16, queries=[2, 0, 3], documents=[4, 0, 6, 1])
-    queries = [tensor.clone() for tensor in ops.flat(given.queries)]
-    queries[0].requires_grad_()
-    sides = queries, given.query_offsets, ops.flat(given.documents), given.document_offsets
-    torch.library.opcheck(
-        torch.ops.maxsight.maxsim_score.default, (*sides, torch.rand(5), None, True, True)
-    )
-    torch.library.opcheck(
-        torch.ops.maxsight.maxsim_score_pairs.default, (*sides, PAIRS, None, None, False, True)
-    )
-    queries[0].requires_grad_(False)
-    torch.library.opcheck(
-        torch.ops.maxsight.maxsim_score_pairs.default, (*sides, PAIRS, None, None, False, False)
-    )
-    torch.library.opcheck(
-        torch.ops.maxsight.maxsim_topk.default, (*sides, 3, None, None, None, False, [])
-    )
+    assert isinstance(given.queries, torch.Tensor)
+    tokens = given.queries.clone().requires_grad_()
+    weighted = operators.flat(Side(tokens, given.query_offsets, torch.rand(5)))
+    documents = operators.flat(Side(given.documents, given.document_offsets))
+    check, ours = torch.library.opcheck, torch.ops.maxsight
+    check(ours.maxsim_score.default, (*weighted, *documents, True, True))
+    queries = operators.flat(Side(tokens, given.query_offsets))
+    check(ours.maxsim_score_pairs.default, (*queries, *documents, PAIRS, False, True))
+    tokens.requires_grad_(False)
+    check(ours.maxsim_score_pairs.default, (*queries, *documents, PAIRS, False, False))
+    check(ours.maxsim_topk.default, (*queries, *documents, 3, None, False, []))
 
 
 def test_compiled_is_the_same() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +23,10 @@ KINDS = [
     "bfloat16/int8",
     "int8/bfloat16",
     "float32/int8",
+    "float32/coded8",
+    "bfloat16/coded5",
+    "float32/coded4",
+    "int8/coded2",
 ]
 
 
@@ -44,7 +50,7 @@ def test_equals_the_definition(room: str, kind: str, d: int) -> None:
     given = case(kind, d)
     expected, places = truth(given)
     assert_close("scores", maxsim.score(*given.sides), expected, torch.float32)
-    scores, argmax = maxsim.score(*given.sides, with_argmax=True)
+    scores, argmax = maxsim.answers(*given.sides)
     assert_close("scores with the arg-max", scores, expected, torch.float32)
     assert argmax.dtype == torch.int32
     assert_answers_are_best(given, argmax, places)
@@ -65,6 +71,7 @@ def assert_answers_are_best(given: Case, argmax: torch.Tensor, places: torch.Ten
 def test_of_equal_tokens_the_first_answers(room: str, kind: str) -> None:
     given = case(kind, 48, queries=[40], documents=[30, 0, 200])
     twice = torch.cat([torch.arange(30), torch.arange(30, 230).remainder(50) + 30])
+    assert not isinstance(given.documents, maxsim.CodedTokens)
     if isinstance(given.documents, maxsim.Int8Tokens):
         repeated: maxsim.Int8Tokens | torch.Tensor = maxsim.Int8Tokens(
             given.documents.values[twice], given.documents.scale[twice]
@@ -72,14 +79,16 @@ def test_of_equal_tokens_the_first_answers(room: str, kind: str) -> None:
     else:
         repeated = given.documents[twice]
     sides = given.queries, given.query_offsets, repeated, given.document_offsets
-    _, argmax = maxsim.score(*sides, with_argmax=True)
+    _, argmax = maxsim.answers(*sides)
     assert (argmax[:, 1] == -1).all()
     assert int(argmax[:, 2].max()) < 50
 
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/bfloat16", "int8/int8"])
+@pytest.mark.parametrize(
+    "kind", ["float32/float32", "bfloat16/bfloat16", "int8/int8", "bfloat16/coded4"]
+)
 def test_weights_and_normalisation(room: str, kind: str, signed: bool, normalize: bool) -> None:
     given = case(kind, 96)
     left, right = weights(given, signed=signed)
@@ -88,12 +97,8 @@ def test_weights_and_normalisation(room: str, kind: str, signed: bool, normalize
         *given.sides, query_weight=left, document_weight=right, normalize=normalize
     )
     assert_close("scores", scores, expected, torch.float32)
-    scores, argmax = maxsim.score(
-        *given.sides,
-        query_weight=left,
-        document_weight=right,
-        normalize=normalize,
-        with_argmax=True,
+    scores, argmax = maxsim.answers(
+        *given.sides, query_weight=left, document_weight=right, normalize=normalize
     )
     assert_close("scores", scores, expected, torch.float32)
     assert torch.equal(argmax < 0, places < 0)
@@ -109,14 +114,13 @@ def test_a_zero_token_normalises_to_zero(room: str) -> None:
 def test_a_size_as_document_weight_scales_the_similarity_inside_the_maximum(room: str) -> None:
     documents = torch.tensor([[1.0], [2.0]])
     query = torch.tensor([[1.0]])
-    scores, argmax = maxsim.score(
+    scores, argmax = maxsim.answers(
         query,
         torch.tensor([0, 1]),
         documents,
         torch.tensor([0, 2]),
         query_weight=torch.tensor([10.0]),
         document_weight=torch.tensor([3.0, 1.0]),
-        with_argmax=True,
     )
     assert scores.tolist() == [[30.0]]
     assert argmax.tolist() == [[0]]
@@ -141,9 +145,7 @@ def test_nothing_at_all(room: str) -> None:
     assert maxsim.score(tokens, bounds, none, torch.tensor([0, 0])).tolist() == [[-torch.inf]]
     assert maxsim.score(none, torch.tensor([0, 0]), tokens, bounds).tolist() == [[0.0]]
     empty = torch.empty(0, 2, dtype=torch.int64)
-    scores, argmax = maxsim.score_pairs(
-        tokens, bounds, tokens, bounds, pairs=empty, with_argmax=True
-    )
+    scores, argmax = maxsim.answers_of_pairs(tokens, bounds, tokens, bounds, pairs=empty)
     assert scores.shape == argmax.shape == (0,)
 
 
@@ -152,7 +154,7 @@ def test_pairs_are_entries_of_the_matrix(room: str, kind: str) -> None:
     given = case(kind, 48)
     expected, places = truth(given)
     pairs = torch.tensor([[2, 3], [0, 1], [0, 0], [1, 2], [3, 3], [2, 3], [2, 5]])
-    scores, argmax = maxsim.score_pairs(*given.sides, pairs=pairs, with_argmax=True)
+    scores, argmax = maxsim.answers_of_pairs(*given.sides, pairs=pairs)
     assert_close("scores", scores, expected[pairs[:, 0], pairs[:, 1]], torch.float32)
     bounds = given.query_offsets.tolist()
     packed = [places[bounds[i] : bounds[i + 1], j] for i, j in pairs.tolist()]
@@ -164,7 +166,7 @@ def test_pairs_are_entries_of_the_matrix(room: str, kind: str) -> None:
 def test_without_a_list_the_ith_query_meets_the_ith_document(room: str) -> None:
     given = case("float32/float32", 48, queries=[2, 0, 5, 1], documents=[9, 3, 0, 63])
     expected, places = truth(given)
-    scores, argmax = maxsim.score_pairs(*given.sides, with_argmax=True)
+    scores, argmax = maxsim.answers_of_pairs(*given.sides)
     assert_close("scores", scores, expected.diagonal(), torch.float32)
     bounds = given.query_offsets.tolist()
     packed = [places[bounds[i] : bounds[i + 1], i] for i in range(4)]
@@ -208,7 +210,7 @@ def test_memory_that_nobody_wrote_is_never_read(room: str) -> None:
     torch.use_deterministic_algorithms(True)  # torch.empty then returns NaN
     try:
         assert torch.empty(3).isnan().all()
-        scores, argmax = maxsim.score(*given.sides, with_argmax=True)
+        scores, argmax = maxsim.answers(*given.sides)
         fast = maxsim.score(*given.sides)
         best, _ = maxsim.topk(*given.sides, 20)
         pairs = maxsim.score_pairs(*given.sides, pairs=torch.tensor([[0, 1], [1, 0]]))
@@ -225,9 +227,9 @@ def test_memory_that_nobody_wrote_is_never_read(room: str) -> None:
 def test_messages_say_what_is_wrong(room: str) -> None:
     tokens, bounds = torch.ones(3, 4), torch.tensor([0, 3])
 
-    def refused(match: str, *sides: object, **options: object) -> None:
+    def refused(match: str, *sides: Any, **options: Any) -> None:
         with pytest.raises(ValueError, match=match):
-            maxsim.score(*sides, **options)  # type: ignore[call-overload]
+            maxsim.score(*sides, **options)
 
     refused("share d", tokens, bounds, torch.ones(3, 5), bounds)
     refused("must be .sum L, d.", tokens[0], bounds, tokens, bounds)

@@ -14,6 +14,7 @@ from maxsight.kernels.maxsim import cpu_topk
 from maxsight.kernels.maxsim.archive import Archive
 from maxsight.kernels.maxsim.cpu_queries import Queries
 from maxsight.kernels.maxsim.screen import CERTAINTY, allowance, coarse
+from maxsight.kernels.maxsim.values import Side
 
 
 @pytest.fixture
@@ -46,7 +47,9 @@ def sorted_scores(
 @given(data=st.data())
 def test_equals_brute_force(always: None, data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.sampled_from([0, 1, 2, 9, 63]), max_size=30))
-    kind = data.draw(st.sampled_from(["float32/float32", "bfloat16/bfloat16", "int8/int8"]))
+    kind = data.draw(
+        st.sampled_from(["float32/float32", "bfloat16/bfloat16", "int8/int8", "float32/coded2"])
+    )
     k = data.draw(st.sampled_from([1, 3, 100]))
     asked = data.draw(st.lists(st.sampled_from([0, 1, 5]), max_size=4))
     made = case(kind, 16, queries=asked, documents=lengths, seed=data.draw(st.integers(0, 999)))
@@ -69,7 +72,9 @@ def test_equals_brute_force(always: None, data: st.DataObject) -> None:
     assert torch.equal(indices, places)
 
 
-@pytest.mark.parametrize("kind", ["float32/float32", "bfloat16/bfloat16", "bfloat16/int8"])
+@pytest.mark.parametrize(
+    "kind", ["float32/float32", "bfloat16/bfloat16", "bfloat16/int8", "float32/coded4"]
+)
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_screen_changes_nothing(
@@ -176,8 +181,10 @@ def test_the_screen_of_int8_tokens_shares_their_values_and_rounds_nothing() -> N
 )
 def test_a_screen_is_used_where_it_pays(documents: int, k: int, pays: bool) -> None:
     given = case("bfloat16/bfloat16", 16, queries=[32], documents=[120] * documents)
-    prepared = Queries.of(given.queries, given.query_offsets, given.documents, None, False)
-    archive = Archive(given.documents, given.document_offsets, None, False, torch.bfloat16)
+    asked = Side(given.queries, given.query_offsets)
+    held = Side(given.documents, given.document_offsets)
+    prepared = Queries.of(asked, held, False)
+    archive = Archive(held, False, torch.bfloat16)
     native_int8 = native.available() is not None and native.multiplies(torch.int8)
     assert cpu_topk.screen_pays(prepared, archive, k) == (pays and native_int8)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from maxsight.kernels import native
-from maxsight.kernels.native import CodedTokens
+from maxsight.kernels.coded_tokens import CodedTokens
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_tokens(dim: int, bits: int) -> None:
     queries, edges = asked(dim)
     truth = maxsim(queries.astype(np.float64), edges, tokens)
     documents = np.repeat(np.arange(len(LENGTHS)), len(QUERY_LENGTHS))
-    pairs = np.tile(np.arange(len(QUERY_LENGTHS)), len(LENGTHS)), documents
+    pairs = np.array([np.tile(np.arange(len(QUERY_LENGTHS)), len(LENGTHS)), documents]).T
     for fine, tolerance in (False, 2e-3), (True, 5e-6):
         scores = native.score_pairs(queries, edges, coded, pairs, fine=fine)
         found, finite = scores.reshape(len(LENGTHS), -1).T, np.isfinite(truth)
@@ -116,7 +116,7 @@ def test_many_threads_score_alike() -> None:
     coded, _ = stored(48, 5, 40)
     queries, edges = asked(48)
     documents = np.repeat(np.arange(len(LENGTHS)), 6 * 100)
-    pairs = np.tile(np.arange(6), len(LENGTHS) * 100), documents
+    pairs = np.array([np.tile(np.arange(6), len(LENGTHS) * 100), documents]).T
     one = native.score_pairs(queries, edges, coded, pairs, fine=True)
     many = native.score_pairs(queries, edges, coded, pairs, fine=True, threads=3)
     assert (one == many).all()
@@ -154,11 +154,9 @@ def test_tokens_that_compiled_code_would_follow_anywhere_are_refused() -> None:
 def test_rows_and_pairs_that_there_are_not_are_refused() -> None:
     coded, _ = stored(48, 4, 40)
     queries, edges = asked(48)
-    for numbers, documents in ([0], [12]), ([0], [-1]), ([6], [0]), ([0, 0], [3, 2]), ([0], [0, 0]):
+    for pairs in [[0, 12]], [[0, -1]], [[6, 0]], [[0, 3], [0, 2]], [[0, 0, 0]]:
         with pytest.raises(ValueError, match="pair"):
-            native.score_pairs(
-                queries, edges, coded, (np.array(numbers), np.array(documents)), fine=True
-            )
+            native.score_pairs(queries, edges, coded, np.array(pairs), fine=True)
     with pytest.raises(ValueError, match="below 12"):
         native.interact(queries, edges, coded, 3, rows=np.full((6, 1), 12))
     with pytest.raises(ValueError, match="allowed"):
