@@ -22,7 +22,7 @@ from maxsight.benchmarks.interleave import interleave, processor_stopwatch, rati
 from maxsight.benchmarks.parity import ParityError
 from maxsight.benchmarks.peaks import gemm_peak, threads
 from maxsight.benchmarks.rows import Row, spread
-from maxsight.kernels import maxsim
+from maxsight.kernels import maxsim, shapes
 
 K = 10
 OURS = "maxsight"
@@ -61,15 +61,9 @@ class Case:
 def cases() -> list[Case]:
     """The shapes: reranking, ragged ColBERT passages, long documents, pages of patches, d = 512."""
     draw = torch.Generator().manual_seed(0)
-    ragged = torch.randint(20, 301, (1_000,), generator=draw)
-    return [
-        _case("1,000 x 300 tokens, Lq 32, d 128", torch.full((1_000,), 300), 32, 128, draw),
-        _case("1,000 x 20-300 tokens, Lq 32, d 128", ragged, 32, 128, draw),
-        _case("200 x 1,024 tokens, Lq 32, d 128", torch.full((200,), 1_024), 32, 128, draw),
-        _case("200 x 1,024 tokens, Lq 1,024, d 128", torch.full((200,), 1_024), 1_024, 128, draw),
-        _case("10,000 x 300 tokens, Lq 32, d 128", torch.full((10_000,), 300), 32, 128, draw),
-        _case("5,000 x 50 tokens, Lq 77, d 512", torch.full((5_000,), 50), 77, 512, draw),
-    ]
+    # Lengths are drawn before any token.
+    lengths = [_lengths(shape, draw) for shape in shapes.PROCESSOR]
+    return [_case(shape, each, draw) for shape, each in zip(shapes.PROCESSOR, lengths)]
 
 
 def run(data: Path, *, rounds: int = 15) -> list[Row]:
@@ -89,17 +83,29 @@ def run(data: Path, *, rounds: int = 15) -> list[Row]:
     return rows
 
 
-def _case(name: str, lengths: Tensor, query: int, width: int, draw: torch.Generator) -> Case:
+def _lengths(shape: shapes.Interaction, draw: torch.Generator) -> Tensor:
+    if shape.shortest is None:
+        return torch.full((shape.documents,), shape.document_tokens)
+    most = shape.document_tokens + 1
+    return torch.randint(shape.shortest, most, (shape.documents,), generator=draw)
+
+
+def _case(shape: shapes.Interaction, lengths: Tensor, draw: torch.Generator) -> Case:
     """Tokens gather about topics as a document's do: a query's best match is one of many."""
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    topics = torch.randn(256, width, generator=draw)
+    topics = torch.randn(256, shape.dim, generator=draw)
 
     def tokens(count: int) -> Tensor:
         chosen = topics[torch.randint(len(topics), (count,), generator=draw)]
-        noisy = chosen + torch.randn(count, width, generator=draw)
+        noisy = chosen + torch.randn(count, shape.dim, generator=draw)
         return torch.nn.functional.normalize(noisy, dim=1).bfloat16().float()
 
-    return Case(name, tokens(int(offsets[-1])), offsets, tokens(query))
+    shortest = "" if shape.shortest is None else f"{shape.shortest}-"
+    name = (
+        f"{shape.documents:,} x {shortest}{shape.document_tokens:,} tokens, "
+        f"Lq {shape.query_tokens:,}, d {shape.dim}"
+    )
+    return Case(name, tokens(int(offsets[-1])), offsets, tokens(shape.query_tokens))
 
 
 def _contenders(case: Case) -> dict[str, Score]:

@@ -24,7 +24,7 @@ from maxsight.benchmarks.parity import ParityError
 from maxsight.benchmarks.peaks import gemm_peak, threads
 from maxsight.benchmarks.rows import Row, spread
 from maxsight.benchmarks.vectors import Cloud, cloud
-from maxsight.kernels import similarity
+from maxsight.kernels import shapes, similarity
 
 K = 10
 FLAT = "faiss flat"
@@ -45,7 +45,7 @@ def run(
     asked: Annotated[
         list[int] | None, typer.Option(help="Queries at once; may be repeated.")
     ] = None,
-    dim: int = 512,
+    dim: int = shapes.DIM,
     rounds: int = 9,
 ) -> list[Row]:
     """Measure.
@@ -57,7 +57,7 @@ def run(
         dim: of what width.
         rounds: of every contender.
     """
-    asked = asked or [1, 64, 1_024]
+    asked = asked or list(shapes.QUERIES)
     rows = []
     for count in size or [100_000, 1_000_000]:
         vectors = cloud(count, dim, queries=max(asked))

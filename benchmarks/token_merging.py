@@ -19,9 +19,10 @@ from maxsight.benchmarks.interleave import interleave, ratio, stopwatch
 from maxsight.benchmarks.peaks import threads
 from maxsight.benchmarks.rows import Row, timed
 from maxsight.kernels import merge
+from maxsight.kernels.shapes import VIT_B
 
 _BENCHMARK = "token-merging"
-_TOKENS, _CHANNELS, _HEADS, _REMOVED = 197, 768, 12, 13
+_TOKENS, _CHANNELS, _HEADS, _REMOVED = VIT_B.tokens, VIT_B.dim, VIT_B.heads, VIT_B.removed
 
 
 def run(data: Path, *, rounds: int = 9, batch: int = 32, cores: int = 1) -> list[Row]:

@@ -12,31 +12,17 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels import fde, maxsim, merge, similarity
+from maxsight.kernels.shapes import (
+    DIM,
+    PASSAGES,
+    PUBLISHED,
+    QUERIES,
+    ROWS,
+    VIT_B,
+    Interaction,
+)
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class MaxsimShape:
-    """How many queries and documents, how many tokens in each, how many numbers in a token."""
-
-    name: str
-    queries: int
-    documents: int
-    query_tokens: int
-    document_tokens: int
-    dim: int
-
-
-# Those that late-interaction-kernels publishes its times for.
-MAXSIM_SHAPES = (
-    MaxsimShape("rerank-short", 1, 1_000, 32, 300, 128),
-    MaxsimShape("long", 1, 1_000, 32, 1_024, 128),
-    MaxsimShape("medium", 1, 1_000, 128, 1_024, 128),
-    MaxsimShape("colpali", 1, 1_000, 1_024, 1_024, 128),
-    MaxsimShape("corpus", 1, 10_000, 32, 300, 128),
-    MaxsimShape("train", 128, 128, 32, 300, 128),
-)
 
 
 @dataclass(frozen=True)
@@ -83,21 +69,21 @@ _Named = Iterator[tuple[str, Callable[[], Callable[[], object]]]]
 def _similarity(device: torch.device) -> _Named:
     def prepare(queries: int, rows: int, kind: str) -> Callable[[], object]:
         dtype = _DTYPES.get(kind, torch.float32)
-        database = numbers(rows, 512, device=device, dtype=dtype)
-        asked = numbers(queries, 512, device=device, dtype=dtype)
+        database = numbers(rows, DIM, device=device, dtype=dtype)
+        asked = numbers(queries, DIM, device=device, dtype=dtype)
         if kind != "int8":
             return partial(similarity.topk, asked, database, 10)
         coded = maxsim.Int8Tokens.of(database)
         return partial(similarity.topk, asked, coded.values, 10, scale=coded.scale)
 
     for kind in ("float32", "float16", "bfloat16", "int8"):
-        for queries in (1, 64, 1_024):
-            name = f"topk {queries:,} x 1,000,000 x 512 {kind}"
-            yield name, partial(prepare, queries, 1_000_000, kind)
+        for queries in QUERIES:
+            name = f"topk {queries:,} x {ROWS:,} x {DIM} {kind}"
+            yield name, partial(prepare, queries, ROWS, kind)
 
 
 def _maxsim(device: torch.device) -> _Named:
-    def prepare(shape: MaxsimShape, kind: str, call: Callable[..., object]) -> Callable[[], object]:
+    def prepare(shape: Interaction, kind: str, call: Callable[..., object]) -> Callable[[], object]:
         dtype = _DTYPES.get(kind, torch.float32)
         sides = [
             packed(shape.queries, shape.query_tokens, shape.dim, device=device, dtype=dtype),
@@ -109,7 +95,7 @@ def _maxsim(device: torch.device) -> _Named:
             return partial(call, coded[0], starts, coded[1], begins)
         return partial(call, queries, starts, documents, begins)
 
-    for shape in MAXSIM_SHAPES:
+    for shape in PUBLISHED:
         for kind in ("bfloat16", "float16", "float32", "int8"):
             yield f"score {shape.name} {kind}", partial(prepare, shape, kind, maxsim.score)
         yield f"answers {shape.name} bfloat16", partial(prepare, shape, "bfloat16", maxsim.answers)
@@ -117,13 +103,22 @@ def _maxsim(device: torch.device) -> _Named:
 
 def _merge(device: torch.device) -> _Named:
     def prepare_merge(kind: str) -> Callable[[], object]:
-        tokens = numbers(32, 197, 768, device=device, dtype=_DTYPES[kind])
-        keys = numbers(32, 197, 64, device=device, dtype=_DTYPES[kind])
-        return partial(merge.merge, tokens, 13, metric=keys)
+        tokens = numbers(VIT_B.images, VIT_B.tokens, VIT_B.dim, device=device, dtype=_DTYPES[kind])
+        keys = numbers(
+            VIT_B.images, VIT_B.tokens, VIT_B.head_dim, device=device, dtype=_DTYPES[kind]
+        )
+        return partial(merge.merge, tokens, VIT_B.removed, metric=keys)
 
     def prepare_attention(kind: str) -> Callable[[], object]:
-        heads = numbers(32, 12, 197, 64, device=device, dtype=_DTYPES[kind])
-        sizes = torch.ones(32, 197, device=device)
+        heads = numbers(
+            VIT_B.images,
+            VIT_B.heads,
+            VIT_B.tokens,
+            VIT_B.head_dim,
+            device=device,
+            dtype=_DTYPES[kind],
+        )
+        sizes = torch.ones(VIT_B.images, VIT_B.tokens, device=device)
         return partial(merge.attention, heads, heads, heads, sizes)
 
     for kind in _DTYPES:
@@ -133,11 +128,13 @@ def _merge(device: torch.device) -> _Named:
 
 def _fde(device: torch.device) -> _Named:
     def prepare(kind: str, documents: bool) -> Callable[[], object]:
-        tokens, offsets = packed(10_000, 70, 128, device=device, dtype=_DTYPES[kind])
-        config = fde.Config(token_dim=128)
+        tokens, offsets = packed(
+            PASSAGES.documents, PASSAGES.tokens, PASSAGES.dim, device=device, dtype=_DTYPES[kind]
+        )
+        config = fde.Config(token_dim=PASSAGES.dim)
         encode = fde.encode_documents if documents else fde.encode_queries
         return partial(encode, tokens, offsets, config)
 
     for kind in _DTYPES:
-        yield f"documents 10,000 x 70 x 128 {kind}", partial(prepare, kind, True)
-        yield f"queries 10,000 x 70 x 128 {kind}", partial(prepare, kind, False)
+        yield f"encode_documents, {PASSAGES} {kind}", partial(prepare, kind, True)
+        yield f"encode_queries, {PASSAGES} {kind}", partial(prepare, kind, False)

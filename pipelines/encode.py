@@ -21,6 +21,7 @@ import numpy as np
 
 from maxsight.errors import BackendError
 from maxsight.index.records import TokenTable
+from maxsight.kernels import int8
 from maxsight.pipelines.interrupts import held_back
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ class BatchEncoder(Generic[Owner]):
             kept, offsets, sizes = embeddings.tokens, embeddings.offsets, embeddings.sizes
             if self._token_limit is not None:
                 kept, offsets, sizes = _merged(kept, offsets, sizes, limit=self._token_limit)
-            tokens, scales = _to_int8(kept)
+            tokens, scales = int8.rounded(kept)
             return _Outputs(vectors, tokens, scales, sizes, offsets)
 
 
@@ -301,11 +302,3 @@ def _merged(
 
     reduced = merge.reduce(tokens.float(), offsets, limit, sizes=sizes)
     return normalize(reduced.tokens, dim=-1), reduced.offsets, reduced.sizes
-
-
-def _to_int8(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, d) float tokens as (N, d) int8 and (N,) float32 scales; their product restores them."""
-    import torch
-
-    scales = tokens.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-    return (tokens / scales[:, None]).round().to(torch.int8), scales

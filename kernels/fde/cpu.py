@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.fde import randomness, simhash
-from maxsight.kernels.fde.config import Config
+from maxsight.kernels.fde.values import Config
 
 _CHUNK_TOKENS = 2048
 _CHUNK_CELLS = 1 << 16

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from maxsight.kernels.fde.config import Config
+from maxsight.kernels.fde.values import Config
 
 _PLANES, _INNER, _FINAL = range(3)
 PLANE_LIMIT = 31

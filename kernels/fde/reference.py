@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.fde import randomness, simhash
-from maxsight.kernels.fde.config import Config
+from maxsight.kernels.fde.values import Config
 
 
 def encode(

@@ -19,15 +19,13 @@ from maxsight.kernels import ordering
 from maxsight.kernels.chunks import chunks
 from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.launch import on
-from maxsight.kernels.maxsim import gpu_forward, reference
+from maxsight.kernels.maxsim import gpu_kernels, reference
 from maxsight.kernels.maxsim.gpu_backward import score_backward
-from maxsight.kernels.maxsim.gpu_cases import report_cases
 from maxsight.kernels.maxsim.gpu_operands import Operands, prepared
 from maxsight.kernels.maxsim.screen import Int8Screen
 from maxsight.kernels.maxsim.values import Side
 
 __all__ = [
-    "report_cases",
     "score",
     "score_backward",
     "score_pairs",
@@ -83,7 +81,7 @@ def score_pairs(
     if count:
         blocks, options = operands.blocks(answers)
         with on(device):
-            gpu_forward.score_each_pair[(count,)](
+            gpu_kernels.score_each_pair[(count,)](
                 pairs=None if pairs is None else pairs.contiguous(),
                 query_offsets=queries.offsets.contiguous(),
                 document_offsets=documents.offsets.contiguous(),
@@ -135,7 +133,7 @@ def topk(
 
 @dataclass(frozen=True)
 class _Grid:
-    """Every query against documents: :func:`gpu_forward.score_grid` and what it needs."""
+    """Every query against documents: :func:`gpu_kernels.score_grid` and what it needs."""
 
     operands: Operands
     blocks: dict[str, int]
@@ -179,7 +177,7 @@ class _Grid:
             partial = scores.new_zeros((self.lines, count))
         with on(scores.device):
             for columns in chunks(count, self.tiles, itemsize=1, limit=_PROGRAMS):
-                gpu_forward.score_grid[(self.tiles * (columns.stop - columns.start),)](
+                gpu_kernels.score_grid[(self.tiles * (columns.stop - columns.start),)](
                     query_of=self.query_of,
                     query_offsets=self.query_offsets,
                     document_offsets=self.document_offsets,
@@ -200,7 +198,7 @@ class _Grid:
                 )
             if self.tiles > 1:
                 lines = len(self.query_offsets) - 1
-                gpu_forward.join_shares[(lines, triton.cdiv(count, _JOINED))](
+                gpu_kernels.join_shares[(lines, triton.cdiv(count, _JOINED))](
                     self.query_offsets,
                     partial,
                     partial.stride(0),

@@ -7,55 +7,18 @@ share its tokens in the L2 cache, as all programs share the queries.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import triton
 
+from maxsight.kernels import shapes
+from maxsight.kernels.cases import Case
 from maxsight.kernels.configs import Tile, tile
-from maxsight.kernels.maxsim import gpu_backward, gpu_forward
+from maxsight.kernels.maxsim import gpu_backward, gpu_kernels
 from maxsight.kernels.maxsim.gpu_operands import block_dim as block_dim_of
 from maxsight.kernels.maxsim.gpu_operands import bucket as bucket_of
-from maxsight.kernels.report import Case
+from maxsight.kernels.shapes import Interaction
 
-
-@dataclass(frozen=True)
-class _Shape:
-    """``queries`` of ``query_tokens`` against ``documents`` of ``document_tokens``."""
-
-    queries: int
-    documents: int
-    query_tokens: int
-    document_tokens: int
-    dim: int
-    name: str
-
-    @property
-    def packed(self) -> int:
-        return self.queries * self.query_tokens
-
-    @property
-    def tokens(self) -> int:
-        return self.documents * self.document_tokens
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {self.queries} x {self.documents:,}, "
-            f"{self.query_tokens} x {self.document_tokens} x {self.dim}"
-        )
-
-
-_SHAPES = (
-    _Shape(1, 1_000, 32, 300, 128, "rerank"),
-    _Shape(1, 1_000, 32, 1024, 128, "long"),
-    _Shape(1, 1_000, 128, 1024, 128, "medium"),
-    _Shape(1, 1_000, 1024, 1024, 128, "colpali"),
-    _Shape(1, 10_000, 32, 300, 128, "corpus"),
-    _Shape(128, 128, 32, 300, 128, "train"),
-)
-_RERANK, _COLPALI, _CORPUS, _TRAIN = (_SHAPES[number] for number in (0, 3, 4, 5))
-_WIDE = _Shape(1, 10_000, 32, 64, 512, "patches of CLIP")
-_WIDE_QUERY = _Shape(8, 1_000, 32, 64, 512, "patches of CLIP")
 _TYPES: Mapping[str, tuple[str, float]] = {
     "float32": ("*fp32", 4),
     "float16": ("*fp16", 2),
@@ -75,21 +38,30 @@ def report_cases(architecture: int) -> list[Case]:
 
 def _cases(architecture: int) -> Iterator[Case]:
     for kind in _TYPES:
-        for shape in _SHAPES if kind in ("bfloat16", "int8") else (_RERANK, _COLPALI, _TRAIN):
+        for shape in (
+            shapes.PUBLISHED
+            if kind in ("bfloat16", "int8")
+            else (shapes.RERANK, shapes.COLPALI, shapes.TRAIN)
+        ):
             yield _score(architecture, kind, shape)
-        yield _score(architecture, kind, _TRAIN, argmax=True)
-        yield _score(architecture, kind, _WIDE)
-        yield _score(architecture, kind, _WIDE_QUERY)
-        yield _score(architecture, kind, _WIDE_QUERY, argmax=True)
-        yield _pairs(architecture, kind, _CORPUS)
-    yield _score(architecture, "bfloat16", _CORPUS, normalize=True)
+        yield _score(architecture, kind, shapes.TRAIN, argmax=True)
+        yield _score(architecture, kind, shapes.PATCHES)
+        yield _score(architecture, kind, shapes.PATCHES_OF_MANY)
+        yield _score(architecture, kind, shapes.PATCHES_OF_MANY, argmax=True)
+        yield _pairs(architecture, kind, shapes.CORPUS)
+    yield _score(architecture, "bfloat16", shapes.CORPUS, normalize=True)
     for kind in ("bfloat16", "float32"):
-        yield _spread(architecture, kind, _TRAIN)
-        yield _gather(architecture, kind, _TRAIN)
+        yield _spread(architecture, kind, shapes.TRAIN)
+        yield _gather(architecture, kind, shapes.TRAIN)
 
 
 def _score(
-    architecture: int, kind: str, shape: _Shape, *, argmax: bool = False, normalize: bool = False
+    architecture: int,
+    kind: str,
+    shape: Interaction,
+    *,
+    argmax: bool = False,
+    normalize: bool = False,
 ) -> Case:
     name, bucket = f"maxsim.score/{kind}", bucket_of(shape.packed, shape.dim, argmax)
     chosen = tile(name, architecture=architecture, bucket=bucket)
@@ -100,7 +72,7 @@ def _score(
     # A tile's share of a query that lies in several is written, and read again.
     split = tiles > 1 and shape.query_tokens > chosen.blocks["QUERIES"]
     return _case(
-        gpu_forward.score_grid,
+        gpu_kernels.score_grid,
         name,
         bucket,
         chosen,
@@ -114,12 +86,12 @@ def _score(
     )
 
 
-def _pairs(architecture: int, kind: str, shape: _Shape) -> Case:
+def _pairs(architecture: int, kind: str, shape: Interaction) -> Case:
     name, bucket = f"maxsim.score/{kind}", bucket_of(shape.packed, shape.dim, False)
     chosen = tile(name, architecture=architecture, bucket=bucket)
     shared = 4 * shape.documents + 8 * shape.documents
     return _case(
-        gpu_forward.score_each_pair,
+        gpu_kernels.score_each_pair,
         name,
         bucket,
         chosen,
@@ -139,7 +111,7 @@ def _case(
     bucket: str,
     chosen: Tile,
     kind: str,
-    shape: _Shape,
+    shape: Interaction,
     options: Mapping[str, bool],
     *,
     columns: int,
@@ -200,7 +172,7 @@ def _case(
     )
 
 
-def _spread(architecture: int, kind: str, shape: _Shape) -> Case:
+def _spread(architecture: int, kind: str, shape: Interaction) -> Case:
     name = f"maxsim.spread_queries/{kind}"
     chosen = tile(name, architecture=architecture, bucket="any")
     pointer, size = _TYPES[kind]
@@ -238,7 +210,7 @@ def _spread(architecture: int, kind: str, shape: _Shape) -> Case:
     )
 
 
-def _gather(architecture: int, kind: str, shape: _Shape) -> Case:
+def _gather(architecture: int, kind: str, shape: Interaction) -> Case:
     chosen = tile("maxsim.gather_answers/any", architecture=architecture, bucket="any")
     pointer, size = _TYPES[kind]
     moved = shape.tokens * shape.dim * size + shape.packed * (4 * shape.dim + 4)

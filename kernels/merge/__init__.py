@@ -5,10 +5,10 @@
 stand for, ``unmerge`` puts them back. ``reduce`` does the same for packed documents of any length.
 """
 
-from maxsight.kernels.merge.batched import Merged, merge, rounds, unmerge
-from maxsight.kernels.merge.proportional import attention
-from maxsight.kernels.merge.ragged import Reduced, reduce
-from maxsight.kernels.merge.schedules import Keep, Linear, Schedule, schedule
+from maxsight.kernels.merge.attention import attention
+from maxsight.kernels.merge.merge import Merged, merge, rounds, unmerge
+from maxsight.kernels.merge.reduce import Reduced, reduce
+from maxsight.kernels.merge.schedule import Keep, Linear, Schedule, schedule
 
 __all__ = [
     "Keep",

@@ -25,18 +25,7 @@ def interact(
     allowed: BoolArray | None = None,
     threads: int = 1,
 ) -> IntArray:
-    """The documents of highest MaxSim when each of their tokens is taken for its centroid.
-
-    Similarities with centroids are rounded to 255 levels a query.
-
-    Args:
-        queries: (sum L, d), finite; query b has ``query_offsets[b]:query_offsets[b + 1]``.
-        keep: at least 1.
-        rows: (B, C), the documents that take part, ascending, -1 where there is none; None: all.
-        allowed: (N,) or (B, N), which documents may be returned; None: all.
-
-    Returns:
-        (B, keep) documents in rising order, -1 behind them where there are fewer.
+    """See ``maxsim.interact``.
 
     Raises:
         BackendError: the library is not there.
@@ -88,16 +77,7 @@ def score_pairs(
     fine: bool,
     threads: int = 1,
 ) -> FloatArray:
-    """MaxSim of some queries with some documents.
-
-    Args:
-        queries, query_offsets: as for :func:`interact`.
-        pairs: (P, 2), each a query's and a document's number; the documents' never fall, and
-            those that several queries want are read once.
-        fine: round the queries' tokens to 15 bits and a sign, not to 7.
-
-    Returns:
-        (P,); -inf for an empty document, but 0 for an empty query.
+    """See ``maxsim.score_pairs``: (P,); -inf for an empty document, but 0 for an empty query.
 
     Raises:
         BackendError: the library is not there.

@@ -23,20 +23,10 @@ def rescore_rows(
     *,
     threads: int = 1,
 ) -> tuple[FloatArray, IntArray]:
-    """The ``k`` best of some rows a query.
+    """See ``similarity.rescore``.
 
     Rows are called from memory ahead of their turn, and first multiplied in int16: the product in
     float32 is taken of those only that may be among the best.
-
-    Args:
-        queries: (Q, D), finite.
-        codes: (N, D). scale: (N,), what a row's codes are multiplied by.
-        candidates: (Q, C) rows, none twice a query, best guess first; what is no row is none.
-        k: at least 1.
-
-    Returns:
-        ``(scores, rows)``, each (Q, min(k, C)), best first, equal scores by lower row; -inf and -1
-        where a query has fewer candidates.
 
     Raises:
         BackendError: the library is not there.

@@ -1,15 +1,15 @@
-"""What the compiler made of a Triton kernel, for a card that need not be here.
+"""What the compiler made of a Triton kernel, for a device that need not be here.
 
 A kernel is compiled for an architecture, its machine code is read (machine_code.py), and its time
-at a shape is predicted (prediction.py). Every ``gpu.py`` names its kernels and shapes by a function
-``report_cases(architecture) -> list[Case]``. docs/kernels/README.md explains the figures.
+at a shape is predicted (prediction.py). Every operation's ``gpu_cases.py`` lists its kernels and
+shapes by a function ``report_cases(architecture) -> list[Case]``. docs/kernels/README.md explains
+the figures.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,52 +19,11 @@ from typing import Any
 
 from maxsight.errors import BackendError
 from maxsight.kernels import dispatch
-from maxsight.kernels.configs import Tile
+from maxsight.kernels.cases import Case
 from maxsight.kernels.report import machine_code, prediction
-from maxsight.kernels.report.cards import CARDS, Occupancy, occupancy
+from maxsight.kernels.report.devices import DEVICES, Occupancy, occupancy
 
 OPERATIONS = ("similarity", "maxsim", "merge", "fde")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A kernel with one tile at one shape.
-
-    Attributes:
-        kernel: the ``triton.jit`` function.
-        name: operation, kernel and dtype, its key in tiles.json, say ``maxsim.score/bfloat16``.
-        bucket: the shape's class, the second key of tiles.json.
-        signature: argument -> Triton type, say ``*bf16``, ``i64``; ``constexpr`` may be left out.
-        constants: values of ``tl.constexpr`` arguments that are not in ``tile.blocks``; None for a
-            pointer that is not given.
-        tile: block sizes, warps and stages.
-        aligned: arguments that are divisible by 16 (pointers: 16-byte aligned), as a launch with
-            such values would find by itself.
-        has_product: whether a matrix product is in it, which must run on tensor cores.
-        flops: of the products at this shape, 2 a multiply-add, without padding.
-        flop_dtype: what is multiplied: ``bfloat16``, ``float16``, ``float32`` (TF32) or ``int8``.
-        bytes_coded: what the kernel reads and writes at this shape as it is written.
-        bytes_compulsory: each input read once, each output written once.
-        shape: for people, say ``1 query x 1,000 documents, 32 x 300 x 128``.
-        flops_coded: with what the tiles add: padded rows, tokens and dimensions; None: none.
-        programs: how many are launched at this shape; None: enough to fill the card evenly.
-    """
-
-    kernel: Any
-    name: str
-    bucket: str
-    signature: Mapping[str, str]
-    constants: Mapping[str, object]
-    tile: Tile
-    aligned: tuple[str, ...]
-    has_product: bool
-    flops: float
-    flop_dtype: str
-    bytes_coded: float
-    bytes_compulsory: float
-    shape: str
-    flops_coded: float | None = None
-    programs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,18 +85,18 @@ def compile_case(case: Case, architecture: int) -> Report:
         architecture: 80, 90 or 100.
 
     Raises:
-        BackendError: no such card, Triton's interpreter is on, or the kernel does not compile.
+        BackendError: no such device, Triton's interpreter is on, or the kernel does not compile.
         ValueError: the case's arguments are not the kernel's.
     """
-    card = CARDS.get(architecture)
-    if card is None:
-        known = ", ".join(f"sm_{number}" for number in CARDS)
+    device = DEVICES.get(architecture)
+    if device is None:
+        known = ", ".join(f"sm_{number}" for number in DEVICES)
         raise BackendError(f"no figures for sm_{architecture}; known: {known}")
     compiled = _compiled(case, architecture)
     code = machine_code.read(compiled.asm["cubin"], compiled.asm["ptx"])
     shared = max(code.shared, compiled.metadata.shared)
     warps = compiled.metadata.num_warps  # warp specialisation adds some
-    held = occupancy(card, registers=code.registers, shared=shared, warps=warps)
+    held = occupancy(device, registers=code.registers, shared=shared, warps=warps)
     return Report(
         name=case.name,
         bucket=case.bucket,
@@ -148,7 +107,7 @@ def compile_case(case: Case, architecture: int) -> Report:
         local=code.local,
         spills=code.spills,
         shared=shared,
-        shared_fits=shared <= card.shared_block,
+        shared_fits=shared <= device.shared_block,
         occupancy=held,
         tensor=code.tensor,
         widest_load=code.widest_load,
@@ -157,7 +116,7 @@ def compile_case(case: Case, architecture: int) -> Report:
         bytes_coded=case.bytes_coded,
         bytes_compulsory=case.bytes_compulsory,
         prediction=prediction.predict(
-            card,
+            device,
             code,
             held,
             warps=warps,
@@ -183,12 +142,11 @@ def row(report: Report) -> dict[str, object]:
 
 
 def cases(architecture: int, *, operations: tuple[str, ...] = OPERATIONS) -> list[Case]:
-    """The cases of every operation that has a Triton room."""
+    """The cases of some operations."""
     found: list[Case] = []
     for operation in operations:
-        name = f"maxsight.kernels.{operation}.gpu"
-        if importlib.util.find_spec(name) is not None:
-            found += importlib.import_module(name).report_cases(architecture)
+        name = f"maxsight.kernels.{operation}.gpu_cases"
+        found += importlib.import_module(name).report_cases(architecture)
     return found
 
 

@@ -1,8 +1,8 @@
-"""The time of a compiled kernel at a shape, from its machine code and the card's data sheet.
+"""The time of a compiled kernel at a shape, from its machine code and the device's data sheet.
 
-A bound that a good compiler and a full card come near to, not a simulation. For the hot loop of the
-program (machine_code.hot_loop) it counts what each pipe of a multiprocessor has to do for the work
-of one turn; the shape says how many turns there are:
+A bound that a good compiler and a full device come near to, not a simulation. For the hot loop of
+the program (machine_code.hot_loop) it counts what each pipe of a multiprocessor has to do for the
+work of one turn; the shape says how many turns there are:
 
     tensor   coded flops / (peak of the instructions used), and for HGMMA no less than the time in
              which shared memory hands over its operands
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maxsight.kernels.report import machine_code
-from maxsight.kernels.report.cards import Card, Occupancy
+from maxsight.kernels.report.devices import Device, Occupancy
 from maxsight.kernels.report.machine_code import Instruction, MachineCode
 
 ATTAINABLE_BANDWIDTH = 0.92  # of the data sheet's, by a long copy
@@ -53,10 +53,10 @@ class Prediction:
     Attributes:
         tensor, vector, memory: of each part alone.
         seconds: of the launch as a whole.
-        roofline: what nothing on this card can beat: useful flops at the peak of the data sheet, or
-            the compulsory bytes at its bandwidth, whichever takes longer.
+        roofline: what nothing on this device can beat: useful flops at the peak of the data sheet,
+            or the compulsory bytes at its bandwidth, whichever takes longer.
         bound: which part the time is: ``tensor``, ``vector`` or ``memory``.
-        waves: full loads of the card, None where the case does not say how many programs run.
+        waves: full loads of the device, None where the case does not say how many programs run.
     """
 
     tensor: float
@@ -74,7 +74,7 @@ class Prediction:
 
 
 def predict(
-    card: Card,
+    device: Device,
     code: MachineCode,
     held: Occupancy,
     *,
@@ -91,13 +91,13 @@ def predict(
     """Predict a launch. The arguments are those of ``report.Case`` and its compiled kernel.
 
     Raises:
-        ValueError: the card has no peak for ``flop_dtype``.
+        ValueError: the device has no peak for ``flop_dtype``.
     """
-    if has_product and flop_dtype not in card.tensor_tflops:
-        known = ", ".join(card.tensor_tflops)
+    if has_product and flop_dtype not in device.tensor_tflops:
+        known = ", ".join(device.tensor_tflops)
         raise ValueError(f"flop_dtype {flop_dtype!r} must be one of {known}")
-    peak = 1e12 * (card.tensor_tflops[flop_dtype] if has_product else card.vector_tflops)
-    bandwidth = 1e9 * card.bandwidth
+    peak = 1e12 * (device.tensor_tflops[flop_dtype] if has_product else device.vector_tflops)
+    bandwidth = 1e9 * device.bandwidth
     roofline = max(flops / peak, bytes_compulsory / bandwidth)
     if not held.blocks:
         return Prediction(math.inf, math.inf, math.inf, math.inf, roofline, "memory", None)
@@ -106,23 +106,23 @@ def predict(
     turn_flops = sum(machine_code.tensor_flops(line, code, warps=warps) for line in loop)
     turn_bytes = sum(_moved(line, warps=warps) for line in loop)
     turns = flops_coded / turn_flops if turn_flops else bytes_coded / max(turn_bytes, 1.0)
-    turns_a_second = card.processors * card.clock * 1e9 / max(turns, 1.0)
+    turns_a_second = device.processors * device.clock * 1e9 / max(turns, 1.0)
 
     uneven = 1.0
     if programs:
-        uneven = math.ceil(programs / card.processors) * card.processors / programs
-    vector = uneven * _vector_clocks(loop, card, warps=warps) / turns_a_second
+        uneven = math.ceil(programs / device.processors) * device.processors / programs
+    vector = uneven * _vector_clocks(loop, device, warps=warps) / turns_a_second
     tensor = 0.0
     if turn_flops:
         legacy = any(line.base in ("HMMA", "IMMA") for line in loop)
-        rate = peak * (card.legacy_tensor if legacy else 1.0)
+        rate = peak * (device.legacy_tensor if legacy else 1.0)
         operands = _operand_bytes(loop, warps=warps) / _SHARED_BYTES / turns_a_second
         tensor = uneven * max(flops_coded / rate, operands)
     else:  # what is read again from a cache is in the flops, not in the bytes
         vector = max(vector, uneven * flops_coded / peak)
 
-    resident = held.blocks if not programs else min(held.blocks, programs / card.processors)
-    in_flight = turn_bytes * max(1, stages - 1) * resident * card.processors
+    resident = held.blocks if not programs else min(held.blocks, programs / device.processors)
+    in_flight = turn_bytes * max(1, stages - 1) * resident * device.processors
     full = min(1.0, in_flight / (bandwidth * LATENCY_SECONDS)) if turn_bytes else 1.0
     memory = bytes_coded / (ATTAINABLE_BANDWIDTH * bandwidth * full)
 
@@ -136,18 +136,18 @@ def predict(
         seconds=together + LAUNCH_SECONDS,
         roofline=roofline,
         bound=max(parts, key=lambda name: parts[name]),
-        waves=programs / card.processors / held.blocks if programs else None,
+        waves=programs / device.processors / held.blocks if programs else None,
     )
 
 
-def _vector_clocks(loop: Sequence[Instruction], card: Card, *, warps: int) -> float:
+def _vector_clocks(loop: Sequence[Instruction], device: Device, *, warps: int) -> float:
     """Clocks in which a processor issues and executes one turn of a block, without its products."""
     clocks: dict[str, float] = defaultdict(float)
     for line in loop:
         clocks["issue"] += 1 / _SCHEDULERS
         for pipe, rate, pattern in _PIPES:
             if pattern.match(line.base):
-                rate = _FLOAT32_SM80 if pipe == "float32" and card.architecture == 80 else rate
+                rate = _FLOAT32_SM80 if pipe == "float32" and device.architecture == 80 else rate
                 clocks[pipe] += max(1 / rate, _shared_bytes(line) / _SHARED_BYTES)
                 break
     return warps * max(clocks.values(), default=0.0)

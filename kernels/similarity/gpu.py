@@ -21,9 +21,8 @@ from maxsight.kernels.chunks import chunks
 from maxsight.kernels.configs import Tile, tile
 from maxsight.kernels.launch import architecture_of, on
 from maxsight.kernels.similarity import gpu_kernels, reference
-from maxsight.kernels.similarity.gpu_cases import report_cases
 
-__all__ = ["above", "report_cases", "rescore", "topk"]
+__all__ = ["above", "rescore", "topk"]
 
 # Blocks kept beyond k.
 _MARGIN = 8

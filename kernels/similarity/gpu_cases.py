@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 
 import triton
 
+from maxsight.kernels.cases import Case
 from maxsight.kernels.configs import tile
-from maxsight.kernels.report import Case
+from maxsight.kernels.shapes import DIM, QUERIES, ROWS
 from maxsight.kernels.similarity import gpu_kernels
+from maxsight.kernels.similarity.gpu import bucket as bucket_of
 
-_ROWS, _DIM = 1_000_000, 512
 # Of a stored row's dtype: its pointer, its bytes a dimension, the dtype that is multiplied in, and
 # how many products that takes.
 _TYPES: Mapping[str, tuple[str, float, str, int]] = {
@@ -33,23 +34,23 @@ def report_cases(architecture: int) -> list[Case]:
 
 def _cases(architecture: int) -> Iterator[Case]:
     for kind in _TYPES:
-        for queries, bucket in ((1, "few"), (64, "some"), (1024, "many")):
-            yield _maxima(architecture, kind, queries, bucket, filtered=False)
-        yield _maxima(architecture, kind, 64, "some", filtered=True)
+        for queries in QUERIES:
+            yield _maxima(architecture, kind, queries, filtered=False)
+        yield _maxima(architecture, kind, 64, filtered=True)
         yield _exact(architecture, kind)
 
 
-def _maxima(architecture: int, kind: str, queries: int, bucket: str, *, filtered: bool) -> Case:
-    name = f"similarity.block_maxima/{kind}"
+def _maxima(architecture: int, kind: str, queries: int, *, filtered: bool) -> Case:
+    name, bucket = f"similarity.block_maxima/{kind}", bucket_of(queries)
     chosen = tile(name, architecture=architecture, bucket=bucket)
     pointer, size, dtype, products = _TYPES[kind]
-    scale = 4 * _ROWS if kind == "int8" else 0
+    scale = 4 * ROWS if kind == "int8" else 0
     tiles = triton.cdiv(queries, chosen.blocks["QUERIES"])
-    strips = triton.cdiv(_ROWS, chosen.blocks["ROWS"])
-    moved = _ROWS * _DIM * size + scale + queries * _DIM * 4
-    moved += 4 * queries * triton.cdiv(_ROWS, chosen.blocks["BLOCK"])
-    moved += _ROWS // 8 if filtered else 0
-    flops = 2.0 * queries * _ROWS * _DIM
+    strips = triton.cdiv(ROWS, chosen.blocks["ROWS"])
+    moved = ROWS * DIM * size + scale + queries * DIM * 4
+    moved += 4 * queries * triton.cdiv(ROWS, chosen.blocks["BLOCK"])
+    moved += ROWS // 8 if filtered else 0
+    flops = 2.0 * queries * ROWS * DIM
     return Case(
         kernel=gpu_kernels.block_maxima,
         name=name,
@@ -64,7 +65,7 @@ def _maxima(architecture: int, kind: str, queries: int, bucket: str, *, filtered
         constants=({} if products == 2 else {"rest": None})
         | ({} if scale else {"scale": None})
         | ({} if filtered else {"allowed": None})
-        | {"DIM": _DIM},
+        | {"DIM": DIM},
         tile=chosen,
         aligned=("queries", "database", "out", "first_row")
         + (("rest",) if products == 2 else ())
@@ -74,8 +75,8 @@ def _maxima(architecture: int, kind: str, queries: int, bucket: str, *, filtered
         flop_dtype=dtype,
         bytes_coded=moved,
         bytes_compulsory=moved,
-        shape=f"{queries:,} x {_ROWS:,} x {_DIM}" + (", filtered" if filtered else ""),
-        flops_coded=2.0 * products * tiles * chosen.blocks["QUERIES"] * _ROWS * _DIM,
+        shape=f"{queries:,} x {ROWS:,} x {DIM}" + (", filtered" if filtered else ""),
+        flops_coded=2.0 * products * tiles * chosen.blocks["QUERIES"] * ROWS * DIM,
         programs=tiles * strips,
     )
 
@@ -88,7 +89,7 @@ def _exact(architecture: int, kind: str) -> Case:
     queries, width = 64, 18 * block
     rows = queries * width
     scale = 4 * rows if kind == "int8" else 0
-    moved = rows * (_DIM * size + 4) + scale + queries * (_DIM * 4 + 8 * 18)
+    moved = rows * (DIM * size + 4) + scale + queries * (DIM * 4 + 8 * 18)
     return Case(
         kernel=gpu_kernels.score_rows,
         name="similarity.score_rows/any",
@@ -101,10 +102,10 @@ def _exact(architecture: int, kind: str) -> Case:
         tile=chosen,
         aligned=("queries", "database", "chosen", "out", "dim", "width"),
         has_product=False,
-        flops=2.0 * rows * _DIM,
+        flops=2.0 * rows * DIM,
         flop_dtype="float32",
         bytes_coded=moved,
         bytes_compulsory=moved,
-        shape=f"{queries} x {width:,} of {kind} x {_DIM}",
+        shape=f"{queries} x {width:,} of {kind} x {DIM}",
         programs=queries * triton.cdiv(width, chosen.blocks["ROWS"]),
     )

@@ -22,8 +22,9 @@ from maxsight.benchmarks.interleave import interleave, ratio
 from maxsight.benchmarks.rows import Row, save, timed
 from maxsight.kernels import maxsim
 from maxsight.kernels.report import OPERATIONS
+from maxsight.kernels.shapes import PUBLISHED, Interaction
 from maxsight.kernels.tuning import milliseconds
-from maxsight.kernels.workloads import MAXSIM_SHAPES, MaxsimShape, Workload, packed, workloads
+from maxsight.kernels.workloads import Workload, packed, workloads
 
 pytestmark = [
     pytest.mark.gpu,
@@ -49,8 +50,8 @@ def rows() -> Iterator[list[Row]]:
     save(measured, folder / f"gpu-{name}.csv")
 
 
-@pytest.mark.parametrize("shape", MAXSIM_SHAPES, ids=lambda shape: shape.name)
-def test_maxsim_against_the_others(shape: MaxsimShape, rows: list[Row]) -> None:
+@pytest.mark.parametrize("shape", PUBLISHED, ids=lambda shape: shape.name)
+def test_maxsim_against_the_others(shape: Interaction, rows: list[Row]) -> None:
     contenders = dict(_contenders(shape))
     truth = _naive_float32(shape)()
     for name, call in contenders.items():
@@ -59,10 +60,7 @@ def test_maxsim_against_the_others(shape: MaxsimShape, rows: list[Row]) -> None:
     seconds = interleave(
         {name: partial(_one_round, call) for name, call in contenders.items()}, rounds=ROUNDS
     )
-    case = (
-        f"{shape.name}: {shape.queries} x {shape.documents:,}, {shape.query_tokens} x "
-        f"{shape.document_tokens:,} x {shape.dim}"
-    )
+    case = str(shape)
     for name, times in seconds.items():
         rows.append(timed(times, benchmark=BENCHMARK, case=case, contender=name))
         rows.append(_peak(contenders[name], case=case, contender=name))
@@ -107,7 +105,7 @@ def _peak(call: Callable[[], object], *, case: str, contender: str) -> Row:
     return Row(BENCHMARK, case, contender, "extra memory", float(f"{extra:.5g}"), "MB")
 
 
-def _contenders(shape: MaxsimShape) -> Iterator[tuple[str, Scores]]:
+def _contenders(shape: Interaction) -> Iterator[tuple[str, Scores]]:
     """Whoever is installed. Documents are of one length: none has to pad."""
     queries, starts, documents, begins = _inputs(shape)
     yield OURS, partial(maxsim.score, queries, starts, documents, begins)
@@ -130,7 +128,7 @@ def _contenders(shape: MaxsimShape) -> Iterator[tuple[str, Scores]]:
         )
 
 
-def _inputs(shape: MaxsimShape) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _inputs(shape: Interaction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     device, dtype = torch.device("cuda"), torch.bfloat16
     return (
         *packed(shape.queries, shape.query_tokens, shape.dim, device=device, dtype=dtype),
@@ -142,7 +140,7 @@ def _einsum(queries: Tensor, documents: Tensor) -> Tensor:
     return torch.einsum("qmd,nkd->qnmk", queries, documents).float().amax(-1).sum(-1)
 
 
-def _naive_float32(shape: MaxsimShape) -> Scores:
+def _naive_float32(shape: Interaction) -> Scores:
     """The truth, a few documents at a time."""
     queries, _, documents, _ = _inputs(shape)
     padded_queries = queries.view(shape.queries, shape.query_tokens, shape.dim).float()

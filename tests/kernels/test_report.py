@@ -16,9 +16,10 @@ import triton.language as tl
 
 from maxsight.errors import BackendError
 from maxsight.kernels import configs, report
+from maxsight.kernels.cases import Case
 from maxsight.kernels.configs import Tile
-from maxsight.kernels.report import Case, Report, baseline, compile_case
-from maxsight.kernels.report.cards import CARDS, occupancy
+from maxsight.kernels.report import Report, baseline, compile_case
+from maxsight.kernels.report.devices import DEVICES, occupancy
 
 # How many times the compulsory bytes a kernel may move; what is not listed: 1.15.
 MOST_OVERHEAD = {"merge": 1.3}
@@ -125,7 +126,7 @@ def test_alignment_decides_how_wide_loads_are() -> None:
 
 
 def test_a_copy_is_bound_by_memory_and_near_its_roofline() -> None:
-    for architecture, card in CARDS.items():
+    for architecture, card in DEVICES.items():
         predicted = compile_case(copy(("x", "out", "count")), architecture).prediction
         assert predicted.bound == "memory"
         assert predicted.roofline == pytest.approx(8e9 / (card.bandwidth * 1e9))
@@ -161,7 +162,7 @@ def test_prediction_follows_the_shape() -> None:
 )
 def test_occupancy(registers: int, shared: int, warps: int, blocks: int, limit: str) -> None:
     """As NVIDIA's occupancy calculator has it for compute capability 9.0."""
-    held = occupancy(CARDS[90], registers=registers, shared=shared, warps=warps)
+    held = occupancy(DEVICES[90], registers=registers, shared=shared, warps=warps)
     assert (held.blocks, held.limit) == (blocks, limit)
     assert held.fraction == pytest.approx(blocks * warps / 64)
 

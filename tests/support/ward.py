@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from maxsight.kernels.merge.ragged import Reduced, checked
+from maxsight.kernels.merge.reduce import Reduced, checked
 
 
 def ward(tokens: Tensor, offsets: Tensor, limit: int, *, sizes: Tensor | None = None) -> Reduced:

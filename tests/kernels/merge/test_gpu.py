@@ -1,4 +1,4 @@
-"""The Triton room: in the interpreter, and compiled for cards that are not here."""
+"""The Triton room: in the interpreter, and compiled for devices that are not here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from interpreter import run_interpreted
 
-from maxsight.kernels.merge import gpu
+from maxsight.kernels.merge import gpu_cases
 from maxsight.kernels.report import compile_case
 
 
@@ -19,7 +19,7 @@ def test_in_the_interpreter() -> None:
 @pytest.mark.parametrize("architecture", [80, 90, 100])
 def test_compiles_without_spills_onto_tensor_cores(architecture: int) -> None:
     complaints = {}
-    for case in gpu.report_cases(architecture):
+    for case in gpu_cases.report_cases(architecture):
         report = compile_case(case, architecture)
         found = report.complaints()
         if report.overhead > 1.3:

@@ -174,20 +174,9 @@ def score_grid(
         end = tl.where(tl.max((bits >> (document % 8).to(tl.uint8)) & 1) > 0, end, begin)
     if begin < end:
         best, found = token_maxima(
-            queries,
-            rows,
-            tokens,
-            token_scale,
-            begin,
-            end,
-            DIM,
-            NORMALIZE,
-            places is not None,
-            TOKENS,
-            QUERIES,
-            BLOCK_DIM,
-            FOLD,
-        )
+            queries, rows, tokens, token_scale, begin, end,
+            DIM, NORMALIZE, places is not None, TOKENS, QUERIES, BLOCK_DIM, FOLD,
+        )  # fmt: skip
         if places is not None:
             tl.store(places + token * places_stride + column, found, mask=inside)
         if query_weight is not None:
@@ -265,20 +254,9 @@ def score_each_pair(
             token = start + tl.arange(0, QUERIES)
             rows = tl.minimum(token, query_end - 1)
             best, found = token_maxima(
-                queries,
-                rows,
-                tokens,
-                token_scale,
-                begin,
-                end,
-                DIM,
-                NORMALIZE,
-                places is not None,
-                TOKENS,
-                QUERIES,
-                BLOCK_DIM,
-                FOLD,
-            )
+                queries, rows, tokens, token_scale, begin, end,
+                DIM, NORMALIZE, places is not None, TOKENS, QUERIES, BLOCK_DIM, FOLD,
+            )  # fmt: skip
             if places is not None:
                 line = places + tl.load(places_offsets + pair) + token - query_begin
                 tl.store(line, found, mask=token < query_end)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maxsight.kernels.merge import operators
-from maxsight.kernels.merge.schedules import removable
+from maxsight.kernels.merge.schedule import removable
 
 
 @dataclass(frozen=True, eq=False)

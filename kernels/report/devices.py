@@ -1,4 +1,4 @@
-"""Graphics cards that kernels are compiled for and judged by, from the vendor's data sheets."""
+"""GPUs that kernels are compiled for and judged by, from the vendor's data sheets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _SYSTEM_SHARED = 1 * _KIB  # of each block's shared memory, kept by the system
 
 
 @dataclass(frozen=True)
-class Card:
-    """One card: the limits of a multiprocessor (SM) and what the whole card can do.
+class Device:
+    """One GPU: the limits of a multiprocessor (SM) and what the whole of it can do.
 
     Attributes:
         architecture: compute capability, say 90.
@@ -46,56 +46,43 @@ def _tensor(float16: float, int8: float) -> Mapping[str, float]:
     return {"bfloat16": float16, "float16": float16, "float32": float16 / 2, "int8": int8}
 
 
+def _device(
+    name: str,
+    architecture: int,
+    processors: int,
+    clock: float,
+    shared: int,
+    tensor_tflops: Mapping[str, float],
+    legacy_tensor: float,
+    vector_tflops: float,
+    bandwidth: float,
+) -> Device:
+    """A device whose SMs hold 65,536 registers, 64 warps and 32 blocks, and ``shared`` KiB."""
+    return Device(
+        name=name,
+        architecture=architecture,
+        processors=processors,
+        clock=clock,
+        registers=65536,
+        shared=shared * _KIB,
+        warps=64,
+        blocks=32,
+        shared_block=shared * _KIB - _SYSTEM_SHARED,
+        tensor_tflops=tensor_tflops,
+        legacy_tensor=legacy_tensor,
+        vector_tflops=vector_tflops,
+        bandwidth=bandwidth,
+    )
+
+
 # Warp-level instructions on sm_90: 62 % of the peak (Luo et al. 2024, "Benchmarking and dissecting
 # the Nvidia Hopper GPU architecture"); on sm_100 the same rate a clock, half as much of the peak.
-CARDS = {
-    card.architecture: card
-    for card in (
-        Card(
-            name="A100 SXM 80 GB",
-            architecture=80,
-            processors=108,
-            clock=1.41,
-            registers=65536,
-            shared=164 * _KIB,
-            warps=64,
-            blocks=32,
-            shared_block=163 * _KIB,
-            tensor_tflops=_tensor(312, 624),
-            legacy_tensor=1.0,
-            vector_tflops=19.5,
-            bandwidth=2039,
-        ),
-        Card(
-            name="H100 SXM",
-            architecture=90,
-            processors=132,
-            clock=1.83,
-            registers=65536,
-            shared=228 * _KIB,
-            warps=64,
-            blocks=32,
-            shared_block=227 * _KIB,
-            tensor_tflops=_tensor(989, 1979),
-            legacy_tensor=0.62,
-            vector_tflops=67,
-            bandwidth=3350,
-        ),
-        Card(
-            name="B200",
-            architecture=100,
-            processors=148,
-            clock=1.85,
-            registers=65536,
-            shared=228 * _KIB,
-            warps=64,
-            blocks=32,
-            shared_block=227 * _KIB,
-            tensor_tflops=_tensor(2250, 4500),
-            legacy_tensor=0.31,
-            vector_tflops=75,
-            bandwidth=8000,
-        ),
+DEVICES = {
+    device.architecture: device
+    for device in (
+        _device("A100 SXM 80 GB", 80, 108, 1.41, 164, _tensor(312, 624), 1.0, 19.5, 2039),
+        _device("H100 SXM", 90, 132, 1.83, 228, _tensor(989, 1979), 0.62, 67, 3350),
+        _device("B200", 100, 148, 1.85, 228, _tensor(2250, 4500), 0.31, 75, 8000),
     )
 }
 
@@ -115,7 +102,7 @@ class Occupancy:
     limit: str
 
 
-def occupancy(card: Card, *, registers: int, shared: int, warps: int) -> Occupancy:
+def occupancy(device: Device, *, registers: int, shared: int, warps: int) -> Occupancy:
     """The occupancy of a kernel.
 
     Args:
@@ -124,11 +111,11 @@ def occupancy(card: Card, *, registers: int, shared: int, warps: int) -> Occupan
         warps: of a block.
     """
     warp_registers = -(-max(registers, 1) * 32 // _REGISTERS_STEP) * _REGISTERS_STEP
-    fits = shared <= card.shared_block
+    fits = shared <= device.shared_block
     blocks, limit = min(
-        (card.registers // warp_registers // warps, "registers"),
-        (card.shared // (shared + _SYSTEM_SHARED) if fits else 0, "shared"),
-        (card.warps // warps, "warps"),
-        (card.blocks, "blocks"),
+        (device.registers // warp_registers // warps, "registers"),
+        (device.shared // (shared + _SYSTEM_SHARED) if fits else 0, "shared"),
+        (device.warps // warps, "warps"),
+        (device.blocks, "blocks"),
     )
-    return Occupancy(blocks, blocks * warps / card.warps, limit)
+    return Occupancy(blocks, blocks * warps / device.warps, limit)
