@@ -210,6 +210,25 @@ def test_native_code_is_reached_through_the_operations() -> None:
     assert not reaching, "\n".join(reaching)
 
 
+@pytest.mark.parametrize("operation", ["similarity", "maxsim", "merge", "fde"])
+def test_every_operation_has_the_same_files(operation: str) -> None:
+    """docs/kernels/adding-an-operation.md says what they hold."""
+    own = {module.rpartition(".")[2] for module in sources() if f".kernels.{operation}." in module}
+    rooms = {"reference", "cpu", "gpu"}
+    assert own >= rooms | {"operators", "values", "gpu_kernels", "gpu_cases"}
+
+
+def test_the_report_knows_the_cases_and_no_operation_the_report() -> None:
+    upward = [
+        f"{sources()[module]}:{found.line} imports {found.full}"
+        for module in sources()
+        if module.startswith("maxsight.kernels.") and ".kernels.report" not in module
+        for found in imports(module)
+        if found.full.startswith("maxsight.kernels.report")
+    ]
+    assert not upward, "\n".join(upward)
+
+
 def test_imports_are_absolute_and_through_maxsight() -> None:
     wrong = []
     files = [*sources().values(), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("examples/*.py")]

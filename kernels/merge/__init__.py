@@ -6,9 +6,10 @@ stand for, ``unmerge`` puts them back. ``reduce`` does the same for packed docum
 """
 
 from maxsight.kernels.merge.attention import attention
-from maxsight.kernels.merge.merge import Merged, merge, rounds, unmerge
-from maxsight.kernels.merge.reduce import Reduced, reduce
+from maxsight.kernels.merge.merge import merge, rounds, unmerge
+from maxsight.kernels.merge.reduce import reduce
 from maxsight.kernels.merge.schedule import Keep, Linear, Schedule, schedule
+from maxsight.kernels.merge.values import Merged, Reduced
 
 __all__ = [
     "Keep",

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from maxsight.kernels.merge import operators
 from maxsight.kernels.merge.schedule import removable
-
-
-@dataclass(frozen=True, eq=False)
-class Merged:
-    """Tokens after merging.
-
-    Attributes:
-        tokens: (B, N - r, C), of the dtype that came in.
-        sizes: (B, N - r) float32 (float64 for float64 tokens): how many each stands for.
-        source: (B, N) int64: which output every input went to. Composed over layers by
-            ``second.source.gather(1, first.source)``.
-    """
-
-    tokens: Tensor
-    sizes: Tensor
-    source: Tensor
+from maxsight.kernels.merge.values import Merged
 
 
 def merge(

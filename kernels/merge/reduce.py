@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from maxsight.kernels.merge import operators
-
-
-@dataclass(frozen=True, eq=False)
-class Reduced:
-    """Packed documents after merging.
-
-    Attributes:
-        tokens: (sum M, C), of the dtype that came in; means, not normalised.
-        offsets: (S + 1,) int64.
-        sizes: (sum M,) float32 (float64 for float64 tokens): how many each stands for.
-        source: (sum L,) int64: which row of ``tokens`` every input went to, so that
-            ``tokens[source]`` undoes the merging.
-    """
-
-    tokens: Tensor
-    offsets: Tensor
-    sizes: Tensor
-    source: Tensor
+from maxsight.kernels.merge.values import Reduced
 
 
 def reduce(

@@ -7,7 +7,8 @@ import itertools
 import torch
 from torch import Tensor
 
-from maxsight.kernels.merge.reduce import Reduced, checked
+from maxsight.kernels.merge.reduce import checked
+from maxsight.kernels.merge.values import Reduced
 
 
 def ward(tokens: Tensor, offsets: Tensor, limit: int, *, sizes: Tensor | None = None) -> Reduced:
