@@ -36,6 +36,11 @@ CREATE TRIGGER IF NOT EXISTS forget AFTER DELETE ON texts BEGIN
     DELETE FROM sums WHERE fingerprint = old.fingerprint AND text = old.text;
 END;
 """
+# Of rows that are not damaged: a text, or a number that leaves none above it, is none of ours.
+_NEWEST = (
+    "SELECT coalesce(max(used), 0) FROM texts "
+    f"WHERE typeof(used) = 'integer' AND used BETWEEN 0 AND {1 << 62}"
+)
 # Rows of older maxsights have no sum.
 _ROWS = "SELECT vector, crc32 FROM texts LEFT JOIN sums USING (fingerprint, text)"
 
@@ -130,7 +135,7 @@ class TextCache:
         try:
             with contextlib.closing(self._connection.cursor()) as cursor:
                 cursor.execute("BEGIN IMMEDIATE")
-                newest = cursor.execute("SELECT coalesce(max(used), 0) FROM texts").fetchone()[0]
+                newest = cursor.execute(_NEWEST).fetchone()[0]
                 rows = {
                     text: np.asarray(vector, "<f4").tobytes()
                     for text, vector in vectors.items()

@@ -128,6 +128,18 @@ def test_a_damaged_row_costs_an_encoding(tmp_path: Path, damage: str) -> None:
         np.testing.assert_array_equal(cache.newest("f", 9), [vector])
 
 
+@pytest.mark.parametrize("used", ["'x'", "x'00'", str(2**63 - 1), str(-(2**63)), "1e300"])
+def test_a_turn_that_cannot_be_is_no_turn(tmp_path: Path, used: str) -> None:
+    path = tmp_path / "c.sqlite"
+    with closing(TextCache(path)) as cache:
+        cache.put("f", {"old": np.full(3, 0.5, np.float32)})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE texts SET used = {used}")
+    with closing(TextCache(path)) as cache:
+        cache.put("f", {"cat": np.ones(3, np.float32)})
+        assert len(cache.get("f", ["cat", "old"])) == 2
+
+
 def test_rows_of_older_maxsights_are_read(tmp_path: Path) -> None:
     path = tmp_path / "c.sqlite"
     with closing(TextCache(path)) as cache:
