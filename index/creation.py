@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from maxsight import plain_files
@@ -37,7 +38,11 @@ def claim(library: Path) -> tuple[Path, WriteLock]:
                 f"cannot create {library}: {draft} is in the way, where it is made before it "
                 "appears, and does not look as if maxsight had left it; move it elsewhere"
             ) from None
-    lock = WriteLock(draft)
+    try:
+        lock = WriteLock(draft)
+    except OSError:  # a full disk: whoever has the lock is told otherwise
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     try:
         for name in set(os.listdir(draft)) - {FILE_NAME}:
             clear(draft / name)

@@ -88,7 +88,10 @@ class Store:
         try:
             draft, lock = creation.claim(path)
         except OSError as error:
-            raise LibraryError(f"cannot create {path}: {error.strerror or error}") from error
+            raise LibraryError(
+                f"cannot create {path}: {error.strerror or error}; it needs a folder that may be "
+                "written, on a disk with space"
+            ) from error
         try:
             lance_tables.learn_links(draft)
             tables.create(draft, manifest)

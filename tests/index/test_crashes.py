@@ -341,7 +341,7 @@ def test_what_is_no_draft_is_left_as_it_is(tmp_path: Path, samples: Any, kind: s
     assert place.read_text() == "mine"
 
 
-@pytest.mark.parametrize("limit", [10, 1000])
+@pytest.mark.parametrize("limit", [0, 10, 1000])
 def test_a_library_is_created_whole_or_not_at_all(create: Create, limit: int) -> None:
     with create() as store:
         parent = store.path.parent
