@@ -5,6 +5,7 @@ Nothing here is read at import: a test or a long-lived process may change the en
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -61,11 +62,12 @@ def memory(*, held: int = 0) -> int:
         number = float(match[1]) if match else 0.0
     except ValueError:
         number = 0.0
-    if not match or number <= 0:
-        raise UsageError(f"MAXSIGHT_MEMORY={text!r} is not a size; say 2GiB, or 800MB")
-    unit = (match[2] or "").lower()
+    unit = ((match and match[2]) or "").lower()
     base = 1024 if unit.endswith("i") else 1000
-    return int(number * base ** (" kmgt".index(unit[:1] or " ")))
+    size = number * base ** (" kmgt".index(unit[:1] or " "))
+    if not 1 <= size < math.inf:
+        raise UsageError(f"MAXSIGHT_MEMORY={text!r} is not a size; say 2GiB, or 800MB")
+    return int(size)
 
 
 def decode_timeout() -> int:

@@ -20,6 +20,9 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+# The latter: SQLite quotes bytes of a damaged file that are no text.
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)
+
 _LOG = logging.getLogger(__name__)
 _CAPACITY = 100_000  # texts; 300 MB at 768 dimensions
 _PATIENCE_S = 2.0  # that another process is waited for
@@ -82,7 +85,7 @@ class TextCache:
             )
             _write_ahead(self._connection)
             self._connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_DAMAGE) as error:
             self._give_up(error)
 
     @_in_turn
@@ -105,7 +108,7 @@ class TextCache:
                 vector = None if row is None else _vector(*row)
                 if vector is not None and dim in (None, len(vector)):
                     found[text] = vector
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             self._give_up(error)
         return found
 
@@ -119,7 +122,7 @@ class TextCache:
                     f"{_ROWS} WHERE fingerprint = ? ORDER BY used DESC LIMIT ?",
                     (fingerprint, count),
                 ).fetchall()
-            except sqlite3.Error as error:
+            except _DAMAGE as error:
                 self._give_up(error)
         vectors = [vector for row in rows if (vector := _vector(*row)) is not None]
         if not vectors:
@@ -155,7 +158,7 @@ class TextCache:
                     (_CAPACITY,),
                 )
                 cursor.execute("COMMIT")
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             self._give_up(error)
 
     def get_tokens(

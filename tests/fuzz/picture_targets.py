@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pytest
 from fuzzed import edited
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -21,6 +22,9 @@ from maxsight.models.preprocess import Preprocess
 from maxsight.pipelines import codings, formats, notes, salvage
 from maxsight.pipelines.colour import Meaning, meaning
 from maxsight.pipelines.pictures import decode_picture, read_picture
+
+# Of Pillow, about what it tolerates; the readers are quiet about it too.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
 LONG = np.tile(PIXELS, (1, 4, 1))

@@ -153,6 +153,19 @@ def record(header: Any, body: bytes) -> bytes:
     )
 
 
+def test_a_cache_whose_damage_is_quoted_as_no_text(tmp_path: Path) -> None:
+    place = tmp_path / "texts.sqlite"
+    cache = TextCache(place)
+    cache.put("f", {"a bus": np.ones(4, np.float32)})
+    cache.close()
+    content = place.read_bytes()
+    at = content.index(b"CREATE TABLE")
+    place.write_bytes(content[:at] + b"CREATE \xce\x00" + content[at + 9 :])
+    cache = TextCache(place)
+    assert cache.get("f", ["a bus"]) == {}
+    cache.close()
+
+
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     file = tmp_path_factory.mktemp("cache") / "texts.sqlite"

@@ -177,6 +177,8 @@ def test_terms(text: str | None, image: list[str], plus: list[str]) -> None:
 
 
 @given(st.text(max_size=12) | st.from_regex(r"\s?[0-9.]{1,5}([KMGT]i?)?B?"))
+@example(".1")
+@example("9" * 400 + "GB")
 def test_settings(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         try:
