@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from maxsight import settings
-from maxsight.benchmarks import rows
-from maxsight.benchmarks.rows import Row
+from maxsight.benchmarks.measure import rows
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.output import print_table
 
 _DATA = Annotated[Path | None, typer.Option(help="Folder for fetched and rendered material.")]

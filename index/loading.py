@@ -11,18 +11,18 @@ import pyarrow as pa
 
 from maxsight import settings
 from maxsight.errors import BudgetError, LibraryError
-from maxsight.index import lance_tables, tables
+from maxsight.index.ann.indexed_vectors import IndexedVectors
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations, vector_folder
 from maxsight.index.derived.generations import Stamp
 from maxsight.index.derived.vector_folder import Built
-from maxsight.index.disk_vectors import DiskVectors
-from maxsight.index.indexed_vectors import IndexedVectors
-from maxsight.index.manifest import Manifest
+from maxsight.index.exact.disk import DiskVectors
+from maxsight.index.exact.memory import ExactIndex
 from maxsight.index.plan import plan
 from maxsight.index.snapshot import COLUMNS, Snapshot, State
-from maxsight.index.unit_reader import UnitReader, owners
-from maxsight.index.vectors import ExactIndex
+from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables.manifest import Manifest
+from maxsight.index.tables.unit_reader import UnitReader, owners
 
 # A reader drops the rows of removed files from memory once they are this share of all.
 _DEAD_SHARE = 0.25

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import UsageError
-from maxsight.index import filters, lance_tables, tables
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.derived.generations import Stamp
 from maxsight.index.derived.vector_folder import Built
-from maxsight.index.manifest import Manifest
 from maxsight.index.plan import MemoryPlan
 from maxsight.index.records import Film, TokenTable, UnitHit
-from maxsight.index.unit_reader import owners
+from maxsight.index.tables import filters, lance_tables, tables
+from maxsight.index.tables.manifest import Manifest
+from maxsight.index.tables.unit_reader import owners
 
 if TYPE_CHECKING:
     from maxsight.index.derived.token_folder import BuiltTokens
@@ -54,7 +54,7 @@ class StoredVectors(Protocol):
     def search(
         self, queries: npt.ArrayLike, k: int, *, allowed: Mask | None = None
     ) -> list[tuple[Rows, Floats]]:
-        """As :meth:`maxsight.index.vectors.ExactIndex.search`."""
+        """As :meth:`maxsight.index.exact.memory.ExactIndex.search`."""
         ...
 
 

@@ -15,19 +15,20 @@ import numpy as np
 import pyarrow as pa
 
 from maxsight.errors import LibraryError, LibraryLocked
-from maxsight.index import creation, filters, lance_tables, loading, partial, tables
-from maxsight.index.annotations import Annotation, annotate, drop_columns
-from maxsight.index.copies import copies
+from maxsight.index import loading
 from maxsight.index.derived import generations
 from maxsight.index.derived.generations import Stamp
-from maxsight.index.durable_files import force
-from maxsight.index.ledger import Ledger, Step
-from maxsight.index.lock import WriteLock
-from maxsight.index.manifest import FILE_NAME, Manifest
+from maxsight.index.files.durable import force
 from maxsight.index.records import Changes, Compaction, EncodedItem, Failure, FileState, KnownItem
 from maxsight.index.snapshot import Snapshot
-from maxsight.index.upkeep import checksums, compaction, migrate, recovery
-from maxsight.index.writable import require_writable
+from maxsight.index.tables import filters, lance_tables, tables
+from maxsight.index.tables.annotations import Annotation, annotate, drop_columns
+from maxsight.index.tables.manifest import FILE_NAME, Manifest
+from maxsight.index.writing import checksums, compaction, creation, migrate, partial, recovery
+from maxsight.index.writing.copies import copies
+from maxsight.index.writing.ids import Ledger, Step
+from maxsight.index.writing.lock import WriteLock
+from maxsight.index.writing.writable import require_writable
 
 # How long a compaction leaves old versions to readers that have them open.
 GRACE_SECONDS = 600.0
@@ -297,7 +298,8 @@ class Store:
         """Fill columns of the user's own, in one atomic step; new ones are added first.
 
         Args:
-            given: the column ``path`` and others, as ``maxsight.index.annotations`` takes them.
+            given: the column ``path`` and others, as ``maxsight.index.tables.annotations`` takes
+                them.
 
         Raises:
             UsageError: a column cannot be one, or a path is there twice. Nothing was changed.

@@ -19,12 +19,12 @@ from maxsight.version import VERSION
 if TYPE_CHECKING:
     from maxsight.errors import MaxsightError
     from maxsight.library import Library, open
-    from maxsight.library_info import LibraryInfo
+    from maxsight.library.info import LibraryInfo
     from maxsight.models.embeddings import Embeddings
     from maxsight.models.encoder import Encoder, load
-    from maxsight.pipelines.moments import Moment
-    from maxsight.pipelines.report import IngestReport
-    from maxsight.pipelines.search import Hit, Query, SearchResult, Term
+    from maxsight.pipelines.ingestion.report import IngestReport
+    from maxsight.pipelines.moments.windows import Moment
+    from maxsight.pipelines.search.search import Hit, Query, SearchResult, Term
 
 __version__ = VERSION
 
@@ -48,15 +48,15 @@ __all__ = [
 _HOME = {
     "Embeddings": "maxsight.models.embeddings",
     "Encoder": "maxsight.models.encoder",
-    "Hit": "maxsight.pipelines.search",
-    "IngestReport": "maxsight.pipelines.report",
+    "Hit": "maxsight.pipelines.search.search",
+    "IngestReport": "maxsight.pipelines.ingestion.report",
     "Library": "maxsight.library",
-    "LibraryInfo": "maxsight.library_info",
+    "LibraryInfo": "maxsight.library.info",
     "MaxsightError": "maxsight.errors",
-    "Moment": "maxsight.pipelines.moments",
-    "Query": "maxsight.pipelines.search",
-    "SearchResult": "maxsight.pipelines.search",
-    "Term": "maxsight.pipelines.search",
+    "Moment": "maxsight.pipelines.moments.windows",
+    "Query": "maxsight.pipelines.search.search",
+    "SearchResult": "maxsight.pipelines.search.search",
+    "Term": "maxsight.pipelines.search.search",
     "load": "maxsight.models.encoder",
     "open": "maxsight.library",
 }

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from maxsight import plain_files, settings
 from maxsight.errors import UntrustedEncoder
-from maxsight.index import durable_files
-from maxsight.index.manifest import Manifest
+from maxsight.index.files import durable
+from maxsight.index.tables.manifest import Manifest
 from maxsight.models.encoder import folder_of
 from maxsight.models.options import parse
 
@@ -61,7 +61,7 @@ def remember(manifest: Manifest) -> None:
     file = _file(key)
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        durable_files.replace(file, key)
+        durable.replace(file, key)
         file.chmod(0o600)
     except OSError as error:
         if _is_written(key):

@@ -13,7 +13,7 @@ from maxsight.errors import UsageError
 
 # How much more a text counts than a picture of the same weight, where both are in the query. Of
 # 0.4 to 2, best on the validation split of the composed triplets with the built-in encoder
-# (models/builtin/MODEL_CARD.md; benchmarks/composed_triplets.py measures the test split).
+# (models/builtin/MODEL_CARD.md; benchmarks/cases/composed_triplets.py measures the test split).
 TEXT_WEIGHT = 1.2
 
 # What a minus counts that names no weight. Texts about alike things lie close: taken off whole, "a

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from maxsight.mix import Mix
     from maxsight.models.embeddings import Embeddings
-    from maxsight.models.mix import Mix
-    from maxsight.models.preprocess import Preprocess
+    from maxsight.models.pixels.preprocess import Preprocess
 
 # scheme -> module:function, called as `load(name, *, options, device)`; imported when asked for.
 _SCHEMES = {
     "builtin": "maxsight.models.builtin.encoder:load",
-    "hf-hub": "maxsight.models.open_clip:load_repository",
-    "open_clip": "maxsight.models.open_clip:load",
-    "st": "maxsight.models.sentence_transformers:load",
+    "hf-hub": "maxsight.models.open_clip.encoder:load_repository",
+    "open_clip": "maxsight.models.open_clip.encoder:load",
+    "st": "maxsight.models.vlm.encoder:load",
 }
 
 
@@ -68,9 +68,10 @@ class Encoder(Protocol):
         self, images: Sequence[Image] | torch.Tensor, *, tokens: bool = False
     ) -> Embeddings:
         """Encode ``B`` pictures: PIL images of any mode and size, or (B, size, size, 3) uint8
-        pixels that ``maxsight.models.preprocess.resize`` made. An encoder whose ``preprocess``
-        keeps each picture's shape also takes a list of (height, width, 3). May be called from
-        several threads at once. What else is in the batch changes how a vector is rounded."""
+        pixels that ``maxsight.models.pixels.preprocess.resize`` made. An encoder whose
+        ``preprocess`` keeps each picture's shape also takes a list of (height, width, 3). May be
+        called from several threads at once. What else is in the batch changes how a vector is
+        rounded."""
         ...
 
 

@@ -25,11 +25,12 @@ class Options:
 
     Attributes:
         merge: how many tokens each layer of the image tower merges away, as
-            ``maxsight.models.merging.schedule_of`` reads it: ``13``; ``13,-1``, a linear schedule's
-            mean and inflection; ``8+8+4``, one number a layer; ``50%``, the share of the patches
-            that is left in the end.
-        tokens: where patch tokens come from (``maxsight.models.tokens.dense``): ``last``, the last
-            block's states; ``value``, its values; ``self``, its values gathered from like patches.
+            ``maxsight.models.towers.merging.schedule_of`` reads it: ``13``; ``13,-1``, a linear
+            schedule's mean and inflection; ``8+8+4``, one number a layer; ``50%``, the share of
+            the patches that is left in the end.
+        tokens: where patch tokens come from (``maxsight.models.towers.dense.dense``): ``last``,
+            the last block's states; ``value``, its values; ``self``, its values gathered from like
+            patches.
         tempscale: temperature of the text tower's attention, above 0; below 1 sharpens.
     """
 

@@ -23,6 +23,7 @@ FLOORS = {
     "maxsight.errors": 0,
     "maxsight.arguments": 1,
     "maxsight.machine": 0,
+    "maxsight.mix": 0,
     "maxsight.version": 0,
     "maxsight.plain_files": 0,
     "maxsight.settings": 1,
@@ -54,8 +55,8 @@ LIGHT = {
     "maxsight.library": HEAVY,
     "maxsight.index": HEAVY,
     "maxsight.models.encoder": HEAVY,
-    "maxsight.models.preprocess": HEAVY,
-    "maxsight.pipelines.search": HEAVY,
+    "maxsight.models.pixels.preprocess": HEAVY,
+    "maxsight.pipelines.search.search": HEAVY,
 }
 
 

@@ -26,8 +26,8 @@ from maxsight.errors import (
     UntrustedEncoder,
     WeightsMissing,
 )
-from maxsight.index.manifest import FILE_NAME
-from maxsight.index.upkeep import sealed_json
+from maxsight.index.files import sealed_json
+from maxsight.index.tables.manifest import FILE_NAME
 
 _NUMBERS = itertools.count()
 
@@ -179,7 +179,7 @@ def test_a_folder_named_from_where_one_stood_is_found_from_elsewhere(
 def test_a_name_of_the_hub_is_known_for_every_library(library: Path) -> None:
     """With any options; and a folder of that name, in a stranger's folder, is another thing."""
     from maxsight import known_encoders
-    from maxsight.index.manifest import Manifest
+    from maxsight.index.tables.manifest import Manifest
 
     rewrite(library, encoder_uri="hf-hub:someone/clip")
     with pytest.raises(UntrustedEncoder, match="hf-hub:someone/clip"):
@@ -196,7 +196,7 @@ def test_a_folder_under_a_name_of_the_hub(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from maxsight import known_encoders
-    from maxsight.index.manifest import Manifest
+    from maxsight.index.tables.manifest import Manifest
 
     monkeypatch.chdir(tmp_path)
     rewrite(library, encoder_uri="st:someone/clip")

@@ -56,14 +56,14 @@ PUBLIC = {
     ],
     "maxsight.kernels.resample": ["available", "resize"],
     "maxsight.kernels.similarity": ["Rounded", "above", "rescore", "topk"],
-    "maxsight.pipelines.ingest": [
+    "maxsight.pipelines.ingestion.ingest": [
         "IngestInterrupted",
         "IngestReport",
         "Progress",
         "StageSeconds",
         "ingest",
     ],
-    "maxsight.pipelines.video": ["Frame", "VideoInfo", "frame_at", "probe", "sample_frames"],
+    "maxsight.pipelines.media.video": ["Frame", "VideoInfo", "frame_at", "probe", "sample_frames"],
 }
 
 

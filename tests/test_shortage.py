@@ -48,7 +48,7 @@ from pathlib import Path
 from colour_grid import ColourGridEncoder
 from maxsight.errors import BackendError
 from maxsight.index.store import Store
-from maxsight.pipelines.ingest import ingest
+from maxsight.pipelines.ingestion.ingest import ingest
 
 encoder = ColourGridEncoder()
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

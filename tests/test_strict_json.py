@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from maxsight import strict_json
 from maxsight.errors import LibraryError, UsageError
-from maxsight.index.manifest import Manifest
-from maxsight.pipelines import messages
-from maxsight.pipelines.expansion import Expansion
+from maxsight.index.tables.manifest import Manifest
+from maxsight.pipelines.decoding import messages
+from maxsight.pipelines.query.expansion import Expansion
 
 DEEP = "[" * 200_000 + "]" * 200_000
 

@@ -18,8 +18,8 @@ from maxsight.index.ann.cards import MOST_KEPT, Card, Form
 from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
-from maxsight.index.gpu import MAX_FETCH, WARM_UP_QUERIES
-from maxsight.index.vectors import unpack
+from maxsight.index.exact.gpu import MAX_FETCH, WARM_UP_QUERIES
+from maxsight.index.exact.memory import unpack
 
 _ADD_ROWS = 65_536
 # Fewer rows of a graph are linked before a card has started, and cuVS is not made for so few.

@@ -15,8 +15,8 @@ from maxsight.errors import LibraryError
 from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.projections import Projections, learn
-from maxsight.index.array_files import read_arrays
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
+from maxsight.index.files.arrays import read_arrays
 
 Kind = Literal["id", "ood"]
 

@@ -20,9 +20,9 @@ from maxsight.index.ann import auto
 from maxsight.index.ann.cards import Device
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.int8_rows import CODES
-from maxsight.index.checksum import Checksum, checksum
-from maxsight.index.durable_files import new_folder
-from maxsight.index.upkeep import sealed_json
+from maxsight.index.files import sealed_json
+from maxsight.index.files.checksum import Checksum, checksum
+from maxsight.index.files.durable import new_folder
 
 SCHEMA = 1
 _MOST_DIMENSIONS = 65_536

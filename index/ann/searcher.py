@@ -10,8 +10,8 @@ from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, VectorIndex, VectorSource
 from maxsight.index.ann.refined import Refined
 from maxsight.index.array_types import Floats, Mask, Rows
-from maxsight.index.disk_vectors import merge_best
-from maxsight.index.vectors import ExactIndex, inner
+from maxsight.index.exact.disk import merge_best
+from maxsight.index.exact.memory import ExactIndex, inner
 from maxsight.kernels import array_ordering
 
 # Where a filter lets no more rows through, they are all read and scored. (An index with int8 rows
@@ -34,9 +34,9 @@ def search(
 ) -> list[tuple[Rows, Floats]]:
     """The ``k`` best rows of each query among those that the index proposes.
 
-    Scores are the same bits as :meth:`maxsight.index.vectors.ExactIndex.search` gives them. A row
-    may be missed; one that is not allowed is never returned, and where ``k`` rows are allowed, so
-    many are found.
+    Scores are the same bits as :meth:`maxsight.index.exact.memory.ExactIndex.search` gives them. A
+    row may be missed; one that is not allowed is never returned, and where ``k`` rows are allowed,
+    so many are found.
 
     Args:
         index: over the rows of ``source``.

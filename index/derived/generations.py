@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from maxsight import strict_json
 from maxsight.errors import LibraryError
-from maxsight.index import lance_tables
-from maxsight.index.durable_files import clear
-from maxsight.index.upkeep import sealed_json
+from maxsight.index.files import sealed_json
+from maxsight.index.files.durable import clear
+from maxsight.index.tables import lance_tables
 
 FOLDER = "indexes"
 WANTED = "wanted.json"

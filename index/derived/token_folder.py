@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index import lance_tables
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations
 from maxsight.index.late.late_index import LateIndex
-from maxsight.index.manifest import Manifest
 from maxsight.index.records import TokenTable
+from maxsight.index.tables import lance_tables
+from maxsight.index.tables.manifest import Manifest
 
 if TYPE_CHECKING:
     from maxsight.index.snapshot import Snapshot

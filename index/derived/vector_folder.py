@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index import lance_tables
 from maxsight.index.ann import saved
 from maxsight.index.ann.contract import VectorIndex
-from maxsight.index.array_files import read_array
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations
-from maxsight.index.manifest import Manifest
+from maxsight.index.files.arrays import read_array
+from maxsight.index.tables import lance_tables
+from maxsight.index.tables.manifest import Manifest
 
 NAME = generations.VECTORS
 UNITS_FILE = "unit_ids.npy"

@@ -19,7 +19,7 @@ import numpy as np
 from maxsight import machine, plain_files
 from maxsight.errors import UsageError
 from maxsight.index.array_types import Floats, Mask, Rows
-from maxsight.index.durable_files import clear, new_folder
+from maxsight.index.files.durable import clear, new_folder
 from maxsight.index.late import calibration, grouping
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES, train

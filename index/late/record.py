@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from maxsight import strict_json
 from maxsight.errors import LibraryError, SchemaTooNew
 from maxsight.index.ann import saved
+from maxsight.index.files import sealed_json
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES
 from maxsight.index.late.token_files import (
@@ -28,7 +29,6 @@ from maxsight.index.late.token_files import (
     damaged,
     extent_of,
 )
-from maxsight.index.upkeep import sealed_json
 
 SCHEMA = 1
 FILE = "late.json"

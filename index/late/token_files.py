@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from maxsight import plain_files, settings
 from maxsight.errors import LibraryError
-from maxsight.index.array_files import read_arrays
 from maxsight.index.array_types import Floats, Rows
+from maxsight.index.files.arrays import read_arrays
 from maxsight.index.late.codec import MOST_CENTROIDS, Codebook
 from maxsight.index.records import TokenTable
 from maxsight.kernels.maxsim import CodedTokens

@@ -12,7 +12,7 @@ from maxsight.errors import UsageError
 from maxsight.output import JsonOption, QuietOption, print_json, say
 
 if TYPE_CHECKING:
-    from maxsight.index.annotations import Annotation
+    from maxsight.index.tables.annotations import Annotation
 
 _LISTED = 20
 

@@ -29,8 +29,9 @@ def bench(
     Example: `maxsight bench builtin-recall`
     """
     from maxsight import settings
-    from maxsight.benchmarks import registry, rows
+    from maxsight.benchmarks import registry
     from maxsight.benchmarks.command import show
+    from maxsight.benchmarks.measure import rows
 
     if name is None:
         listed = {key: question for key, (_, question) in registry.BENCHMARKS.items()}

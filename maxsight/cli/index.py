@@ -13,7 +13,7 @@ from maxsight.cli.search import DeviceOption, LibraryArgument, TrustOption
 from maxsight.output import JsonOption, QuietOption, print_json, say
 
 if TYPE_CHECKING:
-    from maxsight.pipelines.report import IngestReport
+    from maxsight.pipelines.ingestion.report import IngestReport
 
 # Of failures and of remarks.
 _LISTED = 20
@@ -103,7 +103,7 @@ def index(
     Example: `maxsight index photos.maxsight ~/Pictures ~/Films`
     """
     import maxsight
-    from maxsight.pipelines.report import IngestInterrupted
+    from maxsight.pipelines.ingestion.report import IngestInterrupted
 
     with maxsight.open(
         library, encoder=encoder, device=device, trust_encoder=trust_encoder

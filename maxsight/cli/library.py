@@ -164,7 +164,7 @@ def compact(library: LibraryArgument, json: JsonOption = False, quiet: QuietOpti
     Example: `maxsight compact photos.maxsight`
     """
     import maxsight
-    from maxsight.library_info import bytes_by_part
+    from maxsight.library.info import bytes_by_part
 
     with maxsight.open(library) as opened:
         before = sum(bytes_by_part(opened.path).values())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from maxsight.output import console, seconds
 
 if TYPE_CHECKING:
-    from maxsight.pipelines.report import Progress
+    from maxsight.pipelines.ingestion.report import Progress
 
 _LOG_EVERY_S = 10.0
 _WORDS = {

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from maxsight.index.records import Kind
-    from maxsight.pipelines.moments import Moment
-    from maxsight.pipelines.search import Hit, SearchResult, Term
+    from maxsight.pipelines.moments.windows import Moment
+    from maxsight.pipelines.search.search import Hit, SearchResult, Term
 
 LibraryArgument = Annotated[str, typer.Argument(help="The library's folder.", show_default=False)]
 TextArgument = Annotated[str | None, typer.Argument(help="What to find.", show_default=False)]
@@ -92,7 +92,7 @@ def search(
     Example: `maxsight search photos.maxsight "at night" --image bus.jpg --minus people`
     """
     import maxsight
-    from maxsight.pipelines.search import Query
+    from maxsight.pipelines.search.search import Query
 
     query = Query(
         parse_terms(text=text, image=image, plus=plus, minus=minus, vector=vector, phrases=phrases),
@@ -131,7 +131,7 @@ def parse_terms(
 ) -> tuple[Term, ...]:
     """The query's ingredients as typed, weights split off."""
     from maxsight.models.compose import MINUS_WEIGHT
-    from maxsight.pipelines.search import Term
+    from maxsight.pipelines.search.search import Term
 
     terms = []
     for given in image or ():
@@ -153,14 +153,14 @@ def parse_terms(
         raise UsageError("an empty query: give a TEXT, an --image or a --vector")
     if phrases is None:
         return tuple(terms)
-    from maxsight.pipelines.expansion import Expansion
+    from maxsight.pipelines.query.expansion import Expansion
 
     return Expansion.read(phrases).apply(terms)
 
 
 def make_sheet(path: Path, hits: Sequence[Hit | Moment], *, terms: Sequence[Term]) -> None:
     """Write a contact sheet, and warn of what it cannot show."""
-    from maxsight.sheet import write_sheet
+    from maxsight.library.contact_sheet import write_sheet
 
     missing = write_sheet(path, hits, terms=terms)
     for name, reason in missing.items():
@@ -189,7 +189,7 @@ def _split_weight(given: str, default: float) -> tuple[str, float]:
 
 def _load_vector(path: Path) -> np.ndarray:
     from maxsight.errors import LibraryError
-    from maxsight.index.array_files import read_array
+    from maxsight.index.files.arrays import read_array
 
     try:
         return read_array(path)

@@ -12,7 +12,7 @@ from maxsight.cli.search import DeviceOption, LibraryArgument, TrustOption
 from maxsight.output import JsonOption, QuietOption, print_json, print_table, say, size
 
 if TYPE_CHECKING:
-    from maxsight.index.derived.building import IndexReport
+    from maxsight.index.building.vector_index import IndexReport
 
 
 def tune_index(
@@ -53,7 +53,7 @@ def tune_index(
     ):
         report = opened.tune_index(recall=recall, index=index, progress=progress)
     if plot is not None:
-        from maxsight.tuning_plot import draw
+        from maxsight.cli.tuning_plot import draw
 
         plot.write_text(draw(report), encoding="utf-8")
     if json:

@@ -12,7 +12,7 @@ from maxsight.cli.search import LibraryArgument
 from maxsight.output import JsonOption, QuietOption, print_json, say, size
 
 if TYPE_CHECKING:
-    from maxsight.index.upkeep.verify import Verification
+    from maxsight.index.verify.verify import Verification
 
 _WORDS = {"checksums": "comparing files", "rows": "comparing rows"}
 
@@ -34,10 +34,10 @@ def verify(
     Example: `maxsight verify photos.maxsight`
     """
     # Not through a Library, which can be opened only while its tables can.
-    from maxsight.index.upkeep import verify as upkeep
+    from maxsight.index.verify import verify as checks
 
     with step_progress(_WORDS, enabled=not (quiet or json)) as progress:
-        found = upkeep.verify(
+        found = checks.verify(
             one_place(library, what="the library"),
             repair=repair,
             progress=progress,

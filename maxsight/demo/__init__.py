@@ -15,9 +15,9 @@ import maxsight
 from maxsight.errors import UsageError
 
 if TYPE_CHECKING:
-    from maxsight.pipelines.moments import Moment
-    from maxsight.pipelines.report import IngestReport, Progress
-    from maxsight.pipelines.search import Hit
+    from maxsight.pipelines.ingestion.report import IngestReport, Progress
+    from maxsight.pipelines.moments.windows import Moment
+    from maxsight.pipelines.search.search import Hit
 
 _FILM_STILLS = (
     "sunrise.webp", "sailboat.webp", "rocket.jpg", "chelsea.jpg", "volcano.webp", "coffee.jpg",
@@ -63,8 +63,8 @@ def run(folder: Path, *, progress: Callable[[Progress], None] | None = None) -> 
         UsageError: the folder cannot be made or written.
     """
     from maxsight.demo.films import make_film
-    from maxsight.pipelines.search import Query, Term
-    from maxsight.sheet import write_sheet
+    from maxsight.library.contact_sheet import write_sheet
+    from maxsight.pipelines.search.search import Query, Term
 
     pictures = folder / "pictures"
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from maxsight.models.builtin import corpus
+from maxsight.models.builtin.training import corpus
 
 _PICTURES = Path(__file__).parent / "pictures"
 _SIDE = 512  # pixels

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maxsight.errors import UnknownEncoder
+from maxsight.mix import ALONE, Mix
 from maxsight.models.builtin import heads, image_tower, towers, weights
 from maxsight.models.builtin.phrases import JOINTS, MOST_PHRASES, phrases
 from maxsight.models.device import resolve
 from maxsight.models.embeddings import Embeddings, offsets_of
-from maxsight.models.mix import ALONE, Mix
 from maxsight.models.options import Options
-from maxsight.models.preprocess import normalize, resize_batch
+from maxsight.models.pixels.preprocess import normalize, resize_batch
 
 # Raise it when a change of this package's code changes vectors though no weight file changed.
 _REVISION = 2

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from maxsight.models.builtin import text_tower
 from maxsight.models.builtin.image_tower import ImageTower
 from maxsight.models.builtin.text_tower import TextFeatures, TextTower
-from maxsight.models.preprocess import Preprocess
+from maxsight.models.pixels.preprocess import Preprocess
 
 _LOG = logging.getLogger(__name__)
 

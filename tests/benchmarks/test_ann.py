@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from maxsight.benchmarks import ann, leanvec_effect
-from maxsight.benchmarks.parity import ParityError
+from maxsight.benchmarks.cases import ann, leanvec_effect
+from maxsight.benchmarks.measure.parity import ParityError
 
 # hnswlib cannot be counted on here. This has its face, scores every row, and takes ``off`` from
 # the scores.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maxsight.benchmarks.ann_data import Gap, made
+from maxsight.benchmarks.material.ann_data import Gap, made
 
 
 @pytest.mark.parametrize("gap", ["none", "mild", "strong"])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maxsight.benchmarks import incremental, processes
-from maxsight.benchmarks.incremental import Contents
+from maxsight.benchmarks.cases import incremental
+from maxsight.benchmarks.cases.incremental import Contents
+from maxsight.benchmarks.measure import processes
 
 VECTOR = np.full((1, 4), 0.5, dtype=np.float32)
 

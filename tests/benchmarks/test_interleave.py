@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from maxsight.benchmarks.interleave import interleave, ratio, stopwatch
+from maxsight.benchmarks.measure.interleave import interleave, ratio, stopwatch
 
 
 def test_every_contender_runs_once_a_round_in_changing_order() -> None:

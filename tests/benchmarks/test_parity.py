@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from maxsight.benchmarks.parity import ParityError, assert_same_hits
+from maxsight.benchmarks.measure.parity import ParityError, assert_same_hits
 
 TRUTH = ([7, 3, 9], [0.9, 0.5, 0.4])
 

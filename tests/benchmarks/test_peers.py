@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxsight.benchmarks.peers import TOOLS, Peer, install
+from maxsight.benchmarks.peers.tools import TOOLS, Peer, install
 from maxsight.errors import BackendError, UsageError
 
 VECTORS = np.eye(4, 512, dtype=np.float32)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maxsight.benchmarks import pictures
+from maxsight.benchmarks.material import pictures
 
 pytest.importorskip("skimage")
 

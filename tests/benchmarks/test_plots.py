@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from maxsight.benchmarks import plots, rows
-from maxsight.benchmarks.rows import Row
+from maxsight.benchmarks.measure import plots, rows
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.errors import DatasetError
 
 pytest.importorskip("matplotlib")

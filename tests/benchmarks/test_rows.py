@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxsight.benchmarks import rows
-from maxsight.benchmarks.rows import Row
+from maxsight.benchmarks.measure import rows
+from maxsight.benchmarks.measure.rows import Row
 
 
 def test_rows_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:

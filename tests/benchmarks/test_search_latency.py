@@ -3,9 +3,9 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pytest
 
-from maxsight.benchmarks import search_latency
-from maxsight.benchmarks.parity import ParityError
-from maxsight.benchmarks.vectors import Cloud, cloud
+from maxsight.benchmarks.cases import search_latency
+from maxsight.benchmarks.material.vectors import Cloud, cloud
+from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.library import Library
 
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from maxsight.benchmarks import rows, tables
-from maxsight.benchmarks.rows import Row
+from maxsight.benchmarks.measure import rows, tables
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.errors import DatasetError
 
 

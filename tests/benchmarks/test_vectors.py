@@ -1,6 +1,6 @@
 import numpy as np
 
-from maxsight.benchmarks.vectors import cloud
+from maxsight.benchmarks.material.vectors import cloud
 
 
 def test_vectors_are_unit_rows_that_float16_holds() -> None:

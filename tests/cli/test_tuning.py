@@ -14,7 +14,7 @@ from shell import Shell
 
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
-from maxsight.pipelines.text_cache import TextCache
+from maxsight.pipelines.query.text_cache import TextCache
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from shell import Shell
 import maxsight
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
-from maxsight.index.upkeep import versions
+from maxsight.index.tables import versions
 
 
 def picture(path: Path) -> EncodedItem:

@@ -12,7 +12,7 @@ from PIL import Image
 pytest.importorskip("av")
 
 from maxsight.demo.films import FRAME_RATE, KnownMoment, make_films
-from maxsight.pipelines.video import Frame, sample_frames
+from maxsight.pipelines.media.video import Frame, sample_frames
 
 COLOURS = {f"{r} {g} {b}": (r, g, b) for r in (20, 230) for g in (20, 230) for b in (20, 120, 230)}
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from token_tables import token_table
 
 from maxsight.errors import MaxsightError
+from maxsight.index.files import sealed_json
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.late.record import FILE
-from maxsight.index.upkeep import sealed_json
 from maxsight.kernels import maxsim, native
 from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.resample import resize

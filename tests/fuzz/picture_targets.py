@@ -18,10 +18,10 @@ from PIL import ExifTags, Image, ImageCms
 from pngs import SIGNATURE, chunk, png
 
 from maxsight.errors import MediaError
-from maxsight.models.preprocess import Preprocess
-from maxsight.pipelines import codings, formats, notes, salvage
-from maxsight.pipelines.colour import Meaning, meaning
-from maxsight.pipelines.pictures import decode_picture, read_picture
+from maxsight.models.pixels.preprocess import Preprocess
+from maxsight.pipelines.media import codings, formats, notes, salvage
+from maxsight.pipelines.media.colour import Meaning, meaning
+from maxsight.pipelines.media.pictures import decode_picture, read_picture
 
 # Of Pillow, about what it tolerates; the readers are quiet about it too.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

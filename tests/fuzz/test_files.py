@@ -23,17 +23,19 @@ from hypothesis import strategies as st
 
 from maxsight import known_encoders
 from maxsight.errors import LibraryError, MaxsightError
-from maxsight.index import checksum, partial, tables, version_lists
-from maxsight.index.checksum import Checksum
-from maxsight.index.manifest import Manifest
-from maxsight.index.partial import Keeper, PartialFilm, Stretch
+from maxsight.index.files import checksum
+from maxsight.index.files.checksum import Checksum
 from maxsight.index.records import TokenTable
+from maxsight.index.tables import tables, version_lists
+from maxsight.index.tables.manifest import Manifest
+from maxsight.index.writing import partial
+from maxsight.index.writing.partial import Keeper, PartialFilm, Stretch
 from maxsight.kernels import configs
 from maxsight.models import model_folder
-from maxsight.pipelines.content import NotNow
-from maxsight.pipelines.ignore_rules import FILE_NAME as IGNORE
-from maxsight.pipelines.ignore_rules import read_rules
-from maxsight.pipelines.text_cache import TextCache
+from maxsight.pipelines.ingestion.ignore_rules import FILE_NAME as IGNORE
+from maxsight.pipelines.ingestion.ignore_rules import read_rules
+from maxsight.pipelines.media.files import NotNow
+from maxsight.pipelines.query.text_cache import TextCache
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from maxsight import strict_json
 from maxsight.errors import MaxsightError
 from maxsight.index.ann import saved
 from maxsight.index.derived import generations
+from maxsight.index.files import sealed_json
 from maxsight.index.late.record import FILE as LATE
 from maxsight.index.late.record import LateRecord
-from maxsight.index.manifest import FILE_NAME, Manifest
-from maxsight.index.upkeep import sealed_json
-from maxsight.models import open_clip_config
-from maxsight.pipelines.expansion import Expansion
+from maxsight.index.tables.manifest import FILE_NAME, Manifest
+from maxsight.models.open_clip import config
+from maxsight.pipelines.query.expansion import Expansion
 
 MANIFEST = {
     "schema": 1,
@@ -122,7 +122,7 @@ READERS: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
     "encoder": (
         "open_clip_config.json",
         CONFIG,
-        lambda folder: open_clip_config.read(folder / "open_clip_config.json", encoder="e"),
+        lambda folder: config.read(folder / "open_clip_config.json", encoder="e"),
     ),
 }
 

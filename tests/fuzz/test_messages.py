@@ -12,8 +12,8 @@ from fuzzed import VALUES, as_json, edited, wrong_fields
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxsight.pipelines import messages
-from maxsight.pipelines.messages import Alive, Finished, Frames, Opened, Refused, Viewed
+from maxsight.pipelines.decoding import messages
+from maxsight.pipelines.decoding.messages import Alive, Finished, Frames, Opened, Refused, Viewed
 
 FIELDS: dict[str, dict[str, Any]] = {
     "Alive": {"type": "Alive"},

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from maxsight.cli.search import parse_terms
 from maxsight.errors import MaxsightError
-from maxsight.index import annotations
-from maxsight.index.array_files import read_array, read_arrays
-from maxsight.pipelines.evaluate import read_queries
+from maxsight.index.files.arrays import read_array, read_arrays
+from maxsight.index.tables import annotations
+from maxsight.pipelines.search.evaluate import read_queries
 
 CELLS = st.sampled_from(
     ["path", "text", "group", "/a.jpg", "1", "007", "-0", "1e999", "9" * 30, "2024-02-30", "nan"]

@@ -17,14 +17,14 @@ from maxsight import settings
 from maxsight.arguments import one_path, one_place
 from maxsight.cli.search import parse_terms
 from maxsight.errors import MaxsightError
-from maxsight.index.where import parser
-from maxsight.index.where.tokens import NoCondition
+from maxsight.index.tables.where import parser
+from maxsight.index.tables.where.tokens import NoCondition
 from maxsight.models import options
 from maxsight.models.builtin.phrases import phrases
-from maxsight.pipelines.choices import step_of
-from maxsight.pipelines.ignore_rules import IgnoreRules
-from maxsight.pipelines.notes import time_of
-from maxsight.pipelines.tiff_tags import first_directory
+from maxsight.pipelines.ingestion.choices import step_of
+from maxsight.pipelines.ingestion.ignore_rules import IgnoreRules
+from maxsight.pipelines.media.notes import time_of
+from maxsight.pipelines.media.tiff_tags import first_directory
 from maxsight.shown import shown
 
 PIECES = st.lists(

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxsight.errors import FilterError
-from maxsight.index import tables
-from maxsight.index.filters import matching_items
-from maxsight.index.where import vocabulary
+from maxsight.index.tables import tables
+from maxsight.index.tables.filters import matching_items
+from maxsight.index.tables.where import vocabulary
 
 ROWS = pa.table(
     {

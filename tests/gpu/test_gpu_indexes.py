@@ -15,7 +15,7 @@ from maxsight.index.ann import auto
 from maxsight.index.ann.cards import Cuda
 from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.faiss_index import FaissIndex
-from maxsight.index.gpu import WARM_UP_QUERIES
+from maxsight.index.exact.gpu import WARM_UP_QUERIES
 
 pytestmark = [
     pytest.mark.gpu,

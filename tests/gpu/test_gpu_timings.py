@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from maxsight.benchmarks.interleave import interleave, ratio
-from maxsight.benchmarks.rows import Row, save, timed
+from maxsight.benchmarks.measure.interleave import interleave, ratio
+from maxsight.benchmarks.measure.rows import Row, save, timed
 from maxsight.kernels import maxsim
 from maxsight.kernels.report import OPERATIONS
 from maxsight.kernels.shapes import PUBLISHED, Interaction

@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from maxsight.benchmarks import crashes
+from maxsight.benchmarks.cases.faults import crashes
 from maxsight.errors import LibraryError, LibraryLocked
 from maxsight.index import snapshot
-from maxsight.index.derived import building
-from maxsight.index.lock import WriteLock
+from maxsight.index.building import vector_index
 from maxsight.index.records import Changes
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
-from maxsight.index.upkeep.verify import verify
+from maxsight.index.verify.verify import verify
+from maxsight.index.writing.lock import WriteLock
 
 Create = Callable[..., Store]
 
@@ -199,7 +199,7 @@ def test_a_child_that_outlives_the_writer_does_not_keep_the_lock(create: Create)
     script = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from maxsight.index.lock import WriteLock\n"
+        "from maxsight.index.writing.lock import WriteLock\n"
         f"lock = WriteLock(Path({str(library)!r}))\n"
         "child = os.fork()\n"
         "if child == 0:\n"
@@ -258,10 +258,10 @@ def test_an_index_the_disk_refuses_leaves_nothing(
         store.apply(Changes(added=items))
         spec = "exact" if kind == "tokens" else "Flat"
         with file_size_limit(limit), pytest.raises(LibraryError, match=r"left for .*index"):
-            building.bring_up_to_date(store, spec)
+            vector_index.bring_up_to_date(store, spec)
         assert not list((store.path / "indexes").iterdir())
         samples.check(store.snapshot(), {n: (f"/{n}", f"{n}*50") for n in range(50)})
-        building.bring_up_to_date(store, spec)
+        vector_index.bring_up_to_date(store, spec)
         assert f"{kind}-1" in {path.name for path in (store.path / "indexes").iterdir()}
         assert verify(store.path).problems == ()
 

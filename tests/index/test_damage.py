@@ -17,16 +17,18 @@ import pyarrow as pa
 import pytest
 from lance.lance import DatasetBasePath
 
-from maxsight.benchmarks import flip_reader, flips
+from maxsight.benchmarks.cases.faults import flip_reader, flips
 from maxsight.errors import LibraryError
-from maxsight.index import lance_tables, snapshot, tables
-from maxsight.index.array_files import read_array, read_arrays
+from maxsight.index import snapshot
 from maxsight.index.derived import generations
+from maxsight.index.files import sealed_json
+from maxsight.index.files.arrays import read_array, read_arrays
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.late.token_files import extent_of
 from maxsight.index.store import Store
-from maxsight.index.upkeep import checksums, sealed_json, versions
-from maxsight.index.upkeep.verify import verify
+from maxsight.index.tables import lance_tables, tables, versions
+from maxsight.index.verify.verify import verify
+from maxsight.index.writing import checksums
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +341,7 @@ def test_damage_of_any_file_is_found_or_harmless(tmp_path: Path) -> None:
 
 
 def _reseal_index(folder: Path) -> None:
-    from maxsight.index.checksum import checksum
+    from maxsight.index.files.checksum import checksum
 
     fields = json.loads((folder / "index.json").read_text())
     fields["files"] = {name: vars(checksum(folder / name)) for name in fields["files"]}

@@ -94,7 +94,7 @@ def test_opening_a_library_is_light(tmp_path: Path, name: str) -> None:
 def test_searching_needs_neither_torch_nor_faiss(tmp_path: Path) -> None:
     script = (
         "import numpy as np\n"
-        "from maxsight.index.vectors import ExactIndex\n"
+        "from maxsight.index.exact.memory import ExactIndex\n"
         "index = ExactIndex(4).extended([np.eye(4, dtype=np.float16)])\n"
         "print(index.search(np.eye(4)[:1], 1)[0][0].tolist())\n"
         "print('torch' in sys.modules, 'faiss' in sys.modules)\n"

@@ -15,12 +15,12 @@ import pytest
 
 from maxsight import settings
 from maxsight.errors import BudgetError, UsageError
-from maxsight.index.disk_vectors import DiskVectors
-from maxsight.index.indexed_vectors import IndexedVectors
+from maxsight.index.ann.indexed_vectors import IndexedVectors
+from maxsight.index.exact.disk import DiskVectors
+from maxsight.index.exact.memory import ExactIndex
 from maxsight.index.plan import plan
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
-from maxsight.index.vectors import ExactIndex
 
 Create = Callable[..., Store]
 
@@ -63,13 +63,13 @@ def test_what_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) 
 def test_the_same_answers_from_memory_and_from_disk(
     create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch, indexed: bool
 ) -> None:
-    from maxsight.index.derived import building
+    from maxsight.index.building import vector_index
 
     store = create()
     names = [f"{number}{'*3' if number % 4 == 0 else ''}" for number in range(60)]
     store.apply(Changes(added=[samples.item(f"/{name}", name) for name in names]))
     if indexed:
-        building.build(store, "SQfp16")
+        vector_index.build(store, "SQfp16")
     store.apply(
         Changes(
             added=[samples.item("/new", "new*2")],
@@ -113,12 +113,12 @@ def test_what_is_held_is_not_asked_for_again(
     create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch, indexed: bool
 ) -> None:
     """Without a limit, half of what is free counts, and what is loaded is not free any more."""
-    from maxsight.index.derived import building
+    from maxsight.index.building import vector_index
 
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(400)]))
     if indexed:
-        building.build(store, "SQfp16")
+        vector_index.build(store, "SQfp16")
     with Store.open(store.path) as reader:
         plan = reader.snapshot().state.plan
         assert plan.in_memory
@@ -138,11 +138,11 @@ def test_rows_on_disk_that_a_compaction_deleted(
     create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They stay rows of a reader for a while, the last of them at no place in the table."""
-    from maxsight.index.derived import building
+    from maxsight.index.building import vector_index
 
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(100)]))
-    building.build(store, "SQfp16")
+    vector_index.build(store, "SQfp16")
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(100, 104)]))
     with Store.open(store.path) as reader:
         plan = reader.snapshot().state.plan
@@ -151,7 +151,7 @@ def test_rows_on_disk_that_a_compaction_deleted(
         assert not reader.snapshot().state.plan.in_memory
         store.apply(Changes(removed=[50, 101, 103]))
         store.compact(grace_seconds=0)
-        building.tune(store)  # so that the rows the index lacks are read anew
+        vector_index.tune(store)  # so that the rows the index lacks are read anew
         snapshot = reader.snapshot()
         assert not snapshot.state.plan.in_memory
         assert (snapshot.row_count, snapshot.unit_count) == (104, 101)

@@ -21,11 +21,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from maxsight.index.derived import building, generations, vector_folder
+from maxsight.index.building import vector_index
+from maxsight.index.derived import generations, vector_folder
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
-from maxsight.index.upkeep.verify import verify
+from maxsight.index.verify.verify import verify
 
 STARS = pa.schema([("path", pa.string()), ("stars", pa.int64())])
 PATHS = [f"/{name}" for name in "abcdef"] + ["/caf\udce9", "/caf\\xe9"]
@@ -238,7 +239,7 @@ class IndexedLibrary(Library):
     @rule()
     def build(self) -> None:
         if self.store.snapshot().unit_count >= 20:
-            assert building.build(self.store, "IVF2,Flat").action == "built"
+            assert vector_index.build(self.store, "IVF2,Flat").action == "built"
 
     @rule()
     def drop(self) -> None:

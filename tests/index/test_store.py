@@ -22,9 +22,9 @@ from maxsight.errors import (
     SchemaTooNew,
     UsageError,
 )
+from maxsight.index.exact.memory import ExactIndex
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState
 from maxsight.index.store import Store
-from maxsight.index.vectors import ExactIndex
 
 Create = Callable[..., Store]
 

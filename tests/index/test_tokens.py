@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxsight.index.manifest import FILE_NAME, Manifest
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
+from maxsight.index.tables.manifest import FILE_NAME, Manifest
 
 RNG = np.random.default_rng(1)
 DIM, TOKEN_DIM = 8, 16

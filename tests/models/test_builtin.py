@@ -18,13 +18,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from maxsight.errors import UnknownEncoder, WeightsCorrupted, WeightsMissing
-from maxsight.models.builtin import corpus, heads, towers, weights
 from maxsight.models.builtin import encoder as builtin
+from maxsight.models.builtin import heads, towers, weights
 from maxsight.models.builtin.encoder import BuiltinEncoder
 from maxsight.models.builtin.phrases import MOST_PHRASES, phrases
 from maxsight.models.builtin.text_tower import TextTower
+from maxsight.models.builtin.training import corpus
 from maxsight.models.encoder import load
-from maxsight.models.preprocess import normalize, resize
+from maxsight.models.pixels.preprocess import normalize, resize
 
 CPU = torch.device("cpu")
 # What scikit-image's wheel shows, and how one would ask for it. The astronaut is there to be
@@ -326,7 +327,7 @@ def test_heads_are_small_and_say_where_they_come_from() -> None:
     assert path.stat().st_size < 8e6
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    from maxsight.models.builtin.train import recipe_hash
+    from maxsight.models.builtin.training.train import recipe_hash
 
     assert metadata == {"schema": heads.SCHEMA, "recipe": recipe_hash()}
 

@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 
 from maxsight.errors import EncoderError
-from maxsight.models import hub, model_folder, open_clip_config
+from maxsight.models import hub, model_folder
 from maxsight.models.encoder import load
+from maxsight.models.open_clip import config as open_clip_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maxsight.models.open_clip import load
+from maxsight.models.open_clip.encoder import load
 from maxsight.models.options import Options
 from maxsight.models.precision import COSINE_TO_FLOAT32, STORED, arithmetic, unit
 

@@ -15,7 +15,7 @@ from maxsight.index.ann.cards import Card
 from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.gpu_index import LEAST_GRAPH_ROWS, GpuIndex
-from maxsight.index.gpu import WARM_UP_QUERIES
+from maxsight.index.exact.gpu import WARM_UP_QUERIES
 
 faiss = faiss_build.load()
 DIM = 32

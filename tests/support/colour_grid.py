@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from PIL.Image import Image
 
+from maxsight.mix import Mix
 from maxsight.models.embeddings import Embeddings
-from maxsight.models.mix import Mix
-from maxsight.models.preprocess import Preprocess, resize_batch
+from maxsight.models.pixels.preprocess import Preprocess, resize_batch
 
 GRID = 8
 DIM = 64

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from maxsight.models.preprocess import Preprocess
-from maxsight.pipelines.content import state_of
-from maxsight.pipelines.decode import DecodePool
-from maxsight.pipelines.messages import Job
+from maxsight.models.pixels.preprocess import Preprocess
+from maxsight.pipelines.decoding.messages import Job
+from maxsight.pipelines.decoding.pool import DecodePool
+from maxsight.pipelines.media.files import state_of
 
 PREPROCESS = Preprocess(size=64)
 LIMIT = 180_000_000

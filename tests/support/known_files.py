@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from maxsight.index.records import KnownItem
-from maxsight.pipelines.content import hash_file
-from maxsight.pipelines.scan import scan
+from maxsight.pipelines.ingestion.scan import scan
+from maxsight.pipelines.media.files import hash_file
 
 
 def write(path: Path, text: str = "x") -> Path:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from maxsight.pipelines.video import sample_frames
+from maxsight.pipelines.media.video import sample_frames
 
 WIDTH, HEIGHT, RATE = 192, 128, 30
 _CELLS, _BAR = 12, 32  # twelve black or white cells in the top rows spell the number

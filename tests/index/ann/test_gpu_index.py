@@ -18,7 +18,7 @@ from maxsight.index.ann.cards import Card, Cuda, Form
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.faiss_index import FILE, FaissIndex
 from maxsight.index.ann.gpu_index import GpuIndex
-from maxsight.index.gpu import WARM_UP_QUERIES
+from maxsight.index.exact.gpu import WARM_UP_QUERIES
 
 faiss = faiss_build.load()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxsight.benchmarks.ann_data import Collection, made
+from maxsight.benchmarks.material.ann_data import Collection, made
 from maxsight.index import faiss_build
 from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.faiss_index import FaissIndex

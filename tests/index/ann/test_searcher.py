@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maxsight.index.ann import auto, searcher
 from maxsight.index.ann.contract import Effort, VectorIndex
-from maxsight.index.vectors import ExactIndex
+from maxsight.index.exact.memory import ExactIndex
 
 DIM = 32
 ROWS = 3000

@@ -114,5 +114,5 @@ def test_matrix_products_are_at_most_a_grey_level_apart(filter_: Filter) -> None
 
 
 def test_decoders_need_no_torch() -> None:
-    code = "import sys, maxsight.models.preprocess; sys.exit('torch' in sys.modules)"
+    code = "import sys, maxsight.models.pixels.preprocess; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

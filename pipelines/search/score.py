@@ -1,0 +1,180 @@
+"""Late interaction in search: what a text names, each thing against the patches of a picture.
+
+A text of n phrases or words scores a picture
+
+    (w * cosine of the pooled vectors + sum of the n MaxSim scores) / (w + n)
+
+so the pooled vector is one voice more among the query's tokens, as loud as w of them, and the score
+stays on the scale of a cosine. The weight w is the encoder's (``maxsight.mix``) and depends
+on whether the pictures that the tokens find show one thing or several, and on whether the picture
+itself does. docs/late-interaction.md says why, and what it brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maxsight.mix import Mix
+
+if TYPE_CHECKING:
+    from maxsight.index.records import TokenTable
+    from maxsight.index.snapshot import Snapshot
+
+# Where not every unit is scored, so many by pooled vector: reading a thousand takes some 15 ms.
+CANDIDATES = 1_000
+
+# And so many, if not k are more, by the index of tokens, whose time grows with them.
+BY_TOKENS = 30
+
+# So many of the best by MaxSim tell what kind of pictures a text finds. Among fewer, pictures of
+# several things are often too few to be told from the odd one in a library of single things.
+FOUND = 200
+
+
+@dataclass(frozen=True, eq=False)
+class LateQuery:
+    """The parts of a query that are scored by tokens, and what is left of it.
+
+    Attributes:
+        vectors: (T, D) float32, of the parts.
+        tokens: of each part, (n, d) float32 with n of 1 or more.
+        shares: (T,) float32, what each part's score is multiplied by; below zero for what there
+            should be less of.
+        rest: (D,) float32, what pooled vectors are multiplied by besides; not normalised.
+        mix: None where nobody has measured it: the pooled vector then counts half.
+    """
+
+    vectors: np.ndarray
+    tokens: Sequence[np.ndarray]
+    shares: np.ndarray
+    rest: np.ndarray
+    mix: Mix | None
+
+
+def late_query(
+    vectors: np.ndarray, shares: np.ndarray, tokens: Sequence[np.ndarray | None], mix: Mix | None
+) -> LateQuery | None:
+    """Put a query of several parts together; None if no part has tokens.
+
+    Args:
+        vectors: (N, D) float32, of the parts.
+        shares: (N,) float32, from ``compose.shares``.
+        tokens: of each part, (n, d) float32; None or empty where it is scored by its vector alone.
+        mix: the encoder's.
+    """
+    late = [part for part, own in enumerate(tokens) if own is not None and len(own)]
+    if not late:
+        return None
+    others = [part for part in range(len(vectors)) if part not in late]
+    own_tokens = [own for own in tokens if own is not None and len(own)]
+    return LateQuery(vectors[late], own_tokens, shares[late], shares[others] @ vectors[others], mix)
+
+
+def candidates(
+    snapshot: Snapshot,
+    query: LateQuery,
+    vector: np.ndarray,
+    k: int,
+    allowed: np.ndarray | None,
+) -> np.ndarray:
+    """The rows that are worth scoring for ``k`` hits: all of them while their tokens fit in memory.
+
+    Otherwise the best by pooled vector, and those that the index of tokens finds.
+
+    Args:
+        vector: (D,) of the whole query.
+        allowed: (row_count,) bool, or None for all.
+    """
+    if snapshot.holds_tokens:
+        return np.arange(snapshot.row_count) if allowed is None else np.flatnonzero(allowed)
+    nearest = snapshot.nearest(vector, max(CANDIDATES, 10 * k), allowed=allowed)
+    # What there should be less of brings no candidates.
+    wanted = [own for own, share in zip(query.tokens, query.shares) if share > 0]
+    found = snapshot.best_by_tokens(wanted, max(k, BY_TOKENS), allowed=allowed) if wanted else None
+    return nearest if found is None else np.union1d(nearest, found)
+
+
+def score_rows(snapshot: Snapshot, query: LateQuery, rows: np.ndarray) -> np.ndarray:
+    """What each of some rows scores: (n,) float32."""
+    if snapshot.holds_tokens:
+        table, places = snapshot.all_tokens, rows
+    else:
+        table, places = snapshot.row_tokens(rows), np.arange(len(rows))
+    pooled = np.stack([snapshot.scores(vector, rows) for vector in query.vectors])
+    return combine(query, table, places, pooled=pooled, rest=snapshot.scores(query.rest, rows))
+
+
+def combine(
+    query: LateQuery,
+    table: TokenTable,
+    places: np.ndarray,
+    *,
+    pooled: np.ndarray,
+    rest: np.ndarray,
+) -> np.ndarray:
+    """Scores by vectors and tokens together: (n,) float32.
+
+    Args:
+        table: of some units.
+        places: (n,) int64, which of them.
+        pooled: (T, n) float32, ``query.vectors`` with the vectors of these.
+        rest: (n,) float32, ``query.rest`` with the same.
+    """
+    scores = rest.copy()
+    # A unit without tokens is left to its vector.
+    answering = np.flatnonzero(np.diff(table.offsets)[places] > 0)
+    unity = table.unity[places[answering]]
+    for part, late in enumerate(mean_maxsim(query.tokens, table, places[answering])):
+        share = late_shares(query.mix, len(query.tokens[part]), late, unity)
+        mixed = pooled[part].copy()
+        mixed[answering] += share * (late - mixed[answering])
+        scores += query.shares[part] * mixed
+    return scores
+
+
+def late_shares(mix: Mix | None, count: int, late: np.ndarray, unity: np.ndarray) -> np.ndarray:
+    """How much of each unit's score for a text is MaxSim, from 0 to 1: (n,) float32.
+
+    Args:
+        mix: the encoder's. None, where nobody has measured it, is one half.
+        count: tokens of the text.
+        late: (n,) mean MaxSim of the text with n units that have tokens.
+        unity: (n,) of these units (``TokenTable.unity``).
+    """
+    if mix is None or not len(late):
+        return np.full(len(late), 0.5, np.float32)
+    best = np.argpartition(-late, FOUND)[:FOUND] if len(late) > FOUND else slice(None)
+    return mix.shares(count, unity, found=unity[best])
+
+
+def mean_maxsim(tokens: Sequence[np.ndarray], table: TokenTable, places: np.ndarray) -> np.ndarray:
+    """What units answer to texts: the mean over a text's tokens of each one's best match.
+
+    Args:
+        tokens: of each of T texts, (n, d) float32 with n of 1 or more.
+        table: of some units.
+        places: (n,) int64, which of them.
+
+    Returns:
+        (T, n) float32; -inf for a unit without tokens.
+    """
+    import torch
+
+    from maxsight.kernels import maxsim
+
+    lengths = np.array([len(own) for own in tokens])
+    pairs = np.stack([np.repeat(np.arange(len(tokens)), len(places)), np.tile(places, len(tokens))])
+    scores = maxsim.score_pairs(
+        # As int8, too: the product is then exact in integers, and as fast as the machine can.
+        maxsim.Int8Tokens.of(torch.from_numpy(np.concatenate(tokens))),
+        torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+        maxsim.Int8Tokens(torch.from_numpy(table.tokens), torch.from_numpy(table.scales)),
+        torch.from_numpy(table.offsets),
+        pairs=torch.from_numpy(pairs.T),
+    )
+    sums: np.ndarray = scores.numpy().reshape(len(tokens), len(places))
+    return sums / lengths[:, None].astype(np.float32)

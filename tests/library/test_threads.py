@@ -1,0 +1,93 @@
+"""One library, many threads: they search at once while one adds, and another closes it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import maxsight
+from maxsight.index.records import Kind
+from maxsight.pipelines.query.text_cache import TextCache
+
+COLOURS = ("red", "green", "blue", "yellow")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures, and a cache without a text."""
+    monkeypatch.setenv("MAXSIGHT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "pictures").mkdir()
+    for colour in COLOURS:
+        Image.new("RGB", (32, 32), colour).save(tmp_path / "pictures" / f"{colour}.png")
+    return tmp_path
+
+
+def test_a_library_is_used_in_any_thread(folder: Path) -> None:
+    with maxsight.open(folder / "l.maxsight") as library:
+        library.add(folder / "pictures")
+        here = library.search("a red card")
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(library.search, "a red card").result() == here
+            there = other.submit(library.search, "a new text").result()
+            assert other.submit(library.moments, "another text").result() == []
+        assert library.search("a new text") == there
+
+
+def test_many_threads_search_while_one_adds_and_one_closes(folder: Path) -> None:
+    with maxsight.open(folder / "l.maxsight") as library:
+        library.add(folder / "pictures")
+        alone = [library.search(f"a card {n}") for n in range(4)]
+    fresh = maxsight.open(folder / "l.maxsight")
+    done = threading.Event()
+
+    def ask(number: int) -> list[list[maxsight.Hit]]:
+        kinds: Kind | None = "image" if number % 2 else None
+        where = "width > 1" if number % 3 else None
+        answers = [fresh.search(f"a card {n % 4}", kinds=kinds, where=where) for n in range(8)]
+        fresh.search(f"a text of thread {number}")
+        return answers
+
+    def close() -> None:
+        while not done.wait(0.02):
+            fresh.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    try:
+        with ThreadPoolExecutor(16) as threads:
+            asked = [threads.submit(ask, number) for number in range(16)]
+            more = folder / "more"
+            more.mkdir()
+            Image.new("RGB", (32, 32), "black").save(more / "black.png")
+            assert fresh.add(more).added == 1
+            answers = [each.result() for each in asked]
+    finally:
+        done.set()
+        closing.join()
+    old = [[hit.path for hit in hits] for hits in alone]
+    for answer in answers:
+        for number, hits in enumerate(answer):
+            paths = [hit.path for hit in hits if not hit.path.endswith("black.png")]
+            assert paths == old[number % 4]
+    assert len(fresh.search("a card 1")) == 5
+    fresh.close()
+
+
+def test_the_cache_of_texts_takes_any_thread(tmp_path: Path) -> None:
+    cache = TextCache(tmp_path / "texts.sqlite")
+
+    def use(number: int) -> int:
+        for n in range(20):
+            cache.put("f", {f"{number} {n}": np.full(4, n, np.float32)})
+            assert cache.get("f", [f"{number} {n}"])[f"{number} {n}"].tolist() == [n] * 4
+        return len(cache.newest("f", 1000))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(use, range(8))) == 160
+    cache.close()
+    assert cache.get("f", ["0 0"]) == {}
