@@ -1,4 +1,4 @@
-"""``python -m maxsight.benchmarks.NAME``: a benchmark with options of its own."""
+"""A benchmark as a command, and its rows as a table."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import threads
@@ -272,7 +271,3 @@ def pictures(shapes: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
         "pixel_values": torch.randn(patches, 3 * 2 * 14 * 14, generator=draw),
         "image_grid_thw": torch.tensor([(1, 2 * height, 2 * width) for height, width in shapes]),
     }
-
-
-if __name__ == "__main__":
-    command(run)

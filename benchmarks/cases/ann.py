@@ -23,7 +23,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material.ann_data import Collection, Gap, made
 from maxsight.benchmarks.measure.interleave import interleave, ratio
 from maxsight.benchmarks.measure.parity import ParityError
@@ -393,7 +392,3 @@ def _sizes(collection: Collection, index: Built) -> list[Row]:
 
 def _recall(rows: Rows, truth: Rows) -> float:
     return float((rows[:, :, None] == truth[:, None, :]).any(axis=2).mean())
-
-
-if __name__ == "__main__":
-    command(run)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import held_out
 from maxsight.benchmarks.measure.rows import Row
 from maxsight.models import encoder
@@ -76,7 +75,3 @@ def _imagenet_nouns() -> frozenset[str]:
     from open_clip import IMAGENET_CLASSNAMES
 
     return frozenset(corpus.head_noun(name) for name in IMAGENET_CLASSNAMES)
-
-
-if __name__ == "__main__":
-    command(run)

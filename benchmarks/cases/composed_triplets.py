@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import held_out
 from maxsight.benchmarks.measure.rows import Row
 from maxsight.models import compose, encoder
@@ -188,7 +187,3 @@ def _ranks(
         scores[triplet.reference] = -np.inf
         ranks.append(int((scores > scores[triplet.target]).sum()))
     return np.array(ranks)
-
-
-if __name__ == "__main__":
-    command(run)

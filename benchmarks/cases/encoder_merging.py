@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import pictures
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
@@ -218,7 +217,3 @@ def _save(architecture: str, folder: Path) -> Path:
 def _made(data: Path) -> Path:
     data.mkdir(parents=True, exist_ok=True)
     return data
-
-
-if __name__ == "__main__":
-    command(run)

@@ -15,7 +15,6 @@ from typing import Any
 import open_clip
 import torch
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.rows import Row, spread
 from maxsight.models import catalogue
 from maxsight.models.encoder import load
@@ -87,7 +86,3 @@ def _towers(uri: str, pixels: int) -> tuple[Callable[[], object], Callable[[], o
             return network.encode_text(ids)
 
     return images, words, len(batch)
-
-
-if __name__ == "__main__":
-    command(run)

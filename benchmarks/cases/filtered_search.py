@@ -17,7 +17,6 @@ from typing import Annotated, cast, get_args
 import numpy as np
 import typer
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material.ann_data import Collection, Gap, made
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch
 from maxsight.benchmarks.measure.parity import ParityError
@@ -146,7 +145,3 @@ def _filter(collection: Collection, kind: str, share: float, draw: np.random.Gen
 def _recall(found: Found, true: Found) -> tuple[float, float]:
     """Recall and its margin."""
     return tuning.recall_of([rows for rows, _ in found], np.stack([rows for rows, _ in true]))
-
-
-if __name__ == "__main__":
-    command(run)

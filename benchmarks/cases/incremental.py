@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import pictures
 from maxsight.benchmarks.measure import processes
 from maxsight.benchmarks.measure.rows import Row
@@ -358,7 +357,3 @@ def _size(library: Path) -> int:
 
 def _seconds(case: str, contender: str, seconds: float) -> Row:
     return Row("incremental", case, contender, "wall time", round(seconds, 3), "s")
-
-
-if __name__ == "__main__":
-    command(run)

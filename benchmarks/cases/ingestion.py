@@ -26,7 +26,6 @@ import numpy as np
 
 import maxsight
 from maxsight import settings
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import pictures
 from maxsight.benchmarks.measure.rows import Row, spread
 from maxsight.models.encoder import load
@@ -229,7 +228,3 @@ def _processor_seconds() -> float:
 def _row(case: str, contender: str, metric: str, values: list[float], unit: str) -> Row:
     low, median, high = spread(values)
     return Row("ingestion", case, contender, metric, median, unit, low, high, len(values))
-
-
-if __name__ == "__main__":
-    command(run)

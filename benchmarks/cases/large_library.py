@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import ann_data
 from maxsight.benchmarks.measure.rows import Row, spread
 from maxsight.errors import UsageError
@@ -184,7 +183,3 @@ def _row(
     case: str, contender: str, metric: str, value: float, unit: str = "", runs: int = 1
 ) -> Row:
     return Row(_BENCHMARK, case, contender, metric, float(value), unit, runs=runs)
-
-
-if __name__ == "__main__":
-    command(run)

@@ -26,7 +26,6 @@ import torch
 import typer
 from torch import Tensor
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material.token_topics import TokenTopics, token_topics
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
@@ -306,7 +305,3 @@ def timed(case: str, asked: int, seconds: Mapping[str, list[float]]) -> list[Row
                     )
                 )
     return rows
-
-
-if __name__ == "__main__":
-    command(run)

@@ -15,7 +15,6 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material.ann_data import Collection, Gap, drawn, made
 from maxsight.benchmarks.measure.peaks import threads
 from maxsight.benchmarks.measure.rows import Row
@@ -116,7 +115,3 @@ def _visited(rows: Floats, queries: Floats, truth: Rows, lists: int) -> float:
     needed = np.sort(np.take_along_axis(place, owner[truth], axis=1).ravel())
     probes = needed[int(np.ceil(_SEEN * len(needed))) - 1]
     return float(visited[probes] / len(rows))
-
-
-if __name__ == "__main__":
-    command(run)

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import held_out
 from maxsight.benchmarks.measure.rows import Row
 from maxsight.models import encoder
@@ -204,7 +203,3 @@ def _encoded(model: Encoder, images: Sequence[Image.Image]) -> Floats:
 def _unit(vector: Floats) -> Floats:
     normalised: Floats = vector / np.linalg.norm(vector)
     return normalised
-
-
-if __name__ == "__main__":
-    command(run)

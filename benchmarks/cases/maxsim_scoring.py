@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import gemm_peak, threads
@@ -278,7 +277,3 @@ def _measure(case: Case, contenders: dict[str, Score], count: int, rounds: int) 
                 )
             )
     return rows
-
-
-if __name__ == "__main__":
-    command(run)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import maxsight
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.rows import Row
 from maxsight.demo.films import KnownMoment, make_films
 from maxsight.index.records import Film
@@ -180,7 +179,3 @@ def _photographs(data: Path, *, held_out: bool) -> list[tuple[str, Image.Image]]
         if corpus.is_photograph(stamp, image):
             chosen.append((stamp.caption, image))
     return chosen
-
-
-if __name__ == "__main__":
-    command(run)

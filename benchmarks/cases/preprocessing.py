@@ -18,7 +18,6 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.peaks import threads
 from maxsight.benchmarks.measure.rows import Row, spread, timed
@@ -138,7 +137,3 @@ def _cosine(photographs: list[Image.Image]) -> Row:
         high,
         len(photographs),
     )
-
-
-if __name__ == "__main__":
-    command(run)

@@ -21,7 +21,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import held_out
 from maxsight.benchmarks.measure.rows import Row
 from maxsight.index.records import TokenTable
@@ -284,7 +283,3 @@ def _gains(
             )
         )
     return rows
-
-
-if __name__ == "__main__":
-    command(run)

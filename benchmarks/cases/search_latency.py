@@ -26,7 +26,6 @@ import typer
 
 import maxsight
 from maxsight import settings
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material.vectors import Cloud, cloud
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio, stopwatch
 from maxsight.benchmarks.measure.parity import assert_same_hits
@@ -280,7 +279,3 @@ def _short(count: int) -> str:
     if count % 1_000_000 == 0:
         return f"{count // 1_000_000}M"
     return f"{count // 1_000}k" if count % 1_000 == 0 else str(count)
-
-
-if __name__ == "__main__":
-    command(run)

@@ -18,7 +18,6 @@ import torch
 import typer
 from torch import Tensor
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material.vectors import Cloud, cloud
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
@@ -183,7 +182,3 @@ def _numkong(database: Tensor, queries: Tensor) -> Search:
 
 def _recall(found: Tensor, truth: Tensor) -> float:
     return (found[:, :, None] == truth[:, None, :]).any(2).float().mean().item()
-
-
-if __name__ == "__main__":
-    command(run)

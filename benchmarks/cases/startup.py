@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.material import pictures
 from maxsight.benchmarks.measure.interleave import interleave, ratio
 from maxsight.benchmarks.measure.rows import Row, timed
@@ -127,7 +126,3 @@ def _python(code: str) -> Callable[[int], float]:
         return time.perf_counter() - start
 
     return measure
-
-
-if __name__ == "__main__":
-    command(run)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.interleave import interleave, ratio, stopwatch
 from maxsight.benchmarks.measure.peaks import threads
 from maxsight.benchmarks.measure.rows import Row, timed
@@ -137,7 +136,3 @@ def _assert_parity(tokens: Tensor, metric: Tensor) -> None:
             os.environ["MAXSIGHT_KERNELS"] = before
     assert torch.equal(found.source, expected.source)
     torch.testing.assert_close(found.tokens, expected.tokens)
-
-
-if __name__ == "__main__":
-    command(run)

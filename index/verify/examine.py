@@ -16,8 +16,7 @@ from maxsight.index.files.checksum import Checksum
 from maxsight.index.tables import lance_tables, tables, versions
 from maxsight.index.tables.manifest import FILE_NAME, Manifest
 from maxsight.index.tables.versions import TableState
-from maxsight.index.verify import places
-from maxsight.index.verify import index_checks, row_checks
+from maxsight.index.verify import index_checks, places, row_checks
 from maxsight.index.writing import checksums, partial
 from maxsight.index.writing.recovery import leftovers
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from maxsight import plain_files
-from maxsight.index.writing import partial
 from maxsight.index.derived import generations
+from maxsight.index.writing import partial
 
 _FOLDERS: dict[str, Literal["index", "partial"]] = {
     generations.FOLDER: "index",

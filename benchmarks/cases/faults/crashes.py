@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from maxsight.benchmarks.cases.faults import crash_writer, kill_points
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.rows import Row, timed
 from maxsight.index.store import Store
 from maxsight.index.verify.verify import verify
@@ -202,7 +201,3 @@ def _check_units(store: Store, held: crash_writer.Held) -> None:
     rows = [hit.unit_id for hit in hits]
     if len(set(rows)) != len(rows) or not {hit.item_id for hit in hits} <= held.keys():
         raise WrongState(f"{store.path}: a search found what is not there: {hits}")
-
-
-if __name__ == "__main__":
-    command(run)

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from maxsight.benchmarks.cases.faults import flip_reader
-from maxsight.benchmarks.command import command
 from maxsight.benchmarks.measure.rows import Row, timed
 
 _BENCHMARK = "flips"
@@ -196,7 +195,3 @@ class _Reader:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
-
-
-if __name__ == "__main__":
-    command(run)
