@@ -35,7 +35,7 @@ from maxsight.index import faiss_build
 from maxsight.index.ann import auto, faiss_kinds
 from maxsight.index.ann.contract import Effort
 from maxsight.index.array_types import Floats, Rows
-from maxsight.index.exact.memory import unpack
+from maxsight.kernels.halves import unpack
 
 K = 10
 RECALLS = (0.90, 0.95, 0.99)

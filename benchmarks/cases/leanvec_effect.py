@@ -22,7 +22,7 @@ from maxsight.index import faiss_build
 from maxsight.index.ann import auto
 from maxsight.index.ann.projections import learn
 from maxsight.index.array_types import Floats, Rows
-from maxsight.index.exact.memory import unpack
+from maxsight.kernels.halves import unpack
 
 K = 10
 _SHORTLIST = 50

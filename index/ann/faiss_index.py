@@ -17,7 +17,7 @@ from maxsight.index.ann.coverage import Coverage
 from maxsight.index.ann.faiss_kinds import Dial
 from maxsight.index.ann.places import Places
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
-from maxsight.index.exact.memory import unpack
+from maxsight.kernels.halves import unpack
 
 FILE = "faiss.index"
 # Rows turned into float32 at a time, 32 MiB at D = 512.

@@ -19,7 +19,7 @@ from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.exact.gpu import MAX_FETCH, WARM_UP_QUERIES
-from maxsight.index.exact.memory import unpack
+from maxsight.kernels.halves import unpack
 
 _ADD_ROWS = 65_536
 # Fewer rows of a graph are linked before a card has started, and cuVS is not made for so few.

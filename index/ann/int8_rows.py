@@ -10,9 +10,9 @@ import numpy.typing as npt
 from maxsight.errors import LibraryError
 from maxsight.index import faiss_build
 from maxsight.index.array_types import Floats, Halves, Rows
-from maxsight.index.exact.memory import unpack
 from maxsight.index.files.arrays import read_array
 from maxsight.kernels import int8, similarity
+from maxsight.kernels.halves import unpack
 
 CODES, _SCALES = "int8.npy", "int8-scales.npy"
 # Rows that are rounded at a time, 32 MiB in float32 at D = 512.

@@ -22,6 +22,7 @@ from maxsight import machine
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.exact.gpu import MAX_FETCH, GpuFlat
 from maxsight.kernels import array_ordering, similarity
+from maxsight.kernels.halves import unpack
 
 # 8 MB at D = 512: of the sizes between 2,048 and 50,000 the fastest for 1 and for 64 queries.
 BLOCK_ROWS = 8192
@@ -220,21 +221,6 @@ def inner(vectors: Halves, query: Floats) -> Floats:
         stop = start + 256
         np.einsum("nd,d->n", unpack(vectors[start:stop]), query, out=sums[start:stop])
     return sums
-
-
-def unpack(vectors: Halves) -> Floats:
-    """``vectors.astype(np.float32)`` for finite values, three to five times as fast.
-
-    NumPy converts one number at a time. Here whole registers are shifted: the ten bits of the
-    mantissa and five of the exponent to where float32 has them, with the sign kept by the
-    arithmetic shift; the product by 2^112 mends the exponent's bias, of subnormals too.
-    """
-    bits = vectors.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= ~0x70000000
-    unpacked: Floats = bits.view(np.float32)
-    unpacked *= np.float32(2.0**112)
-    return unpacked
 
 
 def _spread(work: Callable[[_T], _R], parts: Iterable[_T], *, products: float) -> list[_R]:

@@ -12,6 +12,7 @@ from maxsight.kernels.array_types import (
     Int8Array,
     IntArray,
 )
+from maxsight.kernels.halves import unpack
 
 # Rows multiplied at once, 16 MiB in float32 at D = 512.
 _ROWS = 8192
@@ -33,15 +34,15 @@ def topk(
     rows = np.empty((len(queries), 0), np.int64)
     for start in range(0, len(database), _ROWS):
         part = slice(start, start + _ROWS)
-        products = queries @ database[part].astype(np.float32).T
+        products = queries @ _widened(database[part]).T
         if scale is not None:
             products *= scale[part]
-        numbers = np.broadcast_to(np.arange(start, start + products.shape[1]), products.shape)
+        own = np.broadcast_to(np.arange(start, start + products.shape[1]), products.shape)
         if allowed is not None:
             products = np.where(allowed[part], products, -np.inf)
-            numbers = np.where(allowed[part], numbers, -1)
+            own = np.where(allowed[part], own, -1)
         together = np.concatenate([scores, products], axis=1)
-        scores, rows = array_ordering.best(together, np.concatenate([rows, numbers], axis=1), k)
+        scores, rows = array_ordering.best(together, np.concatenate([rows, own], axis=1), k)
     return scores, rows
 
 
@@ -63,3 +64,8 @@ def rescore(
         line[inside] = database[rows[inside]].astype(np.float32) @ query
         line[inside] *= scale[rows[inside]]
     return array_ordering.best(scores, np.where(there, candidates, -1), k)
+
+
+def _widened(rows: Int8Array | HalfArray) -> FloatArray:
+    is_half = rows.dtype == np.float16
+    return unpack(rows.view(np.float16)) if is_half else rows.astype(np.float32)

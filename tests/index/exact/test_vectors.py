@@ -16,6 +16,7 @@ from maxsight.index.exact.gpu import WARM_UP_QUERIES, GpuFlat
 from maxsight.index.exact.memory import BLOCK_ROWS, ExactIndex, unpack
 from maxsight.index.faiss_build import gpu_count
 from maxsight.kernels import native, similarity
+from maxsight.kernels.halves import unpack
 
 MANY = 128
 
