@@ -163,6 +163,8 @@ def rescore(
 def _check(queries: Tensor, rows: Tensor, allowed: Tensor | None, scale: Tensor | None) -> None:
     """Compiled code trusts shapes."""
     (count, dim), held = queries.shape, len(rows)
+    if rows.dtype not in KINDS:
+        raise ValueError(f"rows must be float32, float16, bfloat16 or int8, got {rows.dtype}")
     check("rows", rows, rows.dtype, (held, dim))
     if not rows.is_contiguous():
         raise ValueError(f"rows must be contiguous, got strides {rows.stride()}")

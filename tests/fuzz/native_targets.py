@@ -66,11 +66,21 @@ def test_maxsim(data: st.DataObject) -> None:
     sides: list[Any] = []
     for _ in range(2):
         values = torch.ones(5, dim)
-        match data.draw(st.sampled_from(["plain", "int8", "bfloat16"])):
+        match data.draw(st.sampled_from(["plain", "int8", "bfloat16", "coded"])):
             case "int8":
                 values = maxsim.Int8Tokens.of(values)  # type: ignore[assignment]
             case "bfloat16":
                 values = values.to(torch.bfloat16)
+            case "coded" if dim == 8 and sides:
+                values = maxsim.CodedTokens(  # type: ignore[assignment]
+                    np.zeros(5, np.uint8),
+                    np.ones((1, 8), np.int8),
+                    np.ones((5, 5), np.uint8),
+                    5,
+                    np.arange(32, dtype=np.int8),
+                    None,
+                    np.array([0, 5]),
+                )
         sides += [values, torch.tensor(data.draw(OFFSETS), dtype=torch.int64)]
     pairs = torch.tensor(data.draw(st.lists(NUMBERS, min_size=4, max_size=4))).view(2, 2)
     k = data.draw(st.integers(-1, 9))
@@ -142,13 +152,9 @@ def length(draw: Any, right: int) -> int:
 def test_scans(data: st.DataObject) -> None:
     draw = data.draw
     count, held, dim, k = draw(COUNTS), draw(COUNTS), draw(DIMS), draw(st.integers(1, 80))
-    kind = draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int8]))
-    width, query_kind = length(draw, dim), torch.float32
-    if draw(st.integers(0, 4)) == 0:  # signs
-        kind, width, query_kind = torch.uint8, length(draw, -(-dim // 8)), torch.int8
-    value = draw(VALUES) if query_kind == torch.float32 else 1
-    queries = torch.full((count, dim), value, dtype=query_kind)
-    rows = torch.ones(held, width, dtype=kind)
+    kinds = [torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.uint8]
+    queries = torch.full((count, dim), draw(VALUES))
+    rows = torch.ones(held, length(draw, dim), dtype=draw(st.sampled_from(kinds)))
     scale = torch.full((length(draw, held),), draw(VALUES)) if draw(st.booleans()) else None
     allowed = None
     if draw(st.booleans()):
@@ -161,9 +167,8 @@ def test_scans(data: st.DataObject) -> None:
     calls: list[Any] = [
         lambda: native.topk(queries, rows, k, allowed=allowed, scale=scale)[1],
         lambda: native.above(queries, rows, threshold, allowed=allowed, scale=scale)[1],
+        lambda: native.rescore(queries, rows, candidates, k, scale=scale)[1],
     ]
-    if kind != torch.uint8:
-        calls.append(lambda: native.rescore(queries, rows, candidates, k, scale=scale)[1])
     for call in calls:
         try:
             found = call()
