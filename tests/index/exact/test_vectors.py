@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxsight.index.exact.gpu import WARM_UP_QUERIES, GpuFlat
-from maxsight.index.exact.memory import BLOCK_ROWS, ExactIndex, unpack
+from maxsight.index.exact.memory import BLOCK_ROWS, ExactIndex
 from maxsight.index.faiss_build import gpu_count
 from maxsight.kernels import native, similarity
 from maxsight.kernels.halves import unpack
@@ -21,7 +21,7 @@ from maxsight.kernels.halves import unpack
 MANY = 128
 
 
-@pytest.fixture(params=[True, False], ids=["compiled", "FAISS"])
+@pytest.fixture(params=[True, False], ids=["compiled", "NumPy"])
 def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates of the compiled scan, and those of an installation without a compiler."""
     if not request.param:
