@@ -18,6 +18,8 @@ JOBS ?= 2
 # Of each fuzz target. The same seeds draw the same inputs; another first seed for a long hunt.
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 0
+# --fuzz-known: only seeds that passed before, as CI does; --fuzz-note: note those that pass now.
+FUZZ_FLAGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -48,7 +50,7 @@ test: $(VENV)/.dev ## Run the tests
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## A minute of damaged and hostile inputs for every parser and native function
 	$(BIN)/pytest tests/fuzz -o python_files='test_*.py *_targets.py' -n $(JOBS) --dist worksteal \
-		--hypothesis-profile=fuzz --fuzz-seconds=$(FUZZ_SECONDS) --fuzz-seed=$(FUZZ_SEED)
+		--hypothesis-profile=fuzz --fuzz-seconds=$(FUZZ_SECONDS) --fuzz-seed=$(FUZZ_SEED) $(FUZZ_FLAGS)
 
 .PHONY: sanitize
 sanitize: $(VENV)/.dev ## Compile the C++ with address and undefined-behaviour sanitizers, run its tests so

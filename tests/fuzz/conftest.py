@@ -1,21 +1,29 @@
 """How long a target runs: 100 examples in every run of the tests, a minute of each in `make fuzz`.
 
 Hypothesis counts examples, not seconds. So `--fuzz-seconds` runs a target again and again, with the
-seeds 0, 1, 2, ..., until its time is over. The same seeds draw the same examples: CI tries what was
-tried here. `--fuzz-seed` begins elsewhere.
+seeds 0, 1, 2, ..., until its time is over. The same seeds draw the same examples. `--fuzz-seed`
+begins elsewhere.
+
+CI must not fail by chance, and its machine may be faster than the one that tried the seeds. So with
+`--fuzz-known` a target ends before the first seed that was never tried: `passed_rounds.json` holds
+how many rounds of each passed. `--fuzz-note` writes that file.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Generator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+_PASSED = Path(__file__).with_name("passed_rounds.json")
 
 # One round, of one seed. Explicit examples run in every run of the tests, not in every round.
 settings.register_profile(
@@ -33,6 +41,8 @@ settings.register_profile(
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fuzz")
     group.addoption("--fuzz-seconds", type=float, default=0.0, help="wall time of each target")
+    group.addoption("--fuzz-known", action="store_true", help="no seed that was never tried")
+    group.addoption("--fuzz-note", action="store_true", help="note how many rounds passed")
     group.addoption("--fuzz-seed", type=int, default=0, help="the first round's seed")
 
 
@@ -76,9 +86,10 @@ def _rounds(item: pytest.Function, target: Any, seconds: float) -> Callable[...,
     def repeated(**fixtures: Any) -> None:
         seed = first = _option(item.config, "--fuzz-seed")
         end = time.monotonic() + seconds
+        last = _passed().get(item.nodeid, 1) if _option(item.config, "--fuzz-known") else None
         target.hypothesis.inner_test = counted
         try:
-            while seed == first or time.monotonic() < end:
+            while seed == first or (time.monotonic() < end and seed != last):
                 hypothesis.seed(seed)(target)(**fixtures)
                 seed += 1
         except BaseException:
@@ -87,20 +98,35 @@ def _rounds(item: pytest.Function, target: Any, seconds: float) -> Callable[...,
             raise
         finally:
             target.hypothesis.inner_test = inner
-            item.user_properties.append(("fuzz", f"{tried:,} examples, seeds {first} to {seed}"))
+            item.user_properties.append(("fuzz", (tried, first, seed)))
 
     return repeated
 
 
+def _passed() -> dict[str, int]:
+    """How many rounds, from seed 0, each target has passed."""
+    rounds: dict[str, int] = json.loads(_PASSED.read_text(encoding="utf-8"))
+    return rounds
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [
-        (report.nodeid, said)
+    rounds = {
+        (outcome, report.nodeid): told
         for outcome in ("passed", "failed")
         for report in terminalreporter.getreports(outcome)
-        for name, said in report.user_properties
+        for name, told in report.user_properties
         if name == "fuzz"
-    ]
-    if reports:
-        terminalreporter.section("fuzz")
-    for target, said in sorted(reports):
-        terminalreporter.write_line(f"{target}: {said}")
+    }
+    if not rounds:
+        return
+    terminalreporter.section("fuzz")
+    for (_, target), (tried, first, end) in sorted(rounds.items()):
+        terminalreporter.write_line(f"{target}: {tried:,} examples, seeds {first} to {end - 1}")
+    if _option(terminalreporter.config, "--fuzz-note"):
+        passed = {
+            target: end
+            for (outcome, target), (_, first, end) in rounds.items()
+            if outcome == "passed" and first == 0
+        }
+        text = json.dumps(_passed() | passed, indent=2, sort_keys=True)
+        _PASSED.write_text(text + "\n", encoding="utf-8")
