@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import pyarrow as pa
 
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
 from maxsight.index.derived import generations
@@ -142,6 +144,8 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
     # Items first: the units read after them hold every unit that these items claim.
     for name in (tables.ITEMS, tables.UNITS):
         states[name] = _table(library, name, recorded.files, different, problems, needed)
+    if manifest is not None:
+        problems += _columns(library, manifest, states)
     remains = sorted(different - needed)
     problems += [
         Problem("damaged", file, "is not what was written; only older versions need it")
@@ -203,6 +207,23 @@ def _manifest(library: Path, problems: list[Problem]) -> Manifest | None:
     except LibraryError as error:
         problems.append(Problem("damaged", FILE_NAME, str(error)))
         return None
+
+
+def _columns(library: Path, manifest: Manifest, states: dict[str, TableState]) -> Iterator[Problem]:
+    """Tables whose columns are not those that ``library.json`` asks for: readers refuse them."""
+    for name, columns in (
+        (tables.ITEMS, tables.ITEM_SCHEMA),
+        (tables.UNITS, tables.unit_schema(manifest)),
+    ):
+        opened = states[name].opened
+        if opened is None:
+            continue
+        if name == tables.ITEMS:  # an older library lacks what the next writer adds
+            columns = pa.schema([field for field in columns if field.name in opened.schema.names])
+        try:
+            tables.require_columns(opened, columns, library / name)
+        except LibraryError as error:
+            yield Problem("damaged", FILE_NAME, f"does not fit {name}, or that is damaged: {error}")
 
 
 def _table(

@@ -313,6 +313,18 @@ def test_library_json(library: Path, samples: Any) -> None:
         verify(library)
 
 
+@pytest.mark.parametrize("forged", [{"dim": 7}, {"token_dim": 5}])
+def test_library_json_that_fits_no_table(library: Path, forged: dict[str, int]) -> None:
+    """What nobody can open is not well, whatever its checksums say."""
+    file = library / "library.json"
+    file.write_text(json.dumps(seal(json.loads(file.read_text()) | forged)))
+    with Store.open(library) as store, pytest.raises(LibraryError, match="has a column"):
+        store.snapshot()
+    problems = verify(library).problems
+    assert any(problem.place == "library.json" for problem in problems), problems
+    assert any(problem.place == "library.json" for problem in verify(library, repair=True).problems)
+
+
 @pytest.fixture(scope="session")
 def original_with_index(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     library = Path(shutil.copytree(original, tmp_path_factory.mktemp("indexed") / "library"))
