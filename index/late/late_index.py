@@ -34,7 +34,7 @@ from maxsight.index.late.token_files import (
     write_codebook,
 )
 from maxsight.index.records import TokenTable
-from maxsight.kernels import maxsim
+from maxsight.kernels import array_ordering, maxsim
 
 _GIVEN = "given"
 # Tokens that centroids and levels are learned from.
@@ -329,8 +329,9 @@ class LateIndex:
         read = listed[np.diff(listed, prepend=-1) > 0]
         self._tokens.used(int((coded.offsets[read + 1] - coded.offsets[read]).sum()), len(read))
         # Equal scores by lower row, whatever order the rows came in.
-        best = np.lexsort((np.where(rows < 0, len(self), rows), -scores), axis=1)[:, :k]
-        return np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
+        none = len(self)
+        scores, rows = array_ordering.best(scores, np.where(rows < 0, none, rows), k)
+        return np.where(rows == none, -1, rows), scores
 
     def _calibrated(
         self,
