@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from maxsight.library.reader import ReadableLibrary
-from maxsight.library.writer import WritableLibrary
+from maxsight.library.reader import Reader
+from maxsight.library.writer import Writer
 
 
 def open(
@@ -32,9 +32,12 @@ def open(
     return Library(path, encoder=encoder, device=device, trust_encoder=trust_encoder)
 
 
-class Library(ReadableLibrary, WritableLibrary):
+class Library(Reader, Writer):
     """Pictures and films with their vectors, in one folder.
 
-    Reading never waits and never locks; what changes the library holds its only write lock while it
-    runs. Threads may share it: they search at the same time, one of them changes it.
+    Threads may share it. Any number of them search at the same time, while one changes the library,
+    in this process or in another. A search sees one committed state from its beginning to its end,
+    and the next search sees the newest. Methods that change the library hold its only write lock
+    while they run: the threads that share this object take turns, and other objects and other
+    processes get :class:`maxsight.errors.LibraryLocked`.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from maxsight import settings
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _DEFAULT_ENCODER = "builtin"
 
 
-class LibraryHandle:
+class Handle:
     """What reading and writing a library have in common; see :class:`maxsight.Library`.
 
     Args:
@@ -52,10 +51,12 @@ class LibraryHandle:
         self._reader: Store | None = None
         self._cache: TextCache | None = None
         self._decoder: LoneDecoder | None = None
-        # Any thread may use a library. What is opened when it is first needed is opened once, and
-        # a search whose texts are known does not wait for the encoder to be loaded.
+        # What is opened when it is first needed is opened once, whichever thread needs it, and a
+        # search whose texts are known does not wait for the encoder to be loaded.
         self._guard = threading.Lock()
         self._encoder_guard = threading.Lock()
+        # A thread that writes from its own ``progress`` is refused by the lock of the store.
+        self._turn = threading.RLock()
         if self.exists():
             self._check_request()
 
@@ -82,7 +83,7 @@ class LibraryHandle:
             return self._encoder
 
     def _recorded_encoder(self) -> Encoder:
-        from maxsight import known_encoders
+        from maxsight.library import known_encoders
         from maxsight.models.encoder import load
 
         manifest = self._store().manifest
@@ -103,28 +104,19 @@ class LibraryHandle:
     def close(self) -> None:
         """Let go of files and memory. The library can be used again afterwards.
 
-        Searches that run in other threads end as if it were open.
+        Searches that run in other threads end as if it were open: what they hold is let go of
+        when the last of them ends. Pictures that they wait for are waited for here, too.
         """
         with self._guard:
-            reader, self._reader = self._reader, None
-            cache, self._cache = self._cache, None
             decoder = self._decoder
-        if reader is not None:
-            reader.close()
-        if cache is not None:
-            cache.close()
+            self._reader = self._cache = self._decoder = None
         if decoder is not None:
             decoder.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _store(self) -> Store:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from maxsight.arguments import choices, many_texts, one_path, one_place
 from maxsight.errors import UsageError
-from maxsight.library.handle import LibraryHandle
+from maxsight.library.handle import Handle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from maxsight.pipelines.search.search import Hit, Query, Rerank, SearchResult, Term
 
 
-class ReadableLibrary(LibraryHandle):
-    """Reading never waits and never locks."""
+class Reader(Handle):
+    """Reading takes no lock that a writer holds; the threads that read share what is in memory."""
 
     def search(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from maxsight.arguments import (
 )
 from maxsight.errors import BudgetError, EncoderError, UsageError
 from maxsight.index.records import Changes
-from maxsight.library.handle import LibraryHandle
+from maxsight.library.handle import Handle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from maxsight.pipelines.ingestion.report import IngestReport, Progress, Stage
 
 
-class WritableLibrary(LibraryHandle):
-    """Each call holds the library's only write lock while it runs."""
+class Writer(Handle):
+    """Each call holds the library's only write lock while it runs.
+
+    Threads that share a writer take turns. Another object or process that writes meanwhile gets
+    :class:`maxsight.errors.LibraryLocked`.
+    """
 
     def add(
         self,
@@ -73,16 +78,13 @@ class WritableLibrary(LibraryHandle):
             Counts, and each file that could not be read with its reason.
 
         Raises:
-            LibraryLocked: another process is writing.
+            LibraryLocked: another process, or another object of this one, is writing.
             UsageError: the library was made with other tokens; no such index.
             EncoderError: the encoder gives none.
             BudgetError: making the index that was named needs more memory than it may take.
         """
-        from maxsight import known_encoders
         from maxsight.index.ann import auto
         from maxsight.index.building import vector_index
-        from maxsight.index.store import Store
-        from maxsight.models.encoder import absolute
         from maxsight.pipelines.ingestion.ingest import ingest
 
         places = many_paths(paths)
@@ -95,18 +97,9 @@ class WritableLibrary(LibraryHandle):
                 raise UsageError(f"token_limit={token_limit} needs tokens to limit")
         if index is not None:
             auto.check(index, self._store().manifest.dim if self.exists() else self.encoder.dim)
-        if not self.exists():
-            encoder = self.encoder
-            with Store.create(
-                self.path,
-                encoder_uri=absolute(encoder.uri),
-                fingerprint=encoder.fingerprint,
-                dim=encoder.dim,
-                token_dim=self._new_token_dim(tokens or token_limit is not None),
-                token_limit=token_limit,
-                mix=None if encoder.mix is None else asdict(encoder.mix),
-            ) as new:
-                known_encoders.remember(new.manifest)
+        with self._turn:
+            if not self.exists():
+                self._create(tokens, token_limit)
         with self._open_for_writing() as store:
             self._check_tokens(store.manifest, tokens, token_limit)
             report = ingest(
@@ -240,7 +233,7 @@ class WritableLibrary(LibraryHandle):
             progress: called as by :meth:`add`.
 
         Raises:
-            LibraryLocked: another process is writing.
+            LibraryLocked: another process, or another object of this one, is writing.
             UsageError: no such index.
             BudgetError: making it needs more memory than it may take (``MAXSIGHT_MEMORY``).
         """
@@ -289,23 +282,42 @@ class WritableLibrary(LibraryHandle):
         """
         from maxsight.index.verify.verify import verify
 
-        if repair:
+        if not repair:
+            return verify(self.path, progress=progress)
+        with self._turn:
             self.close()
-        return verify(self.path, repair=repair, progress=progress)
+            return verify(self.path, repair=True, progress=progress)
 
-    def _open_for_writing(self) -> Store:
+    @contextmanager
+    def _open_for_writing(self) -> Iterator[Store]:
         from maxsight.index.store import Store
 
         self._store()  # which says how to make one where there is none
-        return Store.open(self.path, write=True)
+        with self._turn, Store.open(self.path, write=True) as store:
+            yield store
 
-    def _new_token_dim(self, wanted: bool) -> int | None:
-        if wanted and self.encoder.token_dim is None:
+    def _create(self, tokens: bool | None, token_limit: int | None) -> None:
+        from maxsight.index.store import Store
+        from maxsight.library import known_encoders
+        from maxsight.models.encoder import absolute
+
+        encoder = self.encoder
+        wanted = tokens or token_limit is not None
+        if wanted and encoder.token_dim is None:
             raise EncoderError(
-                f"{self.encoder.uri} gives no patch embeddings; index without tokens, or with "
-                "another encoder (maxsight encoders)"
+                f"{encoder.uri} gives no patch embeddings; index without tokens, or with another "
+                "encoder (maxsight encoders)"
             )
-        return self.encoder.token_dim if wanted else None
+        with Store.create(
+            self.path,
+            encoder_uri=absolute(encoder.uri),
+            fingerprint=encoder.fingerprint,
+            dim=encoder.dim,
+            token_dim=encoder.token_dim if wanted else None,
+            token_limit=token_limit,
+            mix=None if encoder.mix is None else asdict(encoder.mix),
+        ) as new:
+            known_encoders.remember(new.manifest)
 
     def _check_tokens(
         self, manifest: Manifest, tokens: bool | None, token_limit: int | None

@@ -7,16 +7,15 @@ starts in the time it takes to open the library.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import sqlite3
 import threading
 import time
+import weakref
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -48,23 +47,10 @@ _NEWEST = (
 _ROWS = "SELECT vector, crc32 FROM texts LEFT JOIN sums USING (fingerprint, text)"
 
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _in_turn(method: Method) -> Method:
-    """Let one thread at a time use the connection."""
-
-    @functools.wraps(method)
-    def wrapped(self: TextCache, *given: Any, **named: Any) -> Any:
-        with self._turn:
-            return method(self, *given, **named)
-
-    return cast("Method", wrapped)
-
-
 class TextCache:
     """Text -> vector and tokens on disk, keyed by the encoder's fingerprint. Safe among processes
-    and among threads, which take turns.
+    and among threads: each has a connection of its own while it reads, and they take turns to
+    write.
 
     A cache that cannot be read or written (no space, no permission, a damaged file) is logged
     once and then does nothing: it only ever saves time. A row that is damaged is as if it were not
@@ -76,19 +62,23 @@ class TextCache:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
+        self._guard = threading.Lock()
+        self._turn = threading.Lock()
+        self._closed = threading.Event()
+        # Connections that no thread uses now. A thread that asks takes one, or opens one.
+        self._idle: list[sqlite3.Connection] = []
+        weakref.finalize(self, _close_all, self._idle)
+
+        def prepare(connection: sqlite3.Connection) -> None:
+            _write_ahead(connection)
+            connection.executescript(_SCHEMA)
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
-            )
-            _write_ahead(self._connection)
-            self._connection.executescript(_SCHEMA)
-        except (OSError, *_DAMAGE) as error:
+        except OSError as error:
             self._give_up(error)
+        self._use(prepare)
 
-    @_in_turn
     def get(
         self, fingerprint: str, texts: Sequence[str], *, dim: int | None = None
     ) -> dict[str, np.ndarray]:
@@ -97,46 +87,36 @@ class TextCache:
         Args:
             dim: D; None: whatever it is.
         """
-        if self._connection is None:
-            return {}
-        found = {}
-        try:
+        found: dict[str, np.ndarray] = {}
+
+        def look(connection: sqlite3.Connection) -> None:
             for text in filter(_is_storable, texts):
-                row = self._connection.execute(
+                row = connection.execute(
                     f"{_ROWS} WHERE fingerprint = ? AND text = ?", (fingerprint, text)
                 ).fetchone()
                 vector = None if row is None else _vector(*row)
                 if vector is not None and dim in (None, len(vector)):
                     found[text] = vector
-        except _DAMAGE as error:
-            self._give_up(error)
+
+        self._use(look)
         return found
 
-    @_in_turn
     def newest(self, fingerprint: str, count: int) -> np.ndarray:
         """The vectors of the texts encoded last: (n, D) float32; (0, 0) if there are none."""
         rows: list[tuple[object, object]] = []
-        if self._connection is not None:
-            try:
-                rows = self._connection.execute(
-                    f"{_ROWS} WHERE fingerprint = ? ORDER BY used DESC LIMIT ?",
-                    (fingerprint, count),
-                ).fetchall()
-            except _DAMAGE as error:
-                self._give_up(error)
+        newest = f"{_ROWS} WHERE fingerprint = ? ORDER BY used DESC LIMIT ?"
+        self._use(lambda connection: rows.extend(connection.execute(newest, (fingerprint, count))))
         vectors = [vector for row in rows if (vector := _vector(*row)) is not None]
         if not vectors:
             return np.empty((0, 0), dtype=np.float32)
         dim, _ = Counter(map(len, vectors)).most_common(1)[0]
         return np.stack([vector for vector in vectors if len(vector) == dim])
 
-    @_in_turn
     def put(self, fingerprint: str, vectors: Mapping[str, np.ndarray]) -> None:
         """Remember ``text -> (D,) vector``; beyond 100,000 texts the oldest go."""
-        if self._connection is None:
-            return
-        try:
-            with contextlib.closing(self._connection.cursor()) as cursor:
+
+        def write(connection: sqlite3.Connection) -> None:
+            with self._turn, contextlib.closing(connection.cursor()) as cursor:
                 cursor.execute("BEGIN IMMEDIATE")
                 newest = cursor.execute(_NEWEST).fetchone()[0]
                 rows = {
@@ -158,8 +138,8 @@ class TextCache:
                     (_CAPACITY,),
                 )
                 cursor.execute("COMMIT")
-        except _DAMAGE as error:
-            self._give_up(error)
+
+        self._use(write)
 
     def get_tokens(
         self, fingerprint: str, texts: Sequence[str], *, width: int
@@ -174,15 +154,42 @@ class TextCache:
         """Remember ``text -> (n, d) tokens``."""
         self.put(_of_tokens(fingerprint), tokens)
 
-    @_in_turn
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Know nothing from now on. A thread that reads or writes meanwhile comes to its end."""
+        self._closed.set()
+        _close_all(self._idle)
+
+    def _use(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do ``work`` on a connection that no other thread has meanwhile."""
+        if self._closed.is_set():
+            return
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = sqlite3.connect(
+                    self._path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
+                )
+            try:
+                work(connection)
+            finally:
+                self._idle.append(connection)
+        except _DAMAGE as error:
+            self._give_up(error)
+        if self._closed.is_set():
+            _close_all(self._idle)
 
     def _give_up(self, error: Exception) -> None:
-        _LOG.warning("the cache of encoded texts at %s is not used: %s", self._path, error)
-        self.close()
+        with self._guard:
+            if not self._closed.is_set():
+                _LOG.warning("the cache of encoded texts at %s is not used: %s", self._path, error)
+            self.close()
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    while connections:
+        with contextlib.suppress(IndexError):  # which another thread closes
+            connections.pop().close()
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

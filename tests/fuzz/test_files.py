@@ -21,7 +21,6 @@ from fuzzed import VALUES, as_json, edited, wrong_fields
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maxsight import known_encoders
 from maxsight.errors import LibraryError, MaxsightError
 from maxsight.index.files import checksum
 from maxsight.index.files.checksum import Checksum
@@ -31,6 +30,7 @@ from maxsight.index.tables.manifest import Manifest
 from maxsight.index.writing import partial
 from maxsight.index.writing.partial import Keeper, PartialFilm, Stretch
 from maxsight.kernels import configs
+from maxsight.library import known_encoders
 from maxsight.models import model_folder
 from maxsight.pipelines.ingestion.ignore_rules import FILE_NAME as IGNORE
 from maxsight.pipelines.ingestion.ignore_rules import read_rules

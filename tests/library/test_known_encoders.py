@@ -178,8 +178,8 @@ def test_a_folder_named_from_where_one_stood_is_found_from_elsewhere(
 
 def test_a_name_of_the_hub_is_known_for_every_library(library: Path) -> None:
     """With any options; and a folder of that name, in a stranger's folder, is another thing."""
-    from maxsight import known_encoders
     from maxsight.index.tables.manifest import Manifest
+    from maxsight.library import known_encoders
 
     rewrite(library, encoder_uri="hf-hub:someone/clip")
     with pytest.raises(UntrustedEncoder, match="hf-hub:someone/clip"):
@@ -195,8 +195,8 @@ def test_a_name_of_the_hub_is_known_for_every_library(library: Path) -> None:
 def test_a_folder_under_a_name_of_the_hub(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maxsight import known_encoders
     from maxsight.index.tables.manifest import Manifest
+    from maxsight.library import known_encoders
 
     monkeypatch.chdir(tmp_path)
     rewrite(library, encoder_uri="st:someone/clip")
