@@ -5,7 +5,7 @@ Queries are out of distribution, as texts are for pictures
 each recall wanted, the fastest that reaches it taken, and these then run in turns on one thread:
 all queries at once, and one at a time. Figures are of processor time. Bytes are all that an index
 holds in memory, whatever ranks its shortlist included. hnswlib, usearch, SVS and ScaNN are
-measured where ``--peers`` names the directory that ``python -m maxsight.benchmarks.peers.tools``
+measured where ``--peers`` names the directory that ``python -m maxsight.benchmarks.peers``
 filled; their bytes are those of the index they save.
 """
 
@@ -128,7 +128,7 @@ def run(
         graphs: whether FAISS's HNSW competes.
         spec: what competes for us, as ``maxsight index --index`` takes it; what auto chooses unless
             given.
-        peers: the directory of ``maxsight.benchmarks.peers.tools``. Without it they are left out.
+        peers: the directory of ``maxsight.benchmarks.peers``. Without it they are left out.
     """
     chosen: dict[str, Gap] = {"none": "none", "mild": "mild", "strong": "strong"}
     collection = made(size, dim, chosen[gap], queries=queries)

@@ -6,7 +6,7 @@ Contenders run on one thread, figures are per second of processor time. What a u
 torch: exact scores; MUVERA encodings of 4,096 dimensions, or the mean of the tokens, for
     candidates, and exact
 scores of these; tokens in bfloat16. fast-plaid is measured where ``--peers`` names the directory
-that ``python -m maxsight.benchmarks.peers.tools`` filled.
+that ``python -m maxsight.benchmarks.peers`` filled.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run(
         documents: of 70 tokens, d = 128.
         queries: of 32 tokens; asked 64 at once, and one at a time.
         rounds: of every contender.
-        peers: the directory of ``maxsight.benchmarks.peers.tools``.
+        peers: the directory of ``maxsight.benchmarks.peers``.
     """
     topics = token_topics(documents, queries)
     case = f"{documents:,} x 70 tokens"

@@ -3,10 +3,9 @@
 One query at a time, ten hits, over synthetic vectors (:mod:`maxsight.benchmarks.material.vectors`)
 that every contender holds with the same numbers. FAISS flat is ``IndexFlatIP.search`` and nothing
 else: row numbers, no files; with all cores, as it comes, and with one, which is often faster on a
-    busy
-machine: ratios are to the better of the two. maxsight is measured whole, from a text whose vector
-is cached to hits with paths, and also from a vector to units. Peers run their own code in their
-own processes; what of each runs offline is said in the ``peer_*.py`` files.
+busy machine: ratios are to the better of the two. maxsight is measured whole, from a text whose
+vector is cached to hits with paths, and also from a vector to units. Peers run their own code in
+their own processes; what of each runs offline is said in ``peers/*_worker.py``.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def run(
     size: Annotated[list[int] | None, typer.Option(help="Vectors; may be repeated.")] = None,
     dim: Annotated[list[int] | None, typer.Option(help="Their width; may be repeated.")] = None,
     peers: Annotated[
-        Path | None, typer.Option(help="What `python -m maxsight.benchmarks.peers.tools` filled.")
+        Path | None, typer.Option(help="What `python -m maxsight.benchmarks.peers` filled.")
     ] = None,
     queries: int = 64,
 ) -> list[Row]:

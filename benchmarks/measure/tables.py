@@ -13,7 +13,7 @@ from pathlib import Path
 from maxsight.benchmarks.measure import rows as row_files
 from maxsight.errors import DatasetError
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 RESULTS, DOCUMENT = _ROOT / "benchmarks" / "results", _ROOT / "docs" / "benchmarks.md"
 # A metric that fewer of the lines have gets no column of its own.
 _COLUMN_SHARE = 0.25

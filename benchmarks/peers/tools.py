@@ -3,7 +3,7 @@
 Their dependencies exclude one another's and ours (numpy 1 here, 2 there), so each lives in a
 virtual environment that this makes, never beside maxsight::
 
-    python -m maxsight.benchmarks.peers.tools DIRECTORY [NAME...]
+    python -m maxsight.benchmarks.peers DIRECTORY [NAME...]
 
 A benchmark given DIRECTORY then talks to whichever of them is there.
 """
@@ -59,17 +59,17 @@ class PeerTool:
 _CLIP_RETRIEVAL = ("clip-retrieval==2.45.0", "setuptools<70")
 
 TOOLS = (
-    PeerTool("rclip", ("rclip==3.3.0",), "peer_rclip.py", dims=(512,)),
+    PeerTool("rclip", ("rclip==3.3.0",), "rclip_worker.py", dims=(512,)),
     PeerTool(
         "clip-retrieval, flat index",
         _CLIP_RETRIEVAL,
-        "peer_clip_retrieval.py",
+        "clip_retrieval_worker.py",
         ("flat",),
     ),
     PeerTool(
         "clip-retrieval, its own index",
         _CLIP_RETRIEVAL,
-        "peer_clip_retrieval.py",
+        "clip_retrieval_worker.py",
         ("autofaiss",),
         is_exact=False,
         most=100_000,
@@ -82,33 +82,33 @@ INDEX_TOOLS = (
     PeerTool(
         "hnswlib",
         ("hnswlib==0.8.0",),
-        "peer_ann.py",
+        "ann_worker.py",
         ("hnswlib", "M=32", "ef_construction=200"),
         is_exact=False,
     ),
     PeerTool(
         "usearch, bfloat16",
         ("usearch==2.26.6",),
-        "peer_ann.py",
+        "ann_worker.py",
         ("usearch", "connectivity=32", "expansion_add=200"),
         is_exact=False,
     ),
     PeerTool(
         "SVS Vamana, float16",
         ("scalable-vs==0.5.0",),
-        "peer_ann.py",
+        "ann_worker.py",
         ("scalable-vs", "graph_max_degree=64", "window_size=200"),
         is_exact=False,
     ),
-    PeerTool("ScaNN", ("scann-core==0.2.1",), "peer_ann.py", ("scann-core",), is_exact=False),
+    PeerTool("ScaNN", ("scann-core==0.2.1",), "ann_worker.py", ("scann-core",), is_exact=False),
     PeerTool(
-        "ScaNN", ("scann-core==0.2.1",), "peer_ann.py", ("scann-core", "block=3"), is_exact=False
+        "ScaNN", ("scann-core==0.2.1",), "ann_worker.py", ("scann-core", "block=3"), is_exact=False
     ),
 )
 
 # Engines of late interaction, which are given tokens; their workers take more arguments, which
 # the benchmark adds.
-TOKEN_TOOLS = (PeerTool("fast-plaid", ("fast-plaid==1.7.0.2110",), "peer_fast_plaid.py"),)
+TOKEN_TOOLS = (PeerTool("fast-plaid", ("fast-plaid==1.7.0.2110",), "fast_plaid_worker.py"),)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Peer:
 
     Args:
         tool: which.
-        environments: the directory that ``python -m maxsight.benchmarks.peers.tools`` filled.
+        environments: the directory that ``python -m maxsight.benchmarks.peers`` filled.
         vectors: (N, D) floats, of the width that its worker expects.
         queries: (Q, D) float32; asked for by number.
 
@@ -155,7 +155,7 @@ class Peer:
         if not python.exists():
             raise BackendError(
                 f"{tool.name} is not installed in {environments}; install it with: "
-                f"python -m maxsight.benchmarks.peers.tools {environments}"
+                f"python -m maxsight.benchmarks.peers {environments}"
             )
         self.tool = tool
         self._folder = tempfile.TemporaryDirectory(prefix="maxsight-peer-")
@@ -250,10 +250,3 @@ def install(directory: Path, names: Sequence[str] = ()) -> list[str]:
         if any(subprocess.run(command).returncode for command in commands):
             failed.append(name)
     return failed
-
-
-if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: python -m maxsight.benchmarks.peers.tools DIRECTORY [NAME...]")
-    left_out = install(Path(sys.argv[1]).absolute(), sys.argv[2:])
-    sys.exit(f"not installed: {', '.join(left_out)}" if left_out else 0)

@@ -4,7 +4,7 @@ Its database gets the given vectors through its own ``upsert_image``; each reque
 its own ``RClip.search``. Left out is its text encoder, which must be fetched from a model hub:
 the query's vector is handed over instead.
 
-Usage: python peer_rclip.py FOLDER   with vectors.npy (N, 512) and queries.npy (Q, 512) inside
+Usage: python rclip_worker.py FOLDER   with vectors.npy (N, 512) and queries.npy (Q, 512) inside
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """fast-plaid's own index and search, answering over a pipe. Run by its environment's interpreter.
 
-Usage: python peer_fast_plaid.py FOLDER INDEX FULL PROBES   with vectors.npy (N, L, d) and
+Usage: python fast_plaid_worker.py FOLDER INDEX FULL PROBES   with vectors.npy (N, L, d) and
 queries.npy (G, B, l, d) inside the folder; INDEX is where its index is, or is to be made. Request
 number g asks the B queries of group g at once; the answer's seconds are of the processor.
 """

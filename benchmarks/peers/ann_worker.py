@@ -1,7 +1,7 @@
 """Other libraries' approximate indexes, answering over a pipe. Run by their environments' own
 interpreters.
 
-Usage: python peer_ann.py FOLDER LIBRARY OPTION=NUMBER...   with vectors.npy (N, D) float16 and
+Usage: python ann_worker.py FOLDER LIBRARY OPTION=NUMBER...   with vectors.npy (N, D) float16 and
 queries.npy (Q, D) float32 inside the folder; the options are the library's own, of making an index
 by inner product. A request [count, at once, k, probes, shortlist] asks the first ``count`` queries,
 so many at once, on one thread; the answer's seconds are of the processor, the median of its parts.

@@ -4,7 +4,7 @@ Each request goes through its own ``KnnService.query`` (the handler behind its H
 left out) with its options for duplicates and safety off, and its parquet metadata provider gives
 the paths. Left out is its text encoder, which must be fetched: it accepts an embedding instead.
 
-Usage: python peer_clip_retrieval.py FOLDER flat|autofaiss
+Usage: python clip_retrieval_worker.py FOLDER flat|autofaiss
        with vectors.npy (N, D) and queries.npy (Q, D) in FOLDER. ``autofaiss`` is the index that
        its own ``clip-retrieval index`` chooses; ``flat`` is an exact one in the same place.
 """
