@@ -101,6 +101,10 @@ BENCHMARKS = {
         "maxsight.benchmarks.cases.faults.flips",
         "Does damage of any byte of a library end a search, or go unseen?",
     ),
+    "threads": (
+        "maxsight.benchmarks.cases.faults.threads",
+        "Do threads that share a library each see one state of it, while it changes?",
+    ),
     "startup": (
         "maxsight.benchmarks.cases.startup",
         "How long does a cold command take, against importing torch?",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from maxsight.errors import UsageError
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.derived.generations import Stamp
 from maxsight.index.derived.vector_folder import Built
+from maxsight.index.loaded_once import loaded_once
 from maxsight.index.plan import MemoryPlan
 from maxsight.index.records import Film, TokenTable, UnitHit
 from maxsight.index.tables import filters, lance_tables, tables
@@ -229,7 +229,7 @@ class Snapshot:
             films.append(Film(int(self._item_ids[item]), path, self._spans[rows], rows))
         return sorted(films, key=lambda film: film.item_id)
 
-    @functools.cached_property
+    @loaded_once
     def film_settings(self) -> dict[int, str | None]:
         """Item id of each video -> ``settings`` of its ``EncodedItem``, read from disk once.
 
@@ -323,13 +323,13 @@ class Snapshot:
         newest = np.flatnonzero(allowed & (self._unit_ids > built.newest))
         return np.unique(np.concatenate([newest, *(places[rows] for rows, _ in found)]))
 
-    @functools.cached_property
+    @loaded_once
     def _built_tokens(self) -> BuiltTokens | None:
         from maxsight.index.derived import token_folder
 
         return token_folder.load(self._library, self.manifest)
 
-    @functools.cached_property
+    @loaded_once
     def all_tokens(self) -> TokenTable:
         """The tokens of every row, read once and kept; of rows that cannot be found none, as a
         compaction may have deleted them. Look at ``holds_tokens`` first.
@@ -346,7 +346,7 @@ class Snapshot:
         """Whether ``all_tokens`` may be asked for: they are few enough to be held in memory."""
         return self.token_bytes <= min(HELD_TOKEN_BYTES, self.state.plan.spare)
 
-    @functools.cached_property
+    @loaded_once
     def token_bytes(self) -> int:
         """About how much memory ``all_tokens`` takes, judged by a sample of the rows."""
         if self.manifest.token_dim is None or not self.unit_count:
@@ -361,7 +361,7 @@ class Snapshot:
         """The rows that can be found, rising."""
         return np.arange(self.row_count) if self._live is None else np.flatnonzero(self._live)
 
-    @functools.cached_property
+    @loaded_once
     def _stored_units(self) -> Rows:
         """Unit ids of the table's rows in their order, those nobody claims included."""
         with lance_tables.storage_errors(self._library / tables.UNITS):

@@ -149,7 +149,7 @@ def synthetic_library(vectors: Cloud) -> Iterator[Library]:
     in the cache, so that no encoder is ever loaded.
     """
     count, dim = vectors.vectors.shape
-    with tempfile.TemporaryDirectory(prefix="maxsight-latency-") as scratch, _cache_in(scratch):
+    with tempfile.TemporaryDirectory(prefix="maxsight-latency-") as scratch, cache_in(scratch):
         path = Path(scratch) / "synthetic.maxsight"
         with Store.create(
             path, encoder_uri="builtin", fingerprint=_FINGERPRINT, dim=dim, token_dim=None
@@ -176,7 +176,8 @@ def _item(number: int, vector: np.ndarray) -> EncodedItem:
 
 
 @contextmanager
-def _cache_in(folder: str) -> Iterator[None]:
+def cache_in(folder: str) -> Iterator[None]:
+    """Have this process, and those that it starts, keep their cache in ``folder``."""
     before = os.environ.get("MAXSIGHT_CACHE")
     os.environ["MAXSIGHT_CACHE"] = folder
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 from PIL import Image
 
 import maxsight
+from maxsight.benchmarks.cases.faults import threads as threads_benchmark
+from maxsight.errors import LibraryLocked
 from maxsight.index.records import Kind
+from maxsight.index.snapshot import Snapshot
 from maxsight.pipelines.query.text_cache import TextCache
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -76,6 +80,66 @@ def test_many_threads_search_while_one_adds_and_one_closes(folder: Path) -> None
             assert paths == old[number % 4]
     assert len(fresh.search("a card 1")) == 5
     fresh.close()
+
+
+@pytest.mark.parametrize("writer", ["thread", "process"])
+def test_every_answer_is_that_of_one_state(writer: threads_benchmark.Writer) -> None:
+    """``python -m maxsight.benchmarks threads`` does it for a minute."""
+    rows = threads_benchmark.measure(writer, seconds=1.5, threads=16)
+    figures = {row.metric: row for row in rows}
+    assert figures["answers of one state"].runs > 50
+    assert figures["states"].value > 2
+
+
+def test_an_answer_of_no_state_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that keeps to one snapshot answers wrong, once there are other states."""
+    from maxsight.index.store import Store
+
+    first: dict[Path, Snapshot] = {}
+    newest = Store.snapshot
+    monkeypatch.setattr(
+        Store, "snapshot", lambda store: first.setdefault(store.path, newest(store))
+    )
+    with pytest.raises(threads_benchmark.WrongAnswer, match="none of the states"):
+        threads_benchmark.measure("process", seconds=1.0, threads=4)
+
+
+def test_threads_of_one_library_write_in_turn(folder: Path) -> None:
+    """Even where the first makes the library; another object is told that it is locked."""
+    with maxsight.open(folder / "l.maxsight") as library, ThreadPoolExecutor(4) as threads:
+        colours = [folder / "pictures" / f"{colour}.png" for colour in COLOURS]
+        assert [report.added for report in threads.map(library.add, colours)] == [1] * 4
+        assert sum(threads.map(library.remove, colours[:3])) == 3
+
+        def write_too(_: object) -> None:
+            with maxsight.open(library.path) as other, pytest.raises(LibraryLocked):
+                other.compact()
+            with pytest.raises(LibraryLocked):
+                library.compact()  # which would wait for itself
+
+        library.add(folder / "pictures", progress=write_too)
+        assert len(library.items()) == 4
+
+
+def test_closing_takes_nothing_from_a_search_in_another_thread(folder: Path) -> None:
+    """A cache that is dropped serves who has it, and then lets go of its file."""
+    cache = TextCache(folder / "texts.sqlite")
+    cache.put("f", {"known": np.ones(4, np.float32)})
+    inside, closed = threading.Event(), threading.Event()
+
+    def texts() -> Iterator[str]:
+        inside.set()
+        assert closed.wait(10)
+        yield "known"
+
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(cache.get, "f", texts())  # type: ignore[arg-type]
+        assert inside.wait(10)
+        assert list(cache.get("f", ["known"])) == ["known"]  # beside the other, not after it
+        cache.close()
+        closed.set()
+        assert list(asked.result()) == ["known"]
+    assert cache.get("f", ["known"]) == {}
 
 
 def test_the_cache_of_texts_takes_any_thread(tmp_path: Path) -> None:
