@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 import torch
 from tiny_clips import save_model
+from traps import Trap
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +36,16 @@ class Zoo(dict[str, Path]):
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     return Zoo(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trap:
+    """The code lies where Python would find it by its name, too."""
+    trap = Trap(tmp_path)
+    home = tmp_path / "importable"
+    home.mkdir()
+    (home / "evil.py").write_text(trap.source)
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    return trap

@@ -11,6 +11,9 @@ import torch
 from open_clip.push_to_hf_hub import save_config_for_hf
 from safetensors.torch import save_file
 
+# "!€" begins with token 0, which is also how open_clip pads
+TEXTS = ["a red bus in the rain", "", "a !€ b", "one " * 30, "Ein Haus am See, größer"]
+
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "tiny-vit": {

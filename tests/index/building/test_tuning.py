@@ -16,7 +16,6 @@ from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.leanvec import LeanVec
 from maxsight.index.building import questions, tuning, vector_index
-from maxsight.index.building.dimensionality import local_dimensionality, order_effect
 from maxsight.index.building.tuning import Asked, OperatingPoint
 from maxsight.index.derived import generations, vector_folder
 from maxsight.index.exact.disk import DiskVectors
@@ -173,31 +172,6 @@ def test_what_is_told_of_an_index_holds_for_other_queries() -> None:
         assert recall >= 0.8 - 0.02
         assert chosen.reaches(0.8)
     assert sum(holds) >= 19
-
-
-@pytest.mark.parametrize("dimension", [2, 5, 10])
-def test_local_dimensionality_is_that_of_the_space(dimension: int) -> None:
-    """Distances from the middle of a uniform ball of d dimensions are uniform to the d-th power."""
-    draw = np.random.default_rng(0)
-    distances = np.sort(draw.random((400, 100)) ** (1 / dimension), axis=1).astype(np.float32)
-    assert np.median(local_dimensionality(distances)) == pytest.approx(dimension, rel=0.05)
-
-
-def test_distances_that_say_nothing() -> None:
-    distances = np.ones((2, 5), np.float32)
-    distances[1, 0] = 0
-    assert local_dimensionality(distances).tolist() == [np.inf, 0]
-
-
-def test_orders_of_insertion_are_compared() -> None:
-    draw = np.random.default_rng(0)
-    sample = draw.standard_normal((600, 16)).astype(np.float32)
-    sample /= np.linalg.norm(sample, axis=1, keepdims=True)
-    effect = order_effect(sample)
-    assert set(effect.recall) == {"stored", "shuffled", "descending", "ascending"}
-    assert min(effect.recall.values()) > 0.9
-    low, high = effect.quartiles
-    assert 5 < low < effect.dimensionality < high < 30
 
 
 def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: Any) -> None:

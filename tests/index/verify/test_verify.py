@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
-import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,79 +12,20 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from damaged_library import every_file, expected, flip, index_again
 
-from maxsight.errors import LibraryError, LibraryLocked, LibraryNotFound
+from maxsight.errors import LibraryError, LibraryNotFound
 from maxsight.index.building import vector_index
 from maxsight.index.files import checksum
 from maxsight.index.files.sealed_json import seal
 from maxsight.index.late.late_index import LateIndex
-from maxsight.index.records import Changes, Failure, FileState
+from maxsight.index.records import Changes
 from maxsight.index.store import Store
 from maxsight.index.tables import versions
-from maxsight.index.verify.verify import Verification, verify
+from maxsight.index.verify.verify import verify
 from maxsight.index.writing import checksums
 
 Create = Callable[..., Store]
-CONTENTS = {
-    f"/{name}": f"{name}{star}" for name, star in zip("abcdef", ["", "*2"] * 3, strict=True)
-}
-
-
-@pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory, samples: Any) -> Path:
-    """Three steps of two files, one of which is replaced and one removed."""
-    library = tmp_path_factory.mktemp("verify") / "library"
-    with Store.create(library, encoder_uri="t", fingerprint="f", dim=samples.dim) as store:
-        pairs = list(CONTENTS.items())
-        for step in range(3):
-            chosen = pairs[2 * step : 2 * step + 2]
-            store.apply(Changes(added=[samples.item(*pair) for pair in chosen]))
-        store.apply(
-            Changes(
-                added=[samples.item("/gone", "gone")],
-                replaced=[(0, samples.item("/a", "a2"))],
-                failed=[Failure(FileState("/bad", 1, 1), "bad")],
-            )
-        )
-        store.apply(Changes(removed=[6]))
-    return library
-
-
-@pytest.fixture
-def library(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "library"))
-
-
-def expected(without: set[str] = frozenset()) -> dict[int, tuple[str, str]]:  # type: ignore[assignment]
-    held = CONTENTS | {"/a": "a2"}
-    return {i: (path, held[path]) for i, path in enumerate(CONTENTS) if path not in without}
-
-
-def flip(file: Path, place: int = -1) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2 if place < 0 else place] ^= 0x10
-    file.write_bytes(bytes(content))
-
-
-def index_again(library: Path, samples: Any) -> None:
-    """What the next ingestion does: read the files that are not in the library, or not as is."""
-    with Store.open(library, write=True) as store:
-        held = CONTENTS | {"/a": "a2"}
-        known = store.known()
-        stale = [
-            (i.item_id, held.get(p)) for p, i in known.items() if i.content_hash != held.get(p)
-        ]
-        replaced = [(i, samples.item("/a", content)) for i, content in stale if content]
-        removed = [item_id for item_id, content in stale if not content]
-        missing = [samples.item(*pair) for pair in held.items() if pair[0] not in known]
-        store.apply(Changes(added=missing, replaced=replaced, removed=removed))
-        assert {path: item.content_hash for path, item in store.known().items()} == held
-        snapshot = store.snapshot()
-        samples.check(
-            snapshot,
-            {item.item_id: (path, item.content_hash) for path, item in store.known().items()},
-        )
-        assert snapshot.search(samples.item("/f", held["/f"]).vectors[:1], 1)[0][0].path == "/f"
 
 
 def test_a_sound_library(library: Path, samples: Any) -> None:
@@ -101,10 +38,6 @@ def test_a_sound_library(library: Path, samples: Any) -> None:
     assert verify(library, repair=True).orphans == 0
     with Store.open(library) as store:
         samples.check(store.snapshot(), expected())
-
-
-def every_file(library: Path) -> Iterator[Path]:
-    return (file for file in sorted(library.rglob("*")) if file.is_file())
 
 
 def test_a_flipped_byte_is_found_in_any_file(library: Path) -> None:
@@ -423,96 +356,3 @@ def test_an_index_is_not_blamed_for_a_table(original_with_index: Path, tmp_path:
     manifests = versions.manifests(library / "units.lance")
     flip(manifests[max(manifests)])
     assert {problem.kind for problem in verify(library).problems} == {"damaged"}
-
-
-@pytest.mark.parametrize("spec", [None, "SQ8"])
-def test_a_repair_leaves_what_is_no_index(library: Path, spec: str | None) -> None:
-    """Files of other programs, and what was asked for by name."""
-    with Store.open(library, write=True) as store:
-        vector_index.bring_up_to_date(store, spec)
-    folder = library / "indexes"
-    folder.mkdir(exist_ok=True)
-    for name in (".DS_Store", "Thumbs.db"):
-        (folder / name).write_bytes(b"?")
-    (folder / ".vectors-7.partial").mkdir()
-    before = {file.name for file in folder.iterdir()} - {".vectors-7.partial"}
-    assert verify(library).problems == ()
-    repaired = verify(library, repair=True)
-    assert (repaired.problems, repaired.repaired) == ((), ())
-    assert {file.name for file in folder.iterdir()} == before
-    with Store.open(library, write=True) as store:
-        assert vector_index.bring_up_to_date(store).index == (spec or "exact")
-
-
-def test_beside_a_writer(library: Path, samples: Any) -> None:
-    """Nothing looks damaged for being half of one state and half of the next."""
-    ended = threading.Event()
-
-    def write() -> None:
-        with Store.open(library, write=True) as store:
-            for number in itertools.count():
-                name = f"/{number}*"
-                (item_id,) = store.apply(Changes(added=[samples.item(name, f"{number}*3")]))
-                store.apply(Changes(removed=[item_id]))
-                if number % 4 == 0:
-                    store.compact()
-                if ended.is_set():
-                    break
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        for _ in range(6):
-            assert verify(library).problems == ()
-    finally:
-        ended.set()
-        writer.join()
-    found = verify(library)
-    assert (found.problems, found.unrecorded, found.items) == ((), 0, 6)
-
-
-def test_a_repair_may_end_at_any_step(
-    library: Path, samples: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is interrupted at every sixth of the steps that force something to the disk."""
-    manifests = versions.manifests(library / "items.lance")
-    flip(manifests[max(manifests)])
-    (units, *_) = lance.dataset(str(library / "units.lance")).get_fragments()
-    flip(library / "units.lance" / min(versions.files_of(units)))
-    force = os.fsync
-    for steps in range(0, 120, 6):
-        shutil.copytree(library, copy := library.with_name(f"copy{steps}"))
-        left = steps
-
-        def interrupted(descriptor: int) -> None:
-            nonlocal left
-            if not left:
-                raise KeyboardInterrupt
-            left -= 1
-            force(descriptor)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", interrupted)
-            with contextlib.suppress(KeyboardInterrupt):
-                verify(copy, repair=True)
-        assert verify(copy, repair=True).problems == ()
-        if left:
-            break
-    assert steps > 8
-    index_again(copy, samples)
-
-
-def test_nobody_repairs_under_a_writer(library: Path) -> None:
-    with Store.open(library, write=True):
-        assert isinstance(verify(library), Verification)
-        with pytest.raises(LibraryLocked):
-            verify(library, repair=True)
-
-
-def test_progress_reaches_its_end(library: Path) -> None:
-    seen: dict[str, list[tuple[int, int]]] = {}
-    verify(library, progress=lambda stage, *place: seen.setdefault(stage, []).append(place))
-    assert list(seen) == ["checksums", "rows"]
-    for places in seen.values():
-        assert places == sorted(places)
-        assert places[-1][0] == places[-1][1]
