@@ -28,6 +28,9 @@ class Options:
             ``maxsight.models.towers.merging.schedule_of`` reads it: ``13``; ``13,-1``, a linear
             schedule's mean and inflection; ``8+8+4``, one number a layer; ``50%``, the share of
             the patches that is left in the end.
+        prune: which visual tokens a language model keeps on its way, as
+            ``maxsight.models.vlm.aim.schedule`` reads it: ``aim``, the published schedule; ``25%``,
+            the share that is left in the end; ``25%,8,12``, that share, left from layer 8 to 12.
         tokens: where patch tokens come from (``maxsight.models.towers.dense.dense``): ``last``,
             the last block's states; ``value``, its values; ``self``, its values gathered from like
             patches.

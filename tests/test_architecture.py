@@ -195,6 +195,37 @@ def test_private_names_stay_in_their_module() -> None:
     assert not crossing, "\n".join(crossing)
 
 
+def test_private_attributes_stay_in_their_module() -> None:
+    """``x._name`` is read where ``_name`` is defined, or by a class from its base as ``self``;
+    other people's private names are theirs."""
+    defined = {module: set(own_private_names(module)) for module in sources()}
+    ours = set().union(*defined.values())
+    crossing = [
+        f"{sources()[module]}:{node.lineno} reads {ast.unparse(node)}"
+        for module in sources()
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute)
+        and is_private(node.attr)
+        and node.attr in ours - defined[module]
+        and ast.unparse(node.value) not in ("self", "cls")
+        and node.attr not in ("_replace", "_asdict", "_fields")  # public in named tuples
+    ]
+    assert not crossing, "\n".join(crossing)
+
+
+def own_private_names(module: str) -> Iterator[str]:
+    """Private functions, classes and attributes that a module defines."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = node.name
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+        else:
+            continue
+        if is_private(name):
+            yield name
+
+
 def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 

@@ -19,7 +19,7 @@ def encoders(json: JsonOption = False, quiet: QuietOption = False) -> None:
     if quiet:
         listed = [entry for entry in listed if entry.is_here]
     if json:
-        print_json({"encoders": listed, "cache": str(catalogue.cache())})
+        print_json({"encoders": listed, "cache": str(catalogue.cache_folder())})
         return
     print_table(
         ("encoder", "here", "size", "licence", "width", "pixels", "languages", "tokens", "for"),
@@ -41,6 +41,6 @@ def encoders(json: JsonOption = False, quiet: QuietOption = False) -> None:
     if not quiet:
         say(
             "Use one: maxsight index LIBRARY PATH --encoder URI. What is fetched goes to "
-            f"{catalogue.cache()}",
+            f"{catalogue.cache_folder()}",
             stderr=True,
         )

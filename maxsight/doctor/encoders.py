@@ -38,7 +38,7 @@ def builtin() -> Iterator[Finding]:
 def cached() -> Iterator[Finding]:
     """Weights in the hub's cache."""
     try:
-        cache = catalogue.cache()
+        cache = catalogue.cache_folder()
     except ModuleNotFoundError as error:
         yield Finding(
             "encoders",

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SIZE = 224
 CLASSES = 1000
 WIDTH = 1280
 BATCH_NORM_EPSILON = 1e-3

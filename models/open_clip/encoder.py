@@ -32,8 +32,8 @@ from maxsight.models.options import EncoderUri, Options
 from maxsight.models.pixels.preprocess import Preprocess, normalize, resize_batch
 from maxsight.models.precision import arithmetic, unit
 from maxsight.models.towers import merging
-from maxsight.models.towers import open_clip as vision_open_clip
-from maxsight.models.towers import text as text_open_clip
+from maxsight.models.towers import open_clip as image_towers
+from maxsight.models.towers import text as text_towers
 from maxsight.models.towers.dense import dense
 from maxsight.models.towers.temperature import sharpen
 from maxsight.models.towers.tower import Tower
@@ -149,7 +149,7 @@ def _digest(identity: dict[str, Any]) -> str:
 def _tower(visual: Any, uri: EncoderUri) -> Tower | None:
     """The image tower in its parts; None if it has none and no option asks for them."""
     try:
-        tower = vision_open_clip.tower(visual, encoder=f"{uri.scheme}:{uri.name}")
+        tower = image_towers.tower(visual, encoder=f"{uri.scheme}:{uri.name}")
     except EncoderError:
         if uri.options.merge or uri.options.tokens:
             raise
@@ -224,14 +224,14 @@ class OpenClipEncoder:
         if not tokens or states is None:
             return Embeddings(unit(pooled))
         is_word = _is_word(ids, self._tokenizer)
-        words = text_open_clip.project(_text_tower(self._network), states[is_word])
+        words = text_towers.project(_text_tower(self._network), states[is_word])
         return Embeddings(unit(pooled), unit(words), offsets=offsets_of(is_word.sum(1)))
 
     def _text(self, ids: Tensor, *, tokens: bool) -> tuple[Tensor, Tensor | None]:
         """(B, D) pooled and, if asked for, (B, L, width) normed states."""
         text = _text_tower(self._network)
-        if text_open_clip.is_causal(text):
-            return text_open_clip.encode(text, ids)
+        if text_towers.is_causal(text):
+            return text_towers.encode(text, ids)
         if not tokens:
             return self._network.encode_text(ids, normalize=False), None
         output = self._network.forward_intermediates(

@@ -15,7 +15,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from maxsight.errors import BackendError, EncoderError, UnknownEncoder, WeightsMissing
 from maxsight.models import hub, model_folder
-from maxsight.models.open_clip import config as open_clip_config
+from maxsight.models.open_clip import config
 
 LOCAL = "local-dir:"
 _CONFIGURATION = "open_clip_config.json"
@@ -70,7 +70,7 @@ def find_repository(name: str) -> Source:
     if not hub.is_repository(name):
         raise UnknownEncoder(f"{uri!r} names no repository: it must read hf-hub:OWNER/REPO")
     path = hub.fetch(name, [_CONFIGURATION], encoder=uri)
-    model, preprocess = open_clip_config.read(path, encoder=uri)
+    model, preprocess = config.read(path, encoder=uri)
     weights = hub.fetch(name, [_SAFETENSORS, _PICKLE], encoder=uri)
     return Source(uri, model, preprocess, weights, None)
 
@@ -136,7 +136,7 @@ def _local(name: str) -> Source:
             f"{uri}: {folder} {state}; give a folder that open_clip saved ({_CONFIGURATION} "
             "and the weights), or use --encoder builtin, which works offline"
         )
-    model, preprocess = open_clip_config.read(path, encoder=uri)
+    model, preprocess = config.read(path, encoder=uri)
     weights = [folder / _SAFETENSORS, folder / _PICKLE]
     weights += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin"))
     weights += sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))

@@ -1,7 +1,7 @@
 """An image transformer taken apart: what merging tokens and dense tokens need of it.
 
-Libraries write the same pre-norm block in their own ways. Their readers (``vision_open_clip``,
-``vision_timm``, ``vision_hf``) give each as a :class:`Tower` of the library's own modules and
+Libraries write the same pre-norm block in their own ways. The readers beside this file
+(``open_clip``, ``timm``, ``hf``) give each as a :class:`Tower` of the library's own modules and
 weights; nothing in the library's model is changed.
 """
 

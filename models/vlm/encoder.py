@@ -138,7 +138,7 @@ class SentenceTransformersEncoder:
 
     A multi-vector model (late interaction) has no pooled vector of its own: it is given the
     normalised mean of its tokens, by size where tokens were merged. Its score is MaxSim alone, so
-    ``mix`` is 0. The others give no tokens.
+    ``mix`` is ``TOKENS_ALONE``. The others give no tokens, and ``mix`` is None.
     """
 
     modalities = frozenset({"text", "image"})

@@ -15,8 +15,8 @@ from maxsight.benchmarks.peers import tome_published
 from maxsight.errors import EncoderError, UnknownEncoder
 from maxsight.kernels.merge import Keep, Linear, Schedule
 from maxsight.models.encoder import load
-from maxsight.models.towers import open_clip as vision_open_clip
-from maxsight.models.towers import timm as vision_timm
+from maxsight.models.towers import open_clip as open_clip_towers
+from maxsight.models.towers import timm as timm_towers
 from maxsight.models.towers.merging import run, schedule_of
 from maxsight.models.towers.tower import Tower
 
@@ -84,7 +84,7 @@ def only_vectors(result: Any) -> Tensor:
 @pytest.mark.parametrize("visual", TRANSFORMERS, indirect=True)
 def test_a_tower_taken_apart_is_the_tower(visual: Any) -> None:
     pixels = torch.randn(3, 3, side(visual), side(visual))
-    tower = vision_open_clip.tower(visual, encoder="x")
+    tower = open_clip_towers.tower(visual, encoder="x")
     with torch.no_grad():
         assert_alike(pooled(tower, pixels), only_vectors(visual(pixels)))
 
@@ -93,7 +93,7 @@ def test_a_tower_taken_apart_is_the_tower(visual: Any) -> None:
 def test_a_trunk_taken_apart_is_the_trunk(name: str) -> None:
     trunk = livelier(timm.create_model(name, **TRUNKS[name]).eval())
     pixels = torch.randn(3, 3, TRUNKS[name]["img_size"], TRUNKS[name]["img_size"])
-    tower = vision_timm.tower(trunk, nn.Identity(), encoder="x")
+    tower = timm_towers.tower(trunk, nn.Identity(), encoder="x")
     with torch.no_grad():
         assert_alike(pooled(tower, pixels), trunk(pixels))
     assert pooled(tower, pixels, 2).isfinite().all()
@@ -122,7 +122,7 @@ def without_places(visual: Any) -> None:
 def test_merging_exact_duplicates_changes_nothing(visual: Any) -> None:
     """Proportional attention, the heads by size, and the angles that travel with their tokens."""
     without_places(visual)
-    tower = vision_open_clip.tower(visual, encoder="x")
+    tower = open_clip_towers.tower(visual, encoder="x")
     trunk = getattr(visual, "trunk", visual)
     patch = trunk.patch_embed.patch_size[0] if trunk is not visual else visual.patch_size[0]
     cells = side(visual) // patch
@@ -142,7 +142,7 @@ def test_merging_exact_duplicates_changes_nothing(visual: Any) -> None:
 @pytest.mark.parametrize("visual", ["tiny-vit-l-14"], indirect=True)
 def test_it_is_tome_as_published(visual: Any, schedule: tuple[int, ...]) -> None:
     pixels = torch.randn(8, 3, side(visual), side(visual))
-    tower = vision_open_clip.tower(visual, encoder="x")
+    tower = open_clip_towers.tower(visual, encoder="x")
     with torch.no_grad():
         expected = tome_published.encode(visual, pixels, schedule)
     assert_alike(pooled(tower, pixels, schedule), expected)
@@ -151,7 +151,7 @@ def test_it_is_tome_as_published(visual: Any, schedule: tuple[int, ...]) -> None
 
 @pytest.mark.parametrize("visual", ["tiny-siglip", "tiny-vit-b-32", "tiny-coca"], indirect=True)
 def test_heads_count_a_merged_token_as_often_as_it_stands_for(visual: Any) -> None:
-    tower = vision_open_clip.tower(visual, encoder="x")
+    tower = open_clip_towers.tower(visual, encoder="x")
     with torch.no_grad():
         states = torch.randn(2, tower.prefix + 3, visual_width(visual))
         sizes = torch.tensor([[1.0] * tower.prefix + [1, 4, 2]] * 2)
@@ -247,4 +247,4 @@ def test_a_schedule_reads_as_it_is_written(text: str, expected: Schedule) -> Non
 def test_the_published_towers_are_known(name: str, layers: int) -> None:
     """On the meta device, which takes no memory."""
     model = open_clip.create_model(name, load_weights=False, device="meta")
-    assert len(vision_open_clip.tower(model.visual, encoder=name).blocks) == layers
+    assert len(open_clip_towers.tower(model.visual, encoder=name).blocks) == layers

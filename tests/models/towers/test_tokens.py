@@ -13,7 +13,7 @@ from torch.nn.functional import linear, normalize
 
 from maxsight.models.encoder import load
 from maxsight.models.pixels.preprocess import normalize as normalize_pixels
-from maxsight.models.towers import open_clip as vision_open_clip
+from maxsight.models.towers import open_clip as open_clip_towers
 from maxsight.models.towers.dense import dense
 from maxsight.models.towers.merging import run
 
@@ -97,7 +97,7 @@ def test_equal_patches_merged_give_the_same_tokens(
     visual = network.visual
     position = getattr(visual, "positional_embedding", None)
     (position[1:] if position is not None else visual.trunk.pos_embed[0]).zero_()
-    tower = vision_open_clip.tower(visual, encoder="x")
+    tower = open_clip_towers.tower(visual, encoder="x")
     side = {"tiny-vit": 48, "tiny-siglip": 160}[name]
     colours = torch.randn(1, 3, (side // 16) ** 2)
     colours[:, :, 1::2] = colours[:, :, 0:-1:2]

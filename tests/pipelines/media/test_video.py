@@ -25,7 +25,6 @@ from numbered_films import (
     WIDTH,
     coded,
     number_of,
-    plain_film,
     remux,
     times_and_numbers,
     write_film,
@@ -34,17 +33,7 @@ from numbered_films import (
 from maxsight.pipelines.media.video import frame_at, probe, sample_frames
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("films")
-
-
-@pytest.fixture(scope="session")
-def plain(folder: Path) -> Path:
-    return plain_film(folder)
-
-
-@pytest.fixture(scope="session", params=CODINGS)
+@pytest.fixture(scope="module", params=CODINGS)
 def film(request: pytest.FixtureRequest, folder: Path) -> Path:
     """Four seconds in every coding that this build of FFmpeg writes."""
     try:

@@ -26,7 +26,6 @@ from numbered_films import (
     SECONDS,
     coded,
     number_of,
-    plain_film,
     remux,
     times_and_numbers,
 )
@@ -35,17 +34,6 @@ from maxsight.errors import MediaError, UsageError
 from maxsight.pipelines.decoding.messages import Refused
 from maxsight.pipelines.media.files import AboveLimit
 from maxsight.pipelines.media.video import frame_at, probe, sample_frames
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("films")
-
-
-@pytest.fixture(scope="module")
-def plain(folder: Path) -> Path:
-    return plain_film(folder)
-
 
 # Bounds ------------------------------------------------------------------------------------------
 
