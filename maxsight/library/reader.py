@@ -60,13 +60,10 @@ class Reader(Handle):
         from maxsight.pipelines.search.search import Query
 
         terms = _terms(text=text, image=image, minus=minus, vector=vector)
-        if phrases is not None:
-            from maxsight.pipelines.query.expansion import Expansion
-
-            terms = Expansion.read(one_place(phrases, what="phrases")).apply(terms)
+        expansion = _expansion(phrases)
         return self.query(
             Query(
-                terms,
+                terms if expansion is None else expansion.apply(terms),
                 k=k,
                 where=where,
                 kinds=None if kinds is None else choices(kinds, KINDS, what="a kind"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from maxsight.index.tables.manifest import Manifest
     from maxsight.index.verify.verify import Verification
     from maxsight.pipelines.ingestion.relocate import Relocation
-    from maxsight.pipelines.ingestion.report import IngestReport, Progress, Stage
+    from maxsight.pipelines.ingestion.report import IngestReport, Progress
 
 
 class Writer(Handle):
@@ -343,7 +343,4 @@ def _stepper(progress: Callable[[Progress], None] | None) -> Step | None:
         return None
     from maxsight.pipelines.ingestion.report import Progress
 
-    def step(stage: Stage, done: int, total: int) -> None:
-        progress(Progress(stage, done, total))
-
-    return step
+    return lambda stage, done, total: progress(Progress(stage, done, total))

@@ -91,6 +91,50 @@ def test_every_answer_is_that_of_one_state(writer: threads_benchmark.Writer) -> 
     assert figures["states"].value > 2
 
 
+def test_files_come_change_and_go_while_threads_search(folder: Path) -> None:
+    """With real files: each answer is that of a reader who was alone with one of the states."""
+    texts = [f"a card {n}" for n in range(4)]
+    done = threading.Event()
+    with maxsight.open(folder / "l.maxsight") as library:
+        library.add(folder / "pictures")
+        alone: list[list[list[maxsight.Hit]]] = []
+
+        def remember() -> None:
+            with maxsight.open(library.path) as other:
+                alone.append([other.search(text) for text in texts])
+
+        def ask(number: int) -> list[tuple[int, int, list[maxsight.Hit], int]]:
+            answers = []
+            while not done.is_set():
+                first = len(alone) - 1
+                hits = library.search(texts[number % 4])
+                answers.append((first, number % 4, hits, len(alone)))
+                number += 1
+            return answers
+
+        remember()
+        red, new = folder / "pictures" / "red.png", folder / "pictures" / "new.png"
+        with ThreadPoolExecutor(16) as threads:
+            asked = [threads.submit(ask, number) for number in range(16)]
+            try:
+                Image.new("RGB", (32, 32), "black").save(new)
+                library.add(new)
+                remember()
+                Image.new("RGB", (48, 32), "white").save(red)
+                library.add(red)
+                remember()
+                library.remove(new)
+                remember()
+            finally:
+                done.set()
+            answers = [answer for each in asked for answer in each.result(60)]
+    assert len({str(state) for state in alone}) == 4
+    # The state after the last that was remembered may be committed already.
+    for first, text, hits, last in answers:
+        assert hits in [state[text] for state in alone[first : last + 1]]
+    assert len({first for first, *_ in answers}) > 1
+
+
 def test_an_answer_of_no_state_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that keeps to one snapshot answers wrong, once there are other states."""
     from maxsight.index.store import Store
