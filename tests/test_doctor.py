@@ -270,7 +270,7 @@ def test_the_copy_is_what_the_tests_think_it_is(installation: Installation) -> N
 
 def test_it_says_where_no_hard_links_can_be_made(tmp_path: Path) -> None:
     """As on exFAT; the system is told to refuse them."""
-    support = Path(__file__).parent / "support"
+    support = Path(__file__).parent / "support" / "processes"
     for first, count in (("no_links.forbid_links()", 2), ("", 0)):
         program = (
             f"import no_links; {first}\n"

@@ -26,7 +26,7 @@ def load(name: str, path: Path):  # type: ignore[no-untyped-def]
 
 def main(folder: str, copied: str) -> None:
     here = Path(__file__).parent
-    load("no_links", here.parent / "support/no_links.py").forbid_links()
+    load("no_links", here.parent / "support/processes/no_links.py").forbid_links()
     samples = load("samples", here / "conftest.py").Samples()
     (Path(folder) / "probe").touch()
     with pytest.raises(PermissionError):

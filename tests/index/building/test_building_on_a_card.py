@@ -1,5 +1,5 @@
 """A library's index made by a card, or by the processor where the card does not do it. The
-processor stands for the card (tests/support/card_checks.py)."""
+processor stands for the card (tests/support/index/card_checks.py)."""
 
 from __future__ import annotations
 

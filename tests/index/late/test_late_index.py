@@ -408,7 +408,7 @@ def test_files_do_not_depend_on_the_number_of_threads(tmp_path: Path, codes: str
     for threads in "1", "2":
         names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
         environment = os.environ | dict.fromkeys(names, threads)
-        environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "support")
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "support" / "index")
         folder = tmp_path / threads
         subprocess.run(
             [sys.executable, "-c", program, os.fspath(folder), codes], env=environment, check=True

@@ -38,5 +38,6 @@ def child_processes() -> set[int]:
 
 
 def support_environment() -> dict[str, str]:
-    """For a program that imports from this folder."""
-    return os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    """For a program that imports from the folders of tests/support."""
+    folders = sorted(map(str, Path(__file__).parents[1].iterdir()))
+    return os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
