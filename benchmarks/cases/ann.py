@@ -27,7 +27,7 @@ from maxsight.benchmarks.material.ann_data import Collection, Gap, made
 from maxsight.benchmarks.measure.interleave import interleave, ratio
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import threads
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.benchmarks.peers import tools as peer_tools
 from maxsight.benchmarks.peers.tools import Peer
 from maxsight.errors import BackendError
@@ -305,12 +305,10 @@ def _measure(
             raise ParityError(f"{name} is timed at recall {reached:.3f} instead of {recall}")
         metric = f"recall@{K}: {_setting(tuned)}"
         rows.append(Row("ann", case, name, metric, reached, runs=asked))
-        low, median, high = spread([asked / each for each in batch[name]])
-        rows.append(Row("ann", case, name, "rate", median, "queries/CPU s", low, high, rounds))
-        low, median, high = spread([1000 * each for each in singles[name]])
-        rows.append(
-            Row("ann", case, name, "one query", median, "CPU ms", low, high, len(singles[name]))
-        )
+        rates = [asked / each for each in batch[name]]
+        rows.append(Row.of("ann", case, name, "rate", rates, "queries/CPU s"))
+        times = [1000 * each for each in singles[name]]
+        rows.append(Row.of("ann", case, name, "one query", times, "CPU ms"))
     for name in best:
         if name != "maxsight" and "maxsight" in best:
             for metric, seconds in (("batch", batch), ("one query", singles)):

@@ -125,12 +125,8 @@ def _measure(case: _Case, *, rounds: int, batch: int, cores: int) -> list[Row]:
     label = f"{case.architecture}, merge={case.schedule}, batch {batch}, {cores} threads"
     rows = []
     for name, contender in names.items():
-        low, median, high = spread([batch / s for s in seconds[name]])
-        rows.append(
-            Row(
-                _BENCHMARK, label, contender, "images per CPU second", median, "", low, high, rounds
-            )
-        )
+        rates = [batch / s for s in seconds[name]]
+        rows.append(Row.of(_BENCHMARK, label, contender, "images per CPU second", rates))
     for other, metric in (("unmerged", "speed of unmerged"), ("tome", "speed of ToMe")):
         # Speeds, so the other's seconds over ours.
         rows.append(

@@ -15,7 +15,7 @@ from typing import Any
 import open_clip
 import torch
 
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.models import catalogue
 from maxsight.models.encoder import load
 from maxsight.models.options import parse
@@ -53,9 +53,8 @@ def run(data: Path, *, rounds: int = 3, most_pixels: int = 256) -> list[Row]:
                 rates[key].append(count / (time.perf_counter() - began))
     rows = []
     for (uri, what), found in rates.items():
-        low, median, high = spread(found)
         case = f"{torch.get_num_threads()} cores"
-        rows.append(Row(_BENCHMARK, case, uri, what, median, f"{what}/s", low, high, len(found)))
+        rows.append(Row.of(_BENCHMARK, case, uri, what, found, f"{what}/s"))
     return rows
 
 

@@ -21,7 +21,7 @@ from maxsight.benchmarks.material.ann_data import Collection, Gap, made
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import threads
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.index.ann import auto, footprint, searcher
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.array_types import Floats, Mask, Rows
@@ -94,10 +94,8 @@ def _measure(collection: Collection, spec: str, rounds: int) -> list[Row]:
                 {contender: _stopwatch(ask), "exact": _stopwatch(scan)}, rounds=rounds
             )
             for name, seconds in times.items():
-                low, median, high = spread([len(asked) / each for each in seconds])
-                rows.append(
-                    Row("filters", case, name, "rate", median, "queries/CPU s", low, high, rounds)
-                )
+                rates = [len(asked) / each for each in seconds]
+                rows.append(Row.of("filters", case, name, "rate", rates, "queries/CPU s"))
     return rows
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import maxsight
 from maxsight import settings
 from maxsight.benchmarks.material import pictures
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.models.encoder import load
 from maxsight.pipelines.ingestion.encode import BatchEncoder
 from maxsight.pipelines.media.pictures import decode_picture
@@ -118,27 +118,37 @@ def _measure(case: str, folder: Path, encoder: Encoder, rounds: int) -> list[Row
         shares = [report.units_per_second / rate for report, rate in zip(reports, beside)]
         milliseconds = [cost.processor_ms for cost in costs]
         rows += [
-            _row(case, name, "rate", [cost.rate for cost in costs], "images/s"),
-            _row(case, name, "processor time a picture", milliseconds, "ms"),
-            _row(case, "ingestion", f"rate / {name}", shares, "x"),
+            Row.of("ingestion", case, name, "rate", [cost.rate for cost in costs], "images/s"),
+            Row.of("ingestion", case, name, "processor time a picture", milliseconds, "ms"),
+            Row.of("ingestion", case, "ingestion", f"rate / {name}", shares, "x"),
         ]
     rows += [
-        _row(case, "ingestion", "rate", [r.units_per_second for r in reports], "images/s"),
-        _row(
+        Row.of(
+            "ingestion",
+            case,
+            "ingestion",
+            "rate",
+            [r.units_per_second for r in reports],
+            "images/s",
+        ),
+        Row.of(
+            "ingestion",
             case,
             "ingestion, scan and end included",
             "rate",
             [cost.rate for cost in indexed],
             "images/s",
         ),
-        _row(
+        Row.of(
+            "ingestion",
             case,
             "ingestion",
             "processor time a picture",
             [cost.processor_ms for cost in indexed],
             "ms",
         ),
-        _row(
+        Row.of(
+            "ingestion",
             case,
             "ingestion",
             "device idle",
@@ -147,7 +157,8 @@ def _measure(case: str, folder: Path, encoder: Encoder, rounds: int) -> list[Row
         ),
     ]
     rows += [
-        _row(
+        Row.of(
+            "ingestion",
             case,
             f"ingestion, {stage}",
             "busy a picture",
@@ -223,8 +234,3 @@ def _processor_seconds() -> float:
     """Of this process and of those it has waited for."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def _row(case: str, contender: str, metric: str, values: list[float], unit: str) -> Row:
-    low, median, high = spread(values)
-    return Row("ingestion", case, contender, metric, median, unit, low, high, len(values))

@@ -30,7 +30,7 @@ from maxsight.benchmarks.material.token_topics import TokenTopics, token_topics
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import threads
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.benchmarks.peers import tools as peer_tools
 from maxsight.benchmarks.peers.tools import Peer
 from maxsight.index.late.late_index import LateIndex
@@ -288,10 +288,8 @@ def check(rows: list[Row]) -> None:
 def timed(case: str, asked: int, seconds: Mapping[str, list[float]]) -> list[Row]:
     rows = []
     for name, each in seconds.items():
-        low, median, high = spread([asked / one for one in each])
-        rows.append(
-            Row(_BENCHMARK, case, name, "rate", median, "queries/CPU s", low, high, len(each))
-        )
+        rates = [asked / one for one in each]
+        rows.append(Row.of(_BENCHMARK, case, name, "rate", rates, "queries/CPU s"))
         for other in (_MUVERA, *(peer for peer in seconds if peer.startswith("fast-plaid"))):
             if name.startswith("maxsight"):
                 rows.append(

@@ -20,7 +20,7 @@ from torch import Tensor
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import gemm_peak, threads
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.kernels import maxsim, shapes
 
 K = 10
@@ -249,31 +249,18 @@ def _measure(case: Case, contenders: dict[str, Score], count: int, rounds: int) 
     for contender, times in seconds.items():
         rates = [(len(case.offsets) - 1) / time for time in times]
         share = 100 * case.operations / statistics.median(times) / peak
-        low, median, high = spread(rates)
-        rows.append(
-            Row("maxsim", name, contender, "rate", median, "documents/CPU s", low, high, len(times))
-        )
+        rows.append(Row.of("maxsim", name, contender, "rate", rates, "documents/CPU s"))
         rows.append(Row("maxsim", name, contender, "of the bf16 GEMM peak", share, "%"))
-        if contender != OURS:
-            rows.append(
-                ratio(
-                    times,
-                    seconds[OURS],
-                    benchmark="maxsim",
-                    case=name,
-                    contender=contender,
-                    metric=f"processor time / {OURS}",
-                )
+        rows += [
+            ratio(
+                times,
+                seconds[ours],
+                benchmark="maxsim",
+                case=name,
+                contender=contender,
+                metric=f"processor time / {ours}",
             )
-        if contender != SCREENED:
-            rows.append(
-                ratio(
-                    times,
-                    seconds[SCREENED],
-                    benchmark="maxsim",
-                    case=name,
-                    contender=contender,
-                    metric=f"processor time / {SCREENED}",
-                )
-            )
+            for ours in (OURS, SCREENED)
+            if contender != ours
+        ]
     return rows

@@ -20,7 +20,7 @@ from torchvision.transforms import v2 as transforms
 
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.peaks import threads
-from maxsight.benchmarks.measure.rows import Row, spread, timed
+from maxsight.benchmarks.measure.rows import Row, timed
 from maxsight.kernels.resample import batched
 from maxsight.models.encoder import load
 from maxsight.models.pixels.preprocess import Preprocess, resize
@@ -125,15 +125,10 @@ def _cosine(photographs: list[Image.Image]) -> Row:
     assert (got.int() - expected.int()).abs().max() <= 1
     encoder = load("builtin", device="cpu")
     cosines = (encoder.encode_images(got).vectors * encoder.encode_images(expected).vectors).sum(1)
-    low, median, high = spread(cast("list[float]", cosines.tolist()))
-    return Row(
+    return Row.of(
         _BENCHMARK,
         f"{len(photographs)} photographs",
         "maxsight, matrix products",
         "cosine to Pillow's pixels",
-        median,
-        "",
-        low,
-        high,
-        len(photographs),
+        cast("list[float]", cosines.tolist()),
     )

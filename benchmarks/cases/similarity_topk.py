@@ -22,7 +22,7 @@ from maxsight.benchmarks.material.vectors import Cloud, cloud
 from maxsight.benchmarks.measure.interleave import interleave, processor_stopwatch, ratio
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import gemm_peak, threads
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 from maxsight.kernels import shapes, similarity
 
 K = 10
@@ -100,8 +100,8 @@ def _measure(vectors: Cloud, truth: Tensor, cores: int, rounds: int, *, large: b
     )
     operations = 2.0 * asked * database.numel()
     for name, seconds in times.items():
-        low, median, high = spread([asked / each for each in seconds])
-        rows.append(Row("topk", case, name, "rate", median, "queries/CPU s", low, high, rounds))
+        rates = [asked / each for each in seconds]
+        rows.append(Row.of("topk", case, name, "rate", rates, "queries/CPU s"))
         share = 100 * operations / statistics.median(seconds) / gemm_peak(torch.bfloat16)
         rows.append(Row("topk", case, name, "of the bf16 GEMM peak", share, "%"))
         for baseline in (FLAT, "torch, bfloat16 in chunks"):

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from maxsight.benchmarks.measure.rows import Row, spread
+from maxsight.benchmarks.measure.rows import Row
 
 _SPIN_SECONDS = 0.03
 
@@ -76,5 +76,5 @@ def ratio(
     """
     if len(seconds) != len(baseline):
         raise ValueError(f"{len(seconds)} rounds against {len(baseline)}: they come in pairs")
-    low, median, high = spread([mine / other for mine, other in zip(seconds, baseline)])
-    return Row(benchmark, case, contender, metric, median, "x", low, high, len(seconds))
+    rounds = [mine / other for mine, other in zip(seconds, baseline)]
+    return Row.of(benchmark, case, contender, metric, rounds, "x")

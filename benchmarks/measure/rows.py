@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,20 @@ class Row:
     high: float | None = None
     runs: int = 1
 
+    @classmethod
+    def of(
+        cls,
+        benchmark: str,
+        case: str,
+        contender: str,
+        metric: str,
+        values: Sequence[float],
+        unit: str = "",
+    ) -> Self:
+        """The row of several runs: their median and percentiles."""
+        low, median, high = spread(values)
+        return cls(benchmark, case, contender, metric, median, unit, low, high, len(values))
+
 
 @dataclass(frozen=True)
 class Circumstances:
@@ -62,8 +77,7 @@ def timed(
     seconds: Sequence[float], *, benchmark: str, case: str, contender: str, metric: str = "time"
 ) -> Row:
     """A row in milliseconds from the seconds of several runs."""
-    low, median, high = spread([1000 * s for s in seconds])
-    return Row(benchmark, case, contender, metric, median, "ms", low, high, len(seconds))
+    return Row.of(benchmark, case, contender, metric, [1000 * s for s in seconds], "ms")
 
 
 def circumstances(path: Path) -> list[Circumstances]:
