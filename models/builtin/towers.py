@@ -35,7 +35,8 @@ PROMPTS = ("{}", "a photo of a {}")
 def image_dtype(device: torch.device) -> torch.dtype:
     """The fastest precision of the image trunk on a device: bfloat16 where the chip multiplies it.
 
-    Embeddings differ from float32's by a cosine of less than 0.001 (tests/models/test_builtin.py).
+    Embeddings differ from float32's by a cosine of less than 0.001
+    (tests/models/builtin/test_encoder.py).
     """
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
