@@ -46,7 +46,7 @@ BENCHMARKS = {
         "Can a library be searched that is larger than the memory it may take?",
     ),
     "topk": (
-        "maxsight.benchmarks.cases.similarity_topk",
+        "maxsight.benchmarks.cases.kernels.similarity_topk",
         "How many queries a second does exact top-k answer, against FAISS flat and torch?",
     ),
     "filters": (
@@ -62,7 +62,7 @@ BENCHMARKS = {
         "What does LeanVec keep of the ten best rows, against principal components?",
     ),
     "maxsim": (
-        "maxsight.benchmarks.cases.maxsim_scoring",
+        "maxsight.benchmarks.cases.kernels.maxsim_scoring",
         "How many documents a second does MaxSim score, against the best of the others?",
     ),
     "late-interaction": (
@@ -70,7 +70,7 @@ BENCHMARKS = {
         "How many queries a second does late interaction answer, and with how many bytes a token?",
     ),
     "token-merging": (
-        "maxsight.benchmarks.cases.token_merging",
+        "maxsight.benchmarks.cases.kernels.token_merging",
         "What does merging tokens cost, against the transformer block that it is meant to shorten?",
     ),
     "encoder-merging": (

@@ -78,8 +78,8 @@ def _escaped_for_json(match: re.Match[str]) -> str:
 
 def _acts(character: str, match: re.Match[str]) -> bool:
     if character in _JOINERS:
-        text, place = match.string, match.start()
-        beside = text[place - 1 : place] + text[place + 1 : place + 2]
+        text, position = match.string, match.start()
+        beside = text[position - 1 : position] + text[position + 1 : position + 2]
         return len(beside) < 2 or any(c.isascii() or not c.isprintable() for c in beside)
     is_tag = 0xE0000 <= ord(character) < 0xE1000  # the whole block, whatever is assigned in it
     return (

@@ -1,7 +1,7 @@
 """Pictures of the rows: ``python -m maxsight.benchmarks.measure.plots RESULTS FOLDER``.
 
-RESULTS is a folder of CSV files as ``maxsight bench --save`` writes them. Each plot is written as
-SVG and PNG; one whose rows are not there is left out by name.
+RESULTS is a folder with CSV files as ``maxsight bench --save`` writes them, in folders or not. Each
+plot is written as SVG and PNG; one whose rows are not there is left out by name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(results: Path, folder: Path) -> list[Path]:
     """
     import matplotlib as mpl
 
-    files = sorted(results.glob("*.csv"))
+    files = sorted(results.rglob("*.csv"))
     if not files:
         raise DatasetError(
             f"no CSV files in {results}; write some with: maxsight bench NAME --save"

@@ -1,7 +1,8 @@
 """Figures in the documentation, out of the rows: ``python -m maxsight.benchmarks.measure.tables``.
 
 docs/benchmarks.md holds pairs of comments, ``<!-- figures of NAME.csv -->`` and ``<!-- end -->``;
-what stands between them is written from ``benchmarks/results/NAME.csv``, never by hand.
+what stands between them is written from ``NAME.csv`` in a folder of ``benchmarks/results``, never
+by hand.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ _ROOT = Path(__file__).resolve().parents[2]
 RESULTS, DOCUMENT = _ROOT / "benchmarks" / "results", _ROOT / "docs" / "benchmarks.md"
 # A metric that fewer of the lines have gets no column of its own.
 _COLUMN_SHARE = 0.25
-_PLACE = re.compile(r"(<!-- figures of ([\w-]+\.csv) -->\n).*?(<!-- end -->)", re.DOTALL)
+_GAP = re.compile(r"(<!-- figures of ([\w-]+\.csv) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(document: str, results: Path) -> str:
-    """A document with its figures as ``results`` has them.
+    """A document with its figures as ``results`` has them, in whichever folder below it.
 
     Raises:
         DatasetError: it names a file that is not there.
     """
-    return _PLACE.sub(lambda place: place[1] + table(results / place[2]) + place[3], document)
+
+    def figures(gap: re.Match[str]) -> str:
+        path = next(results.rglob(gap[2]), results / gap[2])
+        return gap[1] + table(path) + gap[3]
+
+    return _GAP.sub(figures, document)
 
 
 def table(path: Path) -> str:

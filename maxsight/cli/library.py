@@ -52,10 +52,10 @@ def info(library: LibraryArgument, json: JsonOption = False, quiet: QuietOption 
         + (f", recall@10: {found}" if found else "")
         + (f"; found first: {first}" if first else "")
     )
-    place = "in memory" if held.vectors_in_memory else "read from disk"
+    where = "in memory" if held.vectors_in_memory else "read from disk"
     say(
         f"  memory   {size(held.memory_estimate)} expected, {size(held.memory_measured)} taken to "
-        f"open it now; vectors {place}"
+        f"open it now; vectors {where}"
     )
     say(f"  disk     {parts}")
     if failures:

@@ -46,9 +46,9 @@ def draw(report: IndexReport) -> str:
     ticks = [n * 10**power for power in range(int(left), int(right) + 1) for n in (1, 2, 5)]
     for tick in ticks:
         if left <= math.log10(tick) <= right:
-            place, foot = x(tick), _HEIGHT - _BOTTOM
-            shapes.append(_line(place, _TOP, place, foot, "#e5e5e5"))
-            shapes.append(_text(place, foot + 18, f"{tick:,}", anchor="middle"))
+            left, foot = x(tick), _HEIGHT - _BOTTOM
+            shapes.append(_line(left, _TOP, left, foot, "#e5e5e5"))
+            shapes.append(_text(left, foot + 18, f"{tick:,}", anchor="middle"))
     target = y(report.target)
     shapes.append(_line(_LEFT, target, _WIDTH - _RIGHT, target, "#888", dashes="5 4"))
     for number, kind in enumerate(report.point.recall):
@@ -69,8 +69,10 @@ def draw(report: IndexReport) -> str:
 def _text(
     x: float, y: float, text: str, *, anchor: str = "start", colour: str = "#222", size: int = 13
 ) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}"'
-    return f"<text {place}>{escape(text)}</text>"
+    attributes = (
+        f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}"'
+    )
+    return f"<text {attributes}>{escape(text)}</text>"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashes: str = "") -> str:

@@ -67,9 +67,9 @@ def make_films(
     moments: list[KnownMoment] = []
     for number in range(films):
         chosen: dict[str, Image.Image] = {}
-        for place in range(len(left) - 1, -1, -1):
-            if len(chosen) < shots and left[place][0] not in chosen:
-                caption, image = left.pop(place)
+        for position in range(len(left) - 1, -1, -1):
+            if len(chosen) < shots and left[position][0] not in chosen:
+                caption, image = left.pop(position)
                 chosen[caption] = image
         if len(chosen) < shots:
             break

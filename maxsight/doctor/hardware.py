@@ -66,7 +66,7 @@ def gpu() -> Iterator[Finding]:
         )
     if count:
         return
-    cards = _nvidia_cards()
+    devices = _nvidia_devices()
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if torch.version.cuda is None:
         status, remedy = "this torch is built without CUDA", "pip install --force-reinstall torch"
@@ -79,8 +79,8 @@ def gpu() -> Iterator[Finding]:
     else:
         status = f"driver {driver} does not serve torch's CUDA {torch.version.cuda}"
         remedy = f"update the NVIDIA driver to one that supports CUDA {torch.version.cuda}"
-    if cards or driver:
-        seen = f"{cards} NVIDIA cards" if cards else "an NVIDIA driver"
+    if devices or driver:
+        seen = f"{devices} NVIDIA devices" if devices else "an NVIDIA driver"
         yield Finding("gpu", "problem", f"{seen} in this machine, but {status}", remedy)
     else:
         yield Finding("gpu", "ok", f"none ({status}); everything runs on the CPU")
@@ -108,10 +108,10 @@ def memory() -> Iterator[Finding]:
         yield Finding("memory", "ok", what)
 
 
-def _nvidia_cards() -> int:
+def _nvidia_devices() -> int:
     """Display controllers by NVIDIA on the PCI bus, driver or no driver."""
-    cards = 0
+    devices = 0
     for device in Path("/sys/bus/pci/devices").glob("*"):
         if first_line(device / "vendor") == "0x10de":
-            cards += first_line(device / "class").startswith("0x03")
-    return cards
+            devices += first_line(device / "class").startswith("0x03")
+    return devices

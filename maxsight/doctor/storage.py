@@ -16,29 +16,29 @@ _GIB = 2**30
 def cache() -> Iterator[Finding]:
     """Can encoded texts and fetched material be kept?"""
     folder = settings.cache_directory()
-    place = _existing(folder)
+    existing = _existing(folder)
     remedy = "set MAXSIGHT_CACHE to a folder that can be written to"
-    if not place.is_dir():
+    if not existing.is_dir():
         yield Finding(
-            "cache", "problem", f"{folder} cannot be made: {place} is not a folder", remedy
+            "cache", "problem", f"{folder} cannot be made: {existing} is not a folder", remedy
         )
         return
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         yield Finding(
             "cache", "problem", f"{folder} cannot be written to: {error.strerror}", remedy
         )
         return
-    state = "" if place == folder else ", made when first used"
+    state = "" if existing == folder else ", made when first used"
     yield Finding("cache", "ok", f"{folder} can be written to{state}")
 
 
 def disks() -> Iterator[Finding]:
     """Free space where the cache is and where we stand, and whether links can be made there."""
-    places = {"the cache": settings.cache_directory(), "the current folder": Path.cwd()}
-    for name, folder in places.items():
+    folders = {"the cache": settings.cache_directory(), "the current folder": Path.cwd()}
+    for name, folder in folders.items():
         free = shutil.disk_usage(_existing(folder)).free
         what = f"{free / _GIB:.1f} GiB free for {name} ({folder}){_links(_existing(folder))}"
         if free < _GIB:

@@ -38,11 +38,11 @@ def encode(
     sketches, final = randomness.inner_sketches(config), randomness.final_sketch(config)
     sides = patterns(tokens, config)
     found = np.zeros((len(offsets) - 1, config.dim))
-    for place in range(len(found)):
+    for position in range(len(found)):
         inner = np.zeros((config.repetitions, config.cells, config.cell_dim))
         own = [
             token
-            for token in range(offsets[place], offsets[place + 1])
+            for token in range(offsets[position], offsets[position + 1])
             if weights is None or weights[token] > 0
         ]
         for repetition in range(config.repetitions if own else 0):
@@ -70,7 +70,7 @@ def encode(
                     value = projected[own[distances.index(min(distances))]]
                 inner[repetition, cell] = value
         flat = inner.reshape(-1)
-        found[place] = flat if final is None else _sketched(flat, final)
+        found[position] = flat if final is None else _sketched(flat, final)
     return found
 
 

@@ -37,8 +37,8 @@ def tome(
     r = min(r, max(count - protected, 0) // 2)
     if r == 0:
         return Image(values, list(sizes), list(range(count)))
-    a = [place for place in range(count) if place >= protected and place % 2 == 0]
-    b = [place for place in range(count) if place >= protected and place % 2 == 1]
+    a = [position for position in range(count) if position >= protected and position % 2 == 0]
+    b = [position for position in range(count) if position >= protected and position % 2 == 1]
     edges = []
     for mine in a:
         best, other = max((_cosine(keys[mine], keys[other]), -other) for other in b)
@@ -46,18 +46,18 @@ def tome(
     joins = {mine: other for _, mine, other in sorted(edges)[:r]}
     standing = [
         *range(min(protected, count)),
-        *(place for place in a if place not in joins),
+        *(position for position in a if position not in joins),
         *b,
     ]
     means, totals = [], []
-    for place in standing:
-        group = [place, *(mine for mine, other in joins.items() if other == place)]
+    for position in standing:
+        group = [position, *(mine for mine, other in joins.items() if other == position)]
         weights = torch.tensor([sizes[i] if weighted else 1 for i in group], dtype=torch.float64)
         if weights.sum() == 0:
             weights = torch.ones_like(weights)
         means.append((values[group] * weights[:, None]).sum(0) / weights.sum())
         totals.append(sum(sizes[i] for i in group))
-    source = [standing.index(joins.get(place, place)) for place in range(count)]
+    source = [standing.index(joins.get(position, position)) for position in range(count)]
     return Image(torch.stack(means), totals, source)
 
 

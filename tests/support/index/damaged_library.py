@@ -19,9 +19,9 @@ def expected(without: set[str] = frozenset()) -> dict[int, tuple[str, str]]:  # 
     return {i: (path, held[path]) for i, path in enumerate(CONTENTS) if path not in without}
 
 
-def flip(file: Path, place: int = -1) -> None:
+def flip(file: Path, offset: int = -1) -> None:
     content = bytearray(file.read_bytes())
-    content[len(content) // 2 if place < 0 else place] ^= 0x10
+    content[len(content) // 2 if offset < 0 else offset] ^= 0x10
     file.write_bytes(bytes(content))
 
 

@@ -29,19 +29,19 @@ def edited(draw: st.DrawFn, content: bytes) -> bytes:
     """Some bytes changed, cut out, doubled or put in."""
     found = bytearray(content)
     for _ in range(draw(st.integers(0, 4))):
-        place = draw(st.integers(0, len(found)))
+        position = draw(st.integers(0, len(found)))
         other = draw(st.integers(0, len(found)))
         match draw(st.sampled_from(["flip", "cut", "put", "double", "end"])):
-            case "flip" if place < len(found):
-                found[place] ^= draw(st.integers(1, 255))
+            case "flip" if position < len(found):
+                found[position] ^= draw(st.integers(1, 255))
             case "cut":
-                del found[min(place, other) : min(place, other) + draw(st.integers(0, 64))]
+                del found[min(position, other) : min(position, other) + draw(st.integers(0, 64))]
             case "put":
-                found[place:place] = draw(st.binary(max_size=16))
+                found[position:position] = draw(st.binary(max_size=16))
             case "double":
-                found[place:place] = found[min(place, other) : min(place, other) + 64]
+                found[position:position] = found[min(position, other) : min(position, other) + 64]
             case "end":
-                del found[place:]
+                del found[position:]
     return bytes(found)
 
 

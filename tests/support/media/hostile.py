@@ -82,8 +82,8 @@ def distinct_pictures(count: int, side: int = 80) -> list[Image.Image]:
     crops = []
     for photograph in photographs():
         columns, rows = photograph.width // side, photograph.height // side
-        for place in range(columns * rows):
-            left, top = place % columns * side, place // columns * side
+        for position in range(columns * rows):
+            left, top = position % columns * side, position // columns * side
             crop = photograph.crop((left, top, left + side, top + side))
             # Night sky and blank background look alike everywhere.
             if np.asarray(crop, np.float32).std(axis=(0, 1)).mean() > 12:

@@ -83,13 +83,13 @@ def written(space: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:
     text = name.encode() + b"\x00"
     described = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78)
     tags = {b"desc": described, b"wtpt": _xyz(_D50), **tags}
-    place, table, body = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    offset, table, body = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
     for tag, content in tags.items():
         padded = content + bytes(-len(content) % 4)
-        table += tag + struct.pack(">II", place + len(body), len(content))
+        table += tag + struct.pack(">II", offset + len(body), len(content))
         body += padded
     head = struct.pack(
-        ">I4sI4s4s4s", place + len(body), bytes(4), 0x02100000, b"mntr", space, b"XYZ "
+        ">I4sI4s4s4s", offset + len(body), bytes(4), 0x02100000, b"mntr", space, b"XYZ "
     )
     head += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
     return (head + _fixed(_D50)).ljust(128, b"\x00") + table + body
