@@ -129,14 +129,13 @@ def read_picture(
     data: bytes,
     *,
     side: int | None = None,
-    of: Side = "long",
     max_pixels: int,
 ) -> UprightImage:
     """Decode a file to sRGB.
 
     Args:
         data: the whole file.
-        side: pixels that will be needed of the ``of`` side; a larger picture may be returned
+        side: pixels that will be needed of the longer side; a larger picture may be returned
             smaller, but never below three times this. None decodes at full size.
         max_pixels: refuse what would have to be decoded at more pixels than this.
 
@@ -144,7 +143,7 @@ def read_picture(
         MediaError: not a picture, or damaged.
         NotNow: too large for the limits, or its codec is not installed.
     """
-    upright = _read(data, side, lambda width, height: of, max_pixels)
+    upright = _read(data, side, lambda width, height: "long", max_pixels)
     if upright.to_srgb is None:
         return upright
     return replace(upright, image=upright.to_srgb.convert(upright.image), to_srgb=None)
