@@ -1,6 +1,6 @@
 """A query of several parts as one vector: a signed, weighted sum, normalised.
 
-numpy only: a search whose texts are cached mixes without importing torch.
+numpy only: a search whose texts are cached adds its parts without importing torch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ TEXT_WEIGHT = 1.2
 MINUS_WEIGHT = 0.5
 
 
-def mix(
+def weighted_sum(
     vectors: np.ndarray,
     *,
     weights: Sequence[float],
     is_text: Sequence[bool],
     text_weight: float = TEXT_WEIGHT,
 ) -> np.ndarray:
-    """Mix the parts of a query: (D,) float32, L2-normalised. Arguments and errors of `shares`."""
+    """One vector for all parts of a query: (D,) float32, L2-normalised.
+
+    Arguments and errors are those of :func:`shares`.
+    """
     parts = np.asarray(vectors, dtype=np.float32)
-    mixed = shares(parts, weights=weights, is_text=is_text, text_weight=text_weight) @ parts
-    return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32)
+    total = shares(parts, weights=weights, is_text=is_text, text_weight=text_weight) @ parts
+    return np.asarray(total / np.linalg.norm(total), dtype=np.float32)
 
 
 def shares(
@@ -73,8 +76,8 @@ def shares(
     texts = np.asarray(is_text, dtype=bool)
     if texts.any() and not texts.all():
         factors = np.where(texts, text_weight * factors, factors).astype(np.float32)
-    mixed = factors @ vectors
-    norm = float(np.linalg.norm(mixed))
+    total = factors @ vectors
+    norm = float(np.linalg.norm(total))
     if norm <= 1e-6 * float(np.abs(factors).sum()):
         raise UsageError("the parts of the query cancel each other out; change their weights")
     return np.asarray(factors / norm, dtype=np.float32)

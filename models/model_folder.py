@@ -89,12 +89,12 @@ def read(file: Path, *, encoder: str) -> dict[str, Any]:
 
 
 @contextmanager
-def read_by(library: str, place: Path | str, *, encoder: str) -> Iterator[None]:
+def read_by(library: str, path: Path | str, *, encoder: str) -> Iterator[None]:
     """Whatever a library raises over the files of a model becomes one message.
 
     Args:
         library: its name, and its version if that is known.
-        place: what it reads, a path or in words.
+        path: what it reads, a path or in words.
         encoder: the URI.
 
     Raises:
@@ -115,7 +115,7 @@ def read_by(library: str, place: Path | str, *, encoder: str) -> Iterator[None]:
             raise
         reason = f"{kind}: {error}".strip().splitlines()[0][:500]
         raise EncoderError(
-            f"{encoder}: {library} cannot load {place} ({reason}); fetch it again, or give the "
+            f"{encoder}: {library} cannot load {path} ({reason}); fetch it again, or give the "
             "files that belong together. A model that brings code of its own is not run"
         ) from error
 
@@ -134,20 +134,20 @@ def _inspect(file: Path, encoder: str) -> Any:
 
 
 def _files(folder: Path, encoder: str) -> Iterator[Path]:
-    for count, place in enumerate(folder.rglob("*")):
+    for count, path in enumerate(folder.rglob("*")):
         if count == _MOST_FILES:
             raise EncoderError(
                 f"{encoder}: {folder} holds more than {_MOST_FILES} files; give the folder of the "
                 "model alone"
             )
         try:
-            mode = place.stat().st_mode
+            mode = path.stat().st_mode
         except OSError:
             continue  # a link to nothing is nothing
         if stat.S_ISREG(mode):
-            yield place
+            yield path
         elif not stat.S_ISDIR(mode):
-            raise EncoderError(f"{encoder}: {place} is neither a file nor a folder; remove it")
+            raise EncoderError(f"{encoder}: {path} is neither a file nor a folder; remove it")
 
 
 def _complaints(file: Path, content: Any) -> Iterator[str]:
@@ -183,11 +183,11 @@ def _routes(types: Any) -> Iterator[str]:
     if not isinstance(types, dict):
         yield f"types {_short(types)}"
         return
-    for place, name in types.items():
+    for folder, name in types.items():
         if not _is_importable(name):
             yield f"the module {_short(name)}"
-        if not _is_inside(place):
-            yield f"the folder {_short(place)}"
+        if not _is_inside(folder):
+            yield f"the folder {_short(folder)}"
 
 
 def _sentence_configuration(content: Any) -> Iterator[str]:
@@ -241,11 +241,11 @@ def _is_importable(name: Any) -> bool:
     return isinstance(name, str) and _IMPORTABLE.fullmatch(name) is not None
 
 
-def _is_inside(place: Any) -> bool:
+def _is_inside(text: Any) -> bool:
     """Whether a path, as written in a file, stays below the folder that it is relative to."""
-    if not isinstance(place, str) or "\0" in place or "\\" in place or ":" in place:
+    if not isinstance(text, str) or "\0" in text or "\\" in text or ":" in text:
         return False
-    path = PurePosixPath(place)
+    path = PurePosixPath(text)
     return not path.is_absolute() and ".." not in path.parts
 
 

@@ -4,7 +4,7 @@ The triplets are real: two drawings by one artist whose names differ in one attr
 tone, person, hair, colour, species, direction, state, size, clock time). The gallery is every
 picture of the drawing style; the reference is taken out of the results. Concepts are those held
 out from the encoder's training. Everything runs through the public encoder and
-``maxsight.models.compose.mix``.
+``maxsight.models.compose.weighted_sum``.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _ranks(
         elif contender == "text only":
             query = text
         else:
-            query = compose.mix(
+            query = compose.weighted_sum(
                 np.stack([reference, text]), weights=[1.0, 1.0], is_text=[False, True]
             )
         scores = gallery @ query

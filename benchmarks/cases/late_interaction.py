@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import typer
 from torch import Tensor
@@ -36,6 +35,7 @@ from maxsight.benchmarks.peers.tools import Peer
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.records import TokenTable
 from maxsight.kernels import fde
+from maxsight.kernels.array_types import FloatArray, IntArray
 from maxsight.kernels.maxsim import Int8Tokens
 
 K = 10
@@ -52,9 +52,8 @@ _OURS: Mapping[str, tuple[str, str | None]] = {
     "maxsight, int8, MUVERA": ("int8", "auto"),
 }
 
-Rows = npt.NDArray[np.int64]
 # Queries (B, l, d) -> (B, K) rows
-Search = Callable[[npt.NDArray[np.float32]], Rows]
+Search = Callable[[FloatArray], IntArray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +129,7 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def asking(search: Search, groups: list[npt.NDArray[np.float32]]) -> Callable[[int], Rows]:
+def asking(search: Search, groups: list[FloatArray]) -> Callable[[int], IntArray]:
     """A search of another group each time."""
     return lambda number: search(groups[number % len(groups)])
 
@@ -140,7 +139,7 @@ def peer_stopwatch(peer: Peer, groups: int) -> Callable[[int], float]:
     return lambda number: peer.search(number % groups, K).seconds
 
 
-def exact(topics: TokenTopics) -> Rows:
+def exact(topics: TokenTopics) -> IntArray:
     """(Q, K) the best by MaxSim in float32."""
     return best(maxsim(torch.from_numpy(topics.queries), torch.from_numpy(topics.documents)), K)
 
@@ -154,9 +153,9 @@ def maxsim(queries: Tensor, documents: Tensor) -> Tensor:
     return torch.cat(parts).T
 
 
-def best(scores: Tensor, k: int) -> Rows:
+def best(scores: Tensor, k: int) -> IntArray:
     """(B, k) rows of highest score."""
-    rows: Rows = scores.topk(k).indices.numpy()
+    rows: IntArray = scores.topk(k).indices.numpy()
     return rows
 
 
@@ -175,27 +174,27 @@ def in_torch(topics: TokenTopics) -> dict[str, Contender]:
     encoding = rounding + time.process_time() - start
     stored = 2.0 * documents.shape[2]
 
-    def scored(queries: Tensor, candidates: Tensor) -> Rows:
+    def scored(queries: Tensor, candidates: Tensor) -> IntArray:
         found = []
         for query, rows in zip(queries.bfloat16(), candidates):
             product = (low[rows] @ query.T).float()
             found.append(rows[product.amax(1).sum(1).topk(K).indices])
-        rows_found: Rows = torch.stack(found).numpy()
+        rows_found: IntArray = torch.stack(found).numpy()
         return rows_found
 
     def by_muvera(count: int) -> Search:
-        def search(given: npt.NDArray[np.float32]) -> Rows:
+        def search(given: FloatArray) -> IntArray:
             queries = torch.from_numpy(given)
             asked = fde.encode_queries(queries.flatten(0, 1), edges(queries), config)
             return scored(queries, (asked.bfloat16() @ encoded.T).float().topk(count).indices)
 
         return search
 
-    def by_mean(given: npt.NDArray[np.float32]) -> Rows:
+    def by_mean(given: FloatArray) -> IntArray:
         queries = torch.from_numpy(given)
         return scored(queries, (queries.mean(1) @ means.T).topk(320).indices)
 
-    def all_of_them(given: npt.NDArray[np.float32]) -> Rows:
+    def all_of_them(given: FloatArray) -> IntArray:
         return best(maxsim(torch.from_numpy(given).bfloat16(), low), K)
 
     with_muvera = stored + 2 * config.dim / per_token
@@ -230,7 +229,7 @@ def ours(topics: TokenTopics, folder: Path) -> dict[str, Contender]:
         )
         seconds = time.process_time() - start
 
-        def search(queries: npt.NDArray[np.float32], index: LateIndex = index) -> Rows:
+        def search(queries: FloatArray, index: LateIndex = index) -> IntArray:
             return np.stack([rows for rows, _ in index.search(list(queries), K)])
 
         found[name] = Contender(search, seconds, index.bytes() / len(table.tokens))
@@ -242,7 +241,7 @@ def plaid(
     environments: Path,
     folder: Path,
     topics: TokenTopics,
-    groups: list[npt.NDArray[np.float32]],
+    groups: list[FloatArray],
 ) -> dict[str, Peer]:
     """fast-plaid at work, once for each of its settings."""
     found = {}
@@ -255,7 +254,7 @@ def plaid(
     return found
 
 
-def recall(found: Rows, truth: Rows) -> float:
+def recall(found: IntArray, truth: IntArray) -> float:
     """The share of the true rows that was found."""
     return float((truth[:, :, None] == found[:, None, :]).any(2).mean())
 

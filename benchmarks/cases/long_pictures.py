@@ -34,7 +34,6 @@ _SHORT = 300  # pixels
 _RATIOS = (2, 3, 4)
 _BATCH = 16
 
-Floats = np.ndarray
 Named = tuple[str, Image.Image]
 
 
@@ -48,13 +47,13 @@ class Seen:
         squeezed: (1, D), scaled to a square whatever its shape.
     """
 
-    whole: Floats
-    squares: Floats
-    squeezed: Floats
+    whole: np.ndarray
+    squares: np.ndarray
+    squeezed: np.ndarray
 
 
 # What is kept of a long picture: (U, D) units.
-KEPT: dict[str, Callable[[Seen], Floats]] = {
+KEPT: dict[str, Callable[[Seen], np.ndarray]] = {
     "whole": lambda seen: seen.whole,
     "squeezed": lambda seen: seen.squeezed,
     "squares side by side": lambda seen: seen.squares[::2],
@@ -64,7 +63,7 @@ KEPT: dict[str, Callable[[Seen], Floats]] = {
 }
 
 # What stands for a long picture as a query: (D,).
-ASKED: dict[str, Callable[[Seen], Floats]] = {
+ASKED: dict[str, Callable[[Seen], np.ndarray]] = {
     "whole": lambda seen: seen.whole[0],
     "mean of squares": lambda seen: _unit(seen.squares.mean(0)),
     "mean of all": lambda seen: _unit(np.concatenate([seen.whole, seen.squares]).mean(0)),
@@ -130,8 +129,8 @@ def _strips(model: Encoder, name: str, things: Sequence[Named]) -> list[Row]:
 
 
 def _rows(
-    queries: Floats,
-    units: Sequence[Floats],
+    queries: np.ndarray,
+    units: Sequence[np.ndarray],
     case: str,
     contender: str,
     chosen: np.ndarray | None = None,
@@ -191,7 +190,7 @@ def _seen(model: Encoder, image: Image.Image) -> Seen:
     return Seen(vectors[:1], vectors[2:], vectors[1:2])
 
 
-def _encoded(model: Encoder, images: Sequence[Image.Image]) -> Floats:
+def _encoded(model: Encoder, images: Sequence[Image.Image]) -> np.ndarray:
     vectors = []
     for start in range(0, len(images), _BATCH):
         batch = [resize(image, model.preprocess) for image in images[start : start + _BATCH]]
@@ -200,6 +199,6 @@ def _encoded(model: Encoder, images: Sequence[Image.Image]) -> Floats:
     return np.concatenate(vectors)
 
 
-def _unit(vector: Floats) -> Floats:
-    normalised: Floats = vector / np.linalg.norm(vector)
+def _unit(vector: np.ndarray) -> np.ndarray:
+    normalised: np.ndarray = vector / np.linalg.norm(vector)
     return normalised

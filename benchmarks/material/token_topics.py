@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from maxsight.kernels.array_types import FloatArray
 
 # Of all documents, and of one.
 _POOL, _TOPICS = 200, 8
 # How far a document's topics lie from the pool's, and tokens from the topic they are about.
 _TOPIC_AWAY, _TOKEN_AWAY = 0.5, 0.9
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +23,8 @@ class TokenTopics:
         queries: (Q, l, d), rows of norm 1.
     """
 
-    documents: Floats
-    queries: Floats
+    documents: FloatArray
+    queries: FloatArray
 
 
 def token_topics(
@@ -44,7 +43,7 @@ def token_topics(
     """
     draw = np.random.default_rng(seed)
 
-    def near(rows: Floats, away: float) -> Floats:
+    def near(rows: FloatArray, away: float) -> FloatArray:
         noise = _units(draw.standard_normal(rows.shape, dtype=np.float32))
         return _units(rows + np.float32(away) * noise)
 
@@ -57,6 +56,6 @@ def token_topics(
     return TokenTopics(tokens, near(about, _TOKEN_AWAY))
 
 
-def _units(rows: Floats) -> Floats:
-    found: Floats = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+def _units(rows: FloatArray) -> FloatArray:
+    found: FloatArray = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
     return found

@@ -118,11 +118,11 @@ class BuiltinEncoder:
             return Embeddings(self._heads.text(self._sentences.prompted(texts)))
         named = [phrases(text) for text in texts]
         unique = list(dict.fromkeys([*texts, *(phrase for group in named for phrase in group)]))
-        place = {text: row for row, text in enumerate(unique)}
+        row_of = {text: row for row, text in enumerate(unique)}
         vectors = self._heads.text(self._sentences.prompted(unique))
         return Embeddings(
-            vectors[[place[text] for text in texts]],
-            vectors[[place[phrase] for group in named for phrase in group]],
+            vectors[[row_of[text] for text in texts]],
+            vectors[[row_of[phrase] for group in named for phrase in group]],
             offsets=offsets_of(torch.tensor([len(group) for group in named], device=self.device)),
         )
 

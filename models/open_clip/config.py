@@ -59,20 +59,20 @@ def require(model: Any) -> None:
         raise ValueError("model_cfg has no embed_dim")
 
 
-def _require(fields: Any, known: Mapping[str, _Check | Mapping[str, Any]], place: str) -> None:
+def _require(fields: Any, known: Mapping[str, _Check | Mapping[str, Any]], field: str) -> None:
     if not isinstance(fields, dict):
-        raise ValueError(f"{place} must hold fields, {{...}}")
+        raise ValueError(f"{field} must hold fields, {{...}}")
     for key, value in fields.items():
         check = known.get(key)
         if check is None:
             raise ValueError(
-                f"{place}.{key[:80]} is not handed on; of {place} only {', '.join(known)} are"
+                f"{field}.{key[:80]} is not handed on; of {field} only {', '.join(known)} are"
             )
         if isinstance(check, Mapping):
-            if value is not None or place == "model_cfg":
-                _require(value, check, f"{place}.{key}")
+            if value is not None or field == "model_cfg":
+                _require(value, check, f"{field}.{key}")
         elif not check(value):
-            raise ValueError(f"{place}.{key} is {repr(value)[:80]}, which it cannot be")
+            raise ValueError(f"{field}.{key} is {repr(value)[:80]}, which it cannot be")
 
 
 def _require_preprocessing(fields: Any) -> None:

@@ -25,8 +25,8 @@ def pixels(image: Image.Image) -> np.ndarray:
     except ValueError:
         return np.asarray(image)
     array = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
-    place = array.children[0].contents.buffers[1]
-    memory = (_Memory * (image.width * image.height)).from_address(place)
+    address = array.children[0].contents.buffers[1]
+    memory = (_Memory * (image.width * image.height)).from_address(address)
     memory.__dict__["capsule"] = capsule  # lives as long as what is made of the memory
     return np.ctypeslib.as_array(memory).reshape(image.height, image.width, 4)
 

@@ -18,7 +18,7 @@ from maxsight.models.towers.tower import Tower
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What runs through a tower at one place.
+    """What runs through a tower at one layer.
 
     Attributes:
         tokens: (B, M, C).

@@ -38,14 +38,14 @@ def encode(text: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
         (B, D) pooled and projected, and (B, L, width) states after the final norm; states behind
         the pooled token are zeros.
     """
-    place = _pooled_place(text, ids)
+    position = _pooled_position(text, ids)
     dtype = text.transformer.get_cast_dtype()
     pooled: list[Tensor] = []
     width = text.ln_final.normalized_shape[0]
     states = torch.zeros(*ids.shape, width, dtype=dtype, device=ids.device)
-    order = place.argsort()
+    order = position.argsort()
     for chosen in torch.split(order, _TEXTS):
-        length = int(place[chosen].max()) + 1
+        length = int(position[chosen].max()) + 1
         some = ids[chosen, :length]
         x = text.token_embedding(some).to(dtype) + text.positional_embedding[:length].to(dtype)
         x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))
@@ -65,7 +65,7 @@ def project(text: Any, states: Tensor) -> Tensor:
     return states if projection is None else states.to(projection.dtype) @ projection
 
 
-def _pooled_place(text: Any, ids: Tensor) -> Tensor:
+def _pooled_position(text: Any, ids: Tensor) -> Tensor:
     if _pool(text) == "argmax":
         return ids.argmax(dim=1)
     is_end = torch.eq(ids, _eos(text))

@@ -229,7 +229,7 @@ class SentenceTransformersEncoder:
         )
 
     def _forward(self, inputs: list[Any], task: Task) -> tuple[dict[str, Any], Tensor | None]:
-        """The model's output features, and the sizes of tokens by place where some merged."""
+        """The model's output features, and the sizes of tokens by position where some merged."""
         from sentence_transformers.util import batch_to_device
 
         # Configurations that do not fit are seen here at last, or a chat template that tries more.
@@ -406,7 +406,7 @@ def _hashes(folder: Path) -> dict[str, str]:
         if file.suffix in suffixes and file.is_file()
     }
     return {
-        place: hub.content_hash(file)
-        for place, file in sorted(found.items())
-        if not _OTHER_BACKENDS & set(Path(place).parts)
+        name: hub.content_hash(file)
+        for name, file in sorted(found.items())
+        if not _OTHER_BACKENDS & set(Path(name).parts)
     }

@@ -206,7 +206,7 @@ def merged(features: Tensor, left: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         (B, left, C) plain means in the order of the pictures; (B, left), how many each stands for;
-        (B, left) int64, the place among the N that it takes: of those that merged, the one that
+        (B, left) int64, the position among the N that it takes: of those that merged, the one that
         the others joined.
     """
     count = features.shape[1]
@@ -224,9 +224,9 @@ def merged(features: Tensor, left: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _destinations(source: Tensor, count: int) -> Tensor:
-    """(B, N) outputs of a round's inputs -> (B, count), the input each output is at the place of.
+    """(B, N) outputs of a round's inputs -> (B, count), the input whose position an output takes.
 
-    Inputs at even places join inputs at odd ones: of an output's members the odd one, if any.
+    Inputs at even positions join inputs at odd ones: of an output's members the odd one, if any.
     """
     places = torch.arange(source.shape[1], device=source.device).expand_as(source)
     heads = places.new_empty(len(source), count)

@@ -238,7 +238,7 @@ def encode_query(
     vectors = np.stack(parts).astype(np.float32)
     weights = [term.weight for term in terms]
     is_text = [term.text is not None for term in terms]
-    mixed = compose.mix(vectors, weights=weights, is_text=is_text)
+    mixed = compose.weighted_sum(vectors, weights=weights, is_text=is_text)
     if not late:
         return EncodedQuery(mixed, tuple(references))
     tokens = [None if term.text is None else tokens_by_text[term.text] for term in terms]
