@@ -37,9 +37,9 @@ class Batch:
         self._shares = shares
         self._entered: list[int] = self._visual.sum(dim=1).tolist()  # visual tokens a row
         self._counts = self._entered
-        # Slot s of row b holds what stood at places[b, s] if holds[b, s], else nothing. Rows are
+        # Slot s of row b holds what stood at indices[b, s] if holds[b, s], else nothing. Rows are
         # packed to the left when the first token leaves.
-        self._places: Tensor | None = None
+        self._indices: Tensor | None = None
         self._holds = is_real
         self._scores: Tensor | None = None
         self._plainly_causal: dict[int, bool] = {}
@@ -81,17 +81,17 @@ class Batch:
 
     def surroundings(self, layer: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """A layer's arguments beside the hidden states, cut to the tokens that are left."""
-        if self._places is None:
+        if self._indices is None:
             return kwargs
         cut = dict(kwargs)
         mask = kwargs.get("attention_mask")
         cut["attention_mask"] = self._mask(mask, is_causal=layer.self_attn.is_causal)
         if self._rotary is None:
-            cosine, sine = (self._at_places(part) for part in kwargs["position_embeddings"])
+            cosine, sine = (self._at_indices(part) for part in kwargs["position_embeddings"])
             self._rotary = cosine, sine
         cut["position_embeddings"] = self._rotary
         if (positions := kwargs.get("position_ids")) is not None:
-            cut["position_ids"] = self._at_places(positions[..., None])[..., 0]
+            cut["position_ids"] = self._at_indices(positions[..., None])[..., 0]
         return cut
 
     def restore(self, hidden: Tensor) -> Tensor:
@@ -100,11 +100,11 @@ class Batch:
         Places whose token is gone take the row's first state: they are left out by ``is_left``,
         but what divides by norms on the way must not meet zeros.
         """
-        if self._places is None:
+        if self._indices is None:
             return hidden
         slots = torch.zeros_like(self.is_left, dtype=torch.int64)
         row, slot = self._holds.nonzero(as_tuple=True)
-        slots[row, self._places[row, slot]] = slot
+        slots[row, self._indices[row, slot]] = slot
         return hidden.gather(1, slots[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def _merge(self, hidden: Tensor) -> Tensor:
@@ -121,12 +121,12 @@ class Batch:
                 keep[numbers] |= self._visual[numbers]
                 continue
             rows = torch.tensor(numbers, device=hidden.device)
-            places = self._visual[rows].nonzero()[:, 1].view(len(numbers), count)
-            features, sizes, heads = merged(hidden[rows[:, None], places], left)
-            places = places.gather(1, heads)
-            hidden[rows[:, None], places] = features
-            self.sizes[rows[:, None], places] = sizes
-            keep[rows[:, None], places] = True
+            indices = self._visual[rows].nonzero()[:, 1].view(len(numbers), count)
+            features, sizes, heads = merged(hidden[rows[:, None], indices], left)
+            indices = indices.gather(1, heads)
+            hidden[rows[:, None], indices] = features
+            self.sizes[rows[:, None], indices] = sizes
+            keep[rows[:, None], indices] = True
         self._entered = (keep & self._visual).sum(dim=1).tolist()
         self._counts = self._entered
         return self._drop(hidden, keep) if not torch.equal(keep, self._holds) else hidden
@@ -147,28 +147,28 @@ class Batch:
         """Pack what is kept of each row to the left, the longest row deciding the width."""
         width = int(keep.sum(dim=1).max())
         order = (~keep).sort(dim=1, stable=True).indices[:, :width]
-        places = order if self._places is None else self._places.gather(1, order)
-        self._places = places
+        indices = order if self._indices is None else self._indices.gather(1, order)
+        self._indices = indices
         self._holds = keep.gather(1, order)
         self._visual = self._visual.gather(1, order)
         row, slot = self._holds.nonzero(as_tuple=True)
         self.is_left = torch.zeros_like(self.is_left)
-        self.is_left[row, places[row, slot]] = True
+        self.is_left[row, indices[row, slot]] = True
         self._scores, self._rotary, self._masks = None, None, {}
         return hidden.gather(1, order[..., None].expand(-1, -1, hidden.shape[-1]))
 
-    def _at_places(self, values: Tensor) -> Tensor:
+    def _at_indices(self, values: Tensor) -> Tensor:
         """(1 or B, L, n) -> (B, L', n)."""
-        assert self._places is not None
-        rows = values.expand(len(self._places), -1, -1)
-        return rows.gather(1, self._places[..., None].expand(-1, -1, values.shape[-1]))
+        assert self._indices is not None
+        rows = values.expand(len(self._indices), -1, -1)
+        return rows.gather(1, self._indices[..., None].expand(-1, -1, values.shape[-1]))
 
     def _mask(self, mask: Tensor | None, *, is_causal: bool) -> Tensor | None:
         """A layer's mask for the slots; None, which torch computes faster, where it is causal.
 
         Rows being packed to the left, a query never sees the empty slots behind it.
         """
-        assert self._places is not None
+        assert self._indices is not None
         if mask is None and is_causal:
             return None
         if id(mask) in self._masks:
@@ -176,13 +176,13 @@ class Batch:
         if mask is None:
             cut = self._holds[:, None, None, :]
         else:
-            places = self._places
-            width = places.shape[1]
-            rows = mask.expand(len(places), -1, -1, -1)
+            indices = self._indices
+            width = indices.shape[1]
+            rows = mask.expand(len(indices), -1, -1, -1)
             cut = rows.gather(
-                2, places[:, None, :, None].expand(-1, rows.shape[1], -1, rows.shape[3])
+                2, indices[:, None, :, None].expand(-1, rows.shape[1], -1, rows.shape[3])
             )
-            cut = cut.gather(3, places[:, None, None, :].expand(-1, cut.shape[1], width, -1))
+            cut = cut.gather(3, indices[:, None, None, :].expand(-1, cut.shape[1], width, -1))
             cut = cut & self._holds[:, None, None, :]
             # A query without any key would be no number.
             cut = cut | ~self._holds[:, None, :, None]
@@ -206,7 +206,7 @@ def merged(features: Tensor, left: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         (B, left, C) plain means in the order of the pictures; (B, left), how many each stands for;
-        (B, left) int64, the position among the N that it takes: of those that merged, the one that
+        (B, left) int64, the index among the N that it takes: of those that merged, the one that
         the others joined.
     """
     count = features.shape[1]
@@ -224,14 +224,14 @@ def merged(features: Tensor, left: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _destinations(source: Tensor, count: int) -> Tensor:
-    """(B, N) outputs of a round's inputs -> (B, count), the input whose position an output takes.
+    """(B, N) outputs of a round's inputs -> (B, count), the input whose index an output takes.
 
-    Inputs at even positions join inputs at odd ones: of an output's members the odd one, if any.
+    Inputs at even indices join inputs at odd ones: of an output's members the odd one, if any.
     """
-    places = torch.arange(source.shape[1], device=source.device).expand_as(source)
-    heads = places.new_empty(len(source), count)
-    heads.scatter_(1, source[:, ::2], places[:, ::2])
-    return heads.scatter_(1, source[:, 1::2], places[:, 1::2])
+    indices = torch.arange(source.shape[1], device=source.device).expand_as(source)
+    heads = indices.new_empty(len(source), count)
+    heads.scatter_(1, source[:, ::2], indices[:, ::2])
+    return heads.scatter_(1, source[:, 1::2], indices[:, 1::2])
 
 
 def page_rank(query: Tensor, key: Tensor, allowed: Tensor, *, scaling: float) -> Tensor:
