@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from maxsight import settings
 from maxsight.errors import BudgetError, LibraryError
+from maxsight.index.ann.contract import Built
 from maxsight.index.ann.indexed_vectors import IndexedVectors
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations, vector_folder
 from maxsight.index.derived.generations import Stamp
-from maxsight.index.derived.vector_folder import Built
 from maxsight.index.exact.disk import DiskVectors
 from maxsight.index.exact.memory import ExactIndex
 from maxsight.index.plan import plan
@@ -125,7 +125,11 @@ def _load(
             raise LibraryError(f"{library / tables.UNITS} is damaged: its units are out of order")
         if not memory.in_memory:
             stored = DiskVectors.of(units, unit_ids, manifest.dim, library / tables.UNITS)
-        vectors = stored if built is None else IndexedVectors.of(built, stored, unit_ids, old)
+        vectors = (
+            stored
+            if built is None
+            else IndexedVectors.of(built, stored, unit_ids, None if old is None else old.vectors)
+        )
     # Units newer than any claimed are a writer's next step, and will be wanted.
     if reader.newest <= (int(unit_ids[-1]) if len(unit_ids) else -1):
         settled = frozenset(fragment.fragment_id for fragment in fragments)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import UsageError
+from maxsight.index.ann.contract import Built, StoredVectors
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.derived.generations import Stamp
-from maxsight.index.derived.vector_folder import Built
 from maxsight.index.loaded_once import loaded_once
 from maxsight.index.plan import MemoryPlan
 from maxsight.index.records import Film, TokenTable, UnitHit
@@ -24,7 +24,7 @@ from maxsight.index.tables import filters, lance_tables, tables
 from maxsight.index.tables.manifest import Manifest
 from maxsight.index.tables.unit_reader import owners
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # its module loads FAISS
     from maxsight.index.derived.token_folder import BuiltTokens
 
 # Of the items, what a snapshot keeps in memory.
@@ -34,28 +34,6 @@ _BYTES_BESIDE_A_TOKEN = 8  # its scale and its size
 # While all tokens take no more, they are held in memory and every unit is scored by them: an index
 # would only miss some.
 HELD_TOKEN_BYTES = 256 * 2**20
-
-
-class StoredVectors(Protocol):
-    """The vectors of a snapshot's rows, in memory or on disk, and how they are searched."""
-
-    dim: int
-
-    def __len__(self) -> int: ...
-
-    def take(self, rows: npt.ArrayLike) -> npt.NDArray[np.float16]:
-        """The stored (n, D) vectors of ``rows``, in the order given."""
-        ...
-
-    def scores(self, query: Floats, rows: slice | npt.ArrayLike) -> Floats:
-        """Inner products of one (D,) query with ``rows``: (n,) float32."""
-        ...
-
-    def search(
-        self, queries: npt.ArrayLike, k: int, *, allowed: Mask | None = None
-    ) -> list[tuple[Rows, Floats]]:
-        """As :meth:`maxsight.index.exact.memory.ExactIndex.search`."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,12 @@ of an answer exact whatever found it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 
@@ -104,3 +107,47 @@ class VectorSource(Protocol):
     def take(self, rows: Rows) -> Halves:
         """(n, D) of ``rows``, in the order given; one read."""
         ...
+
+
+class StoredVectors(Protocol):
+    """The vectors of a snapshot's rows, in memory or on disk, and how they are searched."""
+
+    dim: int
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: npt.ArrayLike) -> Halves:
+        """The stored (n, D) vectors of ``rows``, in the order given."""
+        ...
+
+    def scores(self, query: Floats, rows: slice | npt.ArrayLike) -> Floats:
+        """Inner products of one (D,) query with ``rows``: (n,) float32."""
+        ...
+
+    def search(
+        self, queries: npt.ArrayLike, k: int, *, allowed: Mask | None = None
+    ) -> list[tuple[Rows, Floats]]:
+        """As :meth:`maxsight.index.exact.memory.ExactIndex.search`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """An index and what it was made from.
+
+    Attributes:
+        folder: where it is saved.
+        index: its row i is the unit ``unit_ids[i]``.
+        unit_ids: rising.
+        details: what ``index.json`` says besides.
+    """
+
+    folder: Path
+    index: VectorIndex
+    unit_ids: Rows
+    details: Mapping[str, Any]
+
+    @property
+    def newest(self) -> int:
+        """The highest unit id that it knows; -1 if it knows none."""
+        return int(self.unit_ids[-1]) if len(self.unit_ids) else -1

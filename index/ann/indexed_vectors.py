@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from maxsight.index.ann import searcher
-from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.ann.contract import Built, Effort, StoredVectors, VectorIndex
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.exact.disk import DiskVectors, chunks, merge_best
 from maxsight.index.exact.memory import ExactIndex
-
-if TYPE_CHECKING:
-    from maxsight.index.derived.vector_folder import Built
-    from maxsight.index.snapshot import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +52,19 @@ class IndexedVectors:
 
     @classmethod
     def of(
-        cls, built: Built, stored: ExactIndex | DiskVectors, unit_ids: Rows, old: State | None
+        cls,
+        built: Built,
+        stored: ExactIndex | DiskVectors,
+        unit_ids: Rows,
+        old: StoredVectors | None,
     ) -> Self:
         """Over rows with these rising ids, taking over what ``old`` holds of the newest rows."""
         places = np.searchsorted(unit_ids, built.unit_ids)
         found = np.append(unit_ids, -1)[places] == built.unit_ids
         first = int(np.searchsorted(unit_ids, built.newest, side="right"))
         tail = ExactIndex(stored.dim)
-        if old is not None and isinstance(old.vectors, cls) and old.vectors.built is built:
-            tail = old.vectors.tail
+        if isinstance(old, cls) and old.built is built:
+            tail = old.tail
         new = np.arange(first + len(tail), len(stored))
         tail = tail.extended(stored.take(part) for part in chunks(new, stored.dim))
         return cls(built, stored, np.where(found, places, -1), tail)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,23 +17,19 @@ from maxsight import settings
 from maxsight.errors import BackendError, BudgetError, UsageError
 from maxsight.index.ann import auto, saved, searcher
 from maxsight.index.ann.cards import Device
-from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.ann.contract import Built, Effort, VectorIndex
 from maxsight.index.ann.footprint import innermost
 from maxsight.index.ann.gpu_index import GpuIndex
 from maxsight.index.ann.indexed_vectors import IndexedVectors
 from maxsight.index.array_types import Floats, Mask, Rows
-from maxsight.index.building import questions, tuning
+from maxsight.index.building import questions, token_index, tuning
 from maxsight.index.building.dimensionality import OrderEffect, order_effect
 from maxsight.index.building.tuning import OperatingPoint, Questions
-from maxsight.index.derived import generations, token_folder, vector_folder
-from maxsight.index.derived.vector_folder import Built
+from maxsight.index.derived import generations, vector_folder
 from maxsight.index.exact.disk import DiskVectors, chunks
 from maxsight.index.exact.memory import ExactIndex
+from maxsight.index.snapshot import Snapshot
 from maxsight.index.tables.tables import UNITS
-
-if TYPE_CHECKING:
-    from maxsight.index.snapshot import Snapshot
-    from maxsight.index.store import Store
 
 _log = logging.getLogger("maxsight.index")
 
@@ -82,7 +79,7 @@ class IndexReport:
 
 
 def bring_up_to_date(
-    store: Store,
+    snapshot: Snapshot,
     spec: str | None = None,
     *,
     texts: Texts | None = None,
@@ -97,12 +94,11 @@ def bring_up_to_date(
         step: progress.
         device: where an index is made: ``auto`` is a GPU, if FAISS can compute on one.
     """
-    token_folder.bring_up_to_date(
-        store, recall=RECALL, step=lambda done, total: _tell(step, "tokens", done, total)
+    token_index.bring_up_to_date(
+        snapshot, recall=RECALL, step=lambda done, total: _tell(step, "tokens", done, total)
     )
-    snapshot = store.snapshot()
-    built = snapshot.state.built
-    before = generations.wanted(store.path) or auto.AUTO
+    library, built = snapshot.state.library, snapshot.state.built
+    before = generations.wanted(library) or auto.AUTO
     asked = spec or before
     if built is not None and asked == before and asked in (auto.AUTO, built.details["spec"]):
         live = snapshot.state.unit_ids[snapshot.live_rows]
@@ -113,28 +109,28 @@ def bring_up_to_date(
         if not (is_grown or is_hollow):
             if missing <= _TAIL_SHARE * known:
                 return _kept(built, "kept")
-            return _kept(_extended(store, snapshot, built, step), "extended")
+            return _kept(_extended(snapshot, built, step), "extended")
     try:
-        report = build(store, asked, texts=texts, step=step, device=device)
+        report = build(snapshot, asked, texts=texts, step=step, device=device)
     except UsageError as error:
         if spec is not None:
             raise
         # What was asked for once cannot be made of the few rows that are left.
-        _log.warning("%s is searched exactly: %s", store.path, error)
-        generations.remove(store.path, vector_folder.NAME)
+        _log.warning("%s is searched exactly: %s", library, error)
+        generations.remove(library, vector_folder.NAME)
         return IndexReport("exact", str(error), "none", snapshot.unit_count, 0, RECALL)
     if spec is not None:
-        remember(store, spec)
+        remember(library, spec)
     return report
 
 
-def remember(store: Store, spec: str) -> None:
+def remember(library: Path, spec: str) -> None:
     """Keep to an index that was asked for by name; ``auto``: to none."""
-    generations.want(store.path, None if spec == auto.AUTO else spec)
+    generations.want(library, None if spec == auto.AUTO else spec)
 
 
 def build(
-    store: Store,
+    snapshot: Snapshot,
     spec: str = "auto",
     *,
     recall: float = RECALL,
@@ -158,14 +154,13 @@ def build(
         BudgetError: making it needs more memory than it may take.
         UsageError: no such index.
     """
-    snapshot = store.snapshot()
-    dim, rows = store.manifest.dim, snapshot.unit_count
+    library, dim, rows = snapshot.state.library, snapshot.dim, snapshot.unit_count
     budget = settings.memory()
     choice = auto.choose(
         rows, dim, spec=spec, budget=budget, texts=texts is not None, device=device
     )
     if choice.spec == "exact" or not rows:
-        generations.remove(store.path, vector_folder.NAME)
+        generations.remove(library, vector_folder.NAME)
         order = _order(_live(snapshot)[1]) if thorough else None
         return IndexReport("exact", choice.why, "none", rows, 0, recall, order=order)
     if choice.build_bytes > budget:
@@ -197,7 +192,7 @@ def build(
     )
     index.effort = point.effort
     details = {"spec": choice.spec, "trained_rows": rows, **_measured(point, recall)}
-    vector_folder.save(store.path, store.manifest, index, unit_ids, details)
+    vector_folder.save(snapshot.state.library, snapshot.manifest, index, unit_ids, details)
     return IndexReport(
         choice.spec,
         choice.why,
@@ -213,7 +208,7 @@ def build(
 
 
 def tune(
-    store: Store,
+    snapshot: Snapshot,
     *,
     recall: float = RECALL,
     texts: Texts | None = None,
@@ -226,7 +221,6 @@ def tune(
     Args:
         texts: to be measured by; without, pictures are the only queries.
     """
-    snapshot = store.snapshot()
     _, stored = _live(snapshot)
     order = _order(stored)
     built, vectors = snapshot.state.built, snapshot.state.vectors
@@ -247,7 +241,9 @@ def tune(
     )
     built.index.effort = point.effort
     details = {**built.details, **_measured(point, recall)}
-    tuned = vector_folder.save(store.path, store.manifest, built.index, built.unit_ids, details)
+    tuned = vector_folder.save(
+        snapshot.state.library, snapshot.manifest, built.index, built.unit_ids, details
+    )
     return IndexReport(
         str(tuned.details["spec"]),
         "it was made before; its settings are new",
@@ -281,7 +277,7 @@ def _made(
     return index, index.efforts(tuning.DEPTH)
 
 
-def _extended(store: Store, snapshot: Snapshot, built: Built, step: Step | None) -> Built:
+def _extended(snapshot: Snapshot, built: Built, step: Step | None) -> Built:
     """The index with the rows it lacks, saved in the old one's place."""
     unit_ids, stored = _live(snapshot)
     new = np.flatnonzero(unit_ids > built.newest)
@@ -289,7 +285,9 @@ def _extended(store: Store, snapshot: Snapshot, built: Built, step: Step | None)
     index, _ = saved.load(built.folder, device="cpu")
     _add(index, stored, new, step)
     known = np.concatenate([built.unit_ids, unit_ids[new]])
-    return vector_folder.save(store.path, store.manifest, index, known, built.details)
+    return vector_folder.save(
+        snapshot.state.library, snapshot.manifest, index, known, built.details
+    )
 
 
 def _order(stored: DiskVectors) -> OrderEffect | None:

@@ -7,7 +7,6 @@ exactly.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from maxsight.errors import LibraryError
 from maxsight.index.ann import saved
-from maxsight.index.ann.contract import VectorIndex
+from maxsight.index.ann.contract import Built, VectorIndex
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations
 from maxsight.index.files.arrays import read_array
@@ -24,28 +23,6 @@ from maxsight.index.tables.manifest import Manifest
 
 NAME = generations.VECTORS
 UNITS_FILE = "unit_ids.npy"
-
-
-@dataclass(frozen=True, eq=False)
-class Built:
-    """An index and what it was made from.
-
-    Attributes:
-        folder: where it is saved.
-        index: its row i is the unit ``unit_ids[i]``.
-        unit_ids: rising.
-        details: what ``index.json`` says besides.
-    """
-
-    folder: Path
-    index: VectorIndex
-    unit_ids: Rows
-    details: Mapping[str, Any]
-
-    @property
-    def newest(self) -> int:
-        """The highest unit id that it knows; -1 if it knows none."""
-        return int(self.unit_ids[-1]) if len(self.unit_ids) else -1
 
 
 def load(library: Path, manifest: Manifest, have: Built | None = None) -> Built | None:

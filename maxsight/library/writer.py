@@ -116,7 +116,7 @@ class Writer(Handle):
             store.compact()
             try:
                 made = vector_index.bring_up_to_date(
-                    store,
+                    store.snapshot(),
                     index,
                     texts=self._texts,
                     step=_stepper(progress),
@@ -248,10 +248,12 @@ class Writer(Handle):
         step = _stepper(progress)
         with self._open_for_writing() as store:
             if index is None and store.snapshot().state.built is not None:
-                return vector_index.tune(store, recall=recall, texts=self._texts, step=step)
+                return vector_index.tune(
+                    store.snapshot(), recall=recall, texts=self._texts, step=step
+                )
             spec = index or generations.wanted(store.path) or "auto"
             report = vector_index.build(
-                store,
+                store.snapshot(),
                 spec,
                 recall=recall,
                 texts=self._texts,
@@ -260,7 +262,7 @@ class Writer(Handle):
                 thorough=True,
             )
             if index is not None:
-                vector_index.remember(store, index)
+                vector_index.remember(store.path, index)
             return report
 
     def compact(self) -> None:

@@ -258,10 +258,10 @@ def test_an_index_the_disk_refuses_leaves_nothing(
         store.apply(Changes(added=items))
         spec = "exact" if kind == "tokens" else "Flat"
         with file_size_limit(limit), pytest.raises(LibraryError, match=r"left for .*index"):
-            vector_index.bring_up_to_date(store, spec)
+            vector_index.bring_up_to_date(store.snapshot(), spec)
         assert not list((store.path / "indexes").iterdir())
         samples.check(store.snapshot(), {n: (f"/{n}", f"{n}*50") for n in range(50)})
-        vector_index.bring_up_to_date(store, spec)
+        vector_index.bring_up_to_date(store.snapshot(), spec)
         assert f"{kind}-1" in {path.name for path in (store.path / "indexes").iterdir()}
         assert verify(store.path).problems == ()
 

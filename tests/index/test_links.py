@@ -33,7 +33,7 @@ def made(samples: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         ) as store:
             added = [samples.item(f"/{n}", f"{n}*3", tokens=WIDTH) for n in range(40)]
             store.apply(Changes(added=added))
-            vector_index.bring_up_to_date(store, spec="IVF4,Flat")
+            vector_index.bring_up_to_date(store.snapshot(), spec="IVF4,Flat")
         yield path
 
 
@@ -68,7 +68,7 @@ def change(library: Path, samples: Any) -> None:
         known = sorted(item.item_id for item in store.known().values())
         more = [samples.item(f"/more/{n}", f"m{n}*3", tokens=WIDTH) for n in range(9)]
         store.apply(Changes(added=more, removed=known[:9]))
-        vector_index.bring_up_to_date(store)
+        vector_index.bring_up_to_date(store.snapshot())
         store.compact(grace_seconds=0)
 
 
@@ -143,7 +143,7 @@ def test_links_under_indexes_go_and_what_they_point_to_stays(
     (library / "indexes" / ".dangling").symlink_to(tmp_path / "nowhere")
     before = contents(outside)
     with Store.open(library, write=True) as store:
-        vector_index.build(store, "IVF8,Flat")
+        vector_index.build(store.snapshot(), "IVF8,Flat")
     assert contents(outside) == before
     assert not [path for path in (library / "indexes").iterdir() if path.is_symlink()]
     assert not verify(library).problems
@@ -282,7 +282,7 @@ def test_what_stands_in_the_place_of_a_folder_is_said_and_set_aside(
         assert aside.readlink() == outside
     assert kind == "dangling link" or (outside / "vectors-1").read_text() == "mine"
     with Store.open(library, write=True) as store:
-        vector_index.build(store, "IVF8,Flat")
+        vector_index.build(store.snapshot(), "IVF8,Flat")
     assert not verify(library).problems
 
 

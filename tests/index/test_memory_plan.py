@@ -69,7 +69,7 @@ def test_the_same_answers_from_memory_and_from_disk(
     names = [f"{number}{'*3' if number % 4 == 0 else ''}" for number in range(60)]
     store.apply(Changes(added=[samples.item(f"/{name}", name) for name in names]))
     if indexed:
-        vector_index.build(store, "SQfp16")
+        vector_index.build(store.snapshot(), "SQfp16")
     store.apply(
         Changes(
             added=[samples.item("/new", "new*2")],
@@ -118,7 +118,7 @@ def test_what_is_held_is_not_asked_for_again(
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(400)]))
     if indexed:
-        vector_index.build(store, "SQfp16")
+        vector_index.build(store.snapshot(), "SQfp16")
     with Store.open(store.path) as reader:
         plan = reader.snapshot().state.plan
         assert plan.in_memory
@@ -142,7 +142,7 @@ def test_rows_on_disk_that_a_compaction_deleted(
 
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(100)]))
-    vector_index.build(store, "SQfp16")
+    vector_index.build(store.snapshot(), "SQfp16")
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(100, 104)]))
     with Store.open(store.path) as reader:
         plan = reader.snapshot().state.plan
@@ -151,7 +151,7 @@ def test_rows_on_disk_that_a_compaction_deleted(
         assert not reader.snapshot().state.plan.in_memory
         store.apply(Changes(removed=[50, 101, 103]))
         store.compact(grace_seconds=0)
-        vector_index.tune(store)  # so that the rows the index lacks are read anew
+        vector_index.tune(store.snapshot())  # so that the rows the index lacks are read anew
         snapshot = reader.snapshot()
         assert not snapshot.state.plan.in_memory
         assert (snapshot.row_count, snapshot.unit_count) == (104, 101)

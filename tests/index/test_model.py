@@ -239,7 +239,7 @@ class IndexedLibrary(Library):
     @rule()
     def build(self) -> None:
         if self.store.snapshot().unit_count >= 20:
-            assert vector_index.build(self.store, "IVF2,Flat").action == "built"
+            assert vector_index.build(self.store.snapshot(), "IVF2,Flat").action == "built"
 
     @rule()
     def drop(self) -> None:

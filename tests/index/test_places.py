@@ -48,7 +48,7 @@ def test_a_library_stands_under_any_name(
 ) -> None:
     with create("plain") as store:
         store.apply(Changes(added=[samples.item(f"/{n}", f"{n}*2") for n in range(20)]))
-        vector_index.build(store, "IVF2,Flat")
+        vector_index.build(store.snapshot(), "IVF2,Flat")
     before = contents(tmp_path / "plain")
     (tmp_path / name).mkdir()
     moved = (tmp_path / "plain").rename(tmp_path / name / "here")
@@ -63,7 +63,7 @@ def test_a_library_stands_under_any_name(
     there = shutil.copytree(back, tmp_path / name / "copy")
     with Store.open(there, write=True) as store:
         store.apply(Changes(added=[samples.item("/x", "x*2")], removed=[3]))
-        vector_index.build(store, "IVF3,Flat")
+        vector_index.build(store.snapshot(), "IVF3,Flat")
         store.compact(grace_seconds=0)
         samples.check(
             store.snapshot(),

@@ -37,7 +37,7 @@ def main(folder: str, copied: str) -> None:
             first = len(store.known())
             ids = store.apply(Changes(added=[samples.item(f"/n/{n}", f"{n}") for n in range(9)]))
             store.apply(Changes(removed=ids[:2], replaced=[(ids[3], samples.item("/n/3", "x"))]))
-            vector_index.build(store, "IVF2,Flat")
+            vector_index.build(store.snapshot(), "IVF2,Flat")
             store.compact(grace_seconds=0)
             assert len(store.known()) == first + 7
         assert not verify(library).problems

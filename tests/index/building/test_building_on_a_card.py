@@ -62,7 +62,7 @@ def served(store: Store) -> Any:
 def test_the_card_makes_what_it_can(store: Store, samples: Any, spec: str, does: set[str]) -> None:
     card = Elsewhere()
     texts = samples.unit_vectors(50, seed=9)
-    report = vector_index.build(store, spec, texts=lambda: texts, device=card)
+    report = vector_index.build(store.snapshot(), spec, texts=lambda: texts, device=card)
     assert report.action == "built"
     assert report.device == ("elsewhere" if does else "cpu")
     # The measuring is the processor's.
@@ -77,7 +77,7 @@ def test_the_same_index_whoever_makes_it(store: Store) -> None:
     """Training is FAISS's own on either side; the stand-in computes as the processor does."""
     contents = []
     for device in ("cpu", Elsewhere()):
-        vector_index.build(store, "IVF4,SQ8", device=device)
+        vector_index.build(store.snapshot(), "IVF4,SQ8", device=device)
         with Store.open(store.path) as reader:
             built = reader.snapshot().state.built
             assert built is not None
@@ -89,7 +89,7 @@ def test_the_same_index_whoever_makes_it(store: Store) -> None:
 def test_where_the_card_refuses_the_processor_makes_it(
     store: Store, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
-    report = vector_index.build(store, "IVF4,Flat", device=Elsewhere(step))
+    report = vector_index.build(store.snapshot(), "IVF4,Flat", device=Elsewhere(step))
     assert (report.action, report.device) == ("built", "cpu")
     assert caplog.messages == [
         f"IVF4,Flat is made on the processor: elsewhere refuses IVF4,Flat: no {step} here"
@@ -99,26 +99,26 @@ def test_where_the_card_refuses_the_processor_makes_it(
 
 def test_a_card_without_room_is_left_alone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     card = Elsewhere(room=1000)
-    report = vector_index.build(store, "IVF4,Flat", device=card)
+    report = vector_index.build(store.snapshot(), "IVF4,Flat", device=card)
     assert (report.action, report.device, card.done) == ("built", "cpu", [])
     assert "where 0 are free" in caplog.text
 
 
 def test_asked_for_the_processor_no_card_is_used(store: Store) -> None:
-    assert vector_index.build(store, "IVF4,Flat", device="cpu").device == "cpu"
+    assert vector_index.build(store.snapshot(), "IVF4,Flat", device="cpu").device == "cpu"
 
 
 def test_extending_and_tuning_are_the_processors(store: Store, samples: Any) -> None:
     card = Elsewhere()
-    vector_index.bring_up_to_date(store, "IVF4,Flat", device=card)
+    vector_index.bring_up_to_date(store.snapshot(), "IVF4,Flat", device=card)
     card.done.clear()
     store.apply(Changes(added=[samples.item(f"/n{n}", f"n{n}") for n in range(60)]))
-    assert vector_index.bring_up_to_date(store, device=card).action == "extended"
-    assert vector_index.tune(store).action == "tuned"
+    assert vector_index.bring_up_to_date(store.snapshot(), device=card).action == "extended"
+    assert vector_index.tune(store.snapshot()).action == "tuned"
     assert card.done == []
     assert len(served(store)) == ROWS + 60
 
 
 def test_too_few_rows_are_the_users_fault_on_a_card_too(store: Store) -> None:
     with pytest.raises(UsageError, match="cannot be trained on 400 rows"):
-        vector_index.build(store, "IVF512,Flat", device=Elsewhere())
+        vector_index.build(store.snapshot(), "IVF512,Flat", device=Elsewhere())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from maxsight.index import snapshot
+from maxsight.index.building import token_index
 from maxsight.index.derived import generations, token_folder
 from maxsight.index.records import Changes, EncodedItem
 from maxsight.index.snapshot import Snapshot
@@ -65,22 +66,22 @@ def test_it_is_made_extended_and_found_by(create: Create, samples: Any) -> None:
 
         add(range(100))
         assert store.snapshot().best_by_tokens([query], 10) is None
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "kept"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "kept"
         with Store.open(store.path) as reader:
             check(reader.snapshot())
             add(range(100, 101), removed=[7])
-            assert token_folder.bring_up_to_date(store, recall=0.95) == "kept"
+            assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "kept"
             check(reader.snapshot())
             rows = reader.snapshot().best_by_tokens([query], 1)
             assert rows is not None
             assert len(rows) >= 3, "units that the index does not know are all scored"
             add(range(101, 130))
-            assert token_folder.bring_up_to_date(store, recall=0.95) == "extended"
+            assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "extended"
         with Store.open(store.path) as reader:
             check(reader.snapshot())
         add(range(130, 300))
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         with Store.open(store.path) as reader:
             check(reader.snapshot())
 
@@ -91,7 +92,7 @@ def test_a_reader_notices_it_without_a_commit(create: Create, samples: Any) -> N
     with create(token_dim=WIDTH) as store, Store.open(store.path) as reader:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(60)]))
         assert reader.snapshot().best_by_tokens(query, 1) is None
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         rows = reader.snapshot().best_by_tokens(query, 1)
         assert rows is not None
         assert len(rows) == 1
@@ -99,7 +100,7 @@ def test_a_reader_notices_it_without_a_commit(create: Create, samples: Any) -> N
         rows = reader.snapshot().best_by_tokens(query, 1)
         assert rows is not None
         assert len(rows) >= 20, "of units that the index does not know all"
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "extended"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "extended"
         rows = reader.snapshot().best_by_tokens(query, 1)
         assert rows is not None
         assert len(rows) == 1
@@ -108,13 +109,13 @@ def test_a_reader_notices_it_without_a_commit(create: Create, samples: Any) -> N
 def test_growing_leaves_no_files_behind(create: Create, samples: Any) -> None:
     with create(token_dim=WIDTH) as store:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(200)]))
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         folder = store.path / "indexes" / "tokens-1"
         names = sorted(path.name for path in folder.iterdir())
         for step in range(3):
             new = [item(samples, f"/{step}.{n}", f"{step}.{n}") for n in range(20)]
             store.apply(Changes(added=new))
-            assert token_folder.bring_up_to_date(store, recall=0.95) == "extended"
+            assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "extended"
         assert sorted(path.name for path in folder.iterdir()) == names
         built = token_folder.load(store.path, store.manifest)
         assert built is not None
@@ -127,22 +128,22 @@ def test_few_tokens_need_none(
 ) -> None:
     with create(token_dim=WIDTH) as store:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(40)]))
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 2**20)
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "none"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "none"
         assert generations.newest(store.path, token_folder.NAME) is None
     with create("plain") as store:
         store.apply(Changes(added=[samples.item("/1", "1")]))
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "none"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "none"
 
 
 def test_one_of_units_that_are_gone_is_made_anew(create: Create, samples: Any) -> None:
     with create(token_dim=WIDTH) as store:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}*2") for n in range(40)]))
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         replaced = [(n, item(samples, f"/{n}", f"{n}b*2")) for n in range(20)]
         store.apply(Changes(replaced=replaced))
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         with Store.open(store.path) as reader:
             built = token_folder.load(reader.path, reader.manifest)
             assert built is not None
@@ -155,7 +156,7 @@ def test_one_that_is_damaged_or_anothers_is_not_used(
     stores = [create(name, token_dim=WIDTH) for name in ("one", "two")]
     for store in stores:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(40)]))
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         store.close()
     late = [store.path / "indexes" / "tokens-1" / "late.json" for store in stores]
     for content, told in ((late[0].read_bytes(), "another library"), (b"{}", "damaged")):
@@ -166,5 +167,5 @@ def test_one_that_is_damaged_or_anothers_is_not_used(
         assert told in caplog.messages[-1]
         assert "--repair" in caplog.messages[-1]
     with Store.open(stores[1].path, write=True) as store:
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         assert store.snapshot().best_by_tokens(query, 1) is not None

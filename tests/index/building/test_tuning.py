@@ -179,14 +179,14 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(400)]))
     seen = []
     report = vector_index.build(
-        store,
+        store.snapshot(),
         "IVF4,Flat",
         recall=0.9,
         texts=lambda: samples.unit_vectors(20, seed=9),
         step=lambda stage, done, total: seen.append(stage),
     )
     assert (report.action, report.index, report.rows) == ("built", "IVF4,Flat", 400)
-    vector_index.remember(store, "IVF4,Flat")
+    vector_index.remember(store.path, "IVF4,Flat")
     assert report.point is not None
     assert set(report.point.recall) == {"pictures", "texts"}
     assert report.point.worst >= 0.9
@@ -194,10 +194,10 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
     built = store.snapshot().state.built
     assert built is not None
     assert built.index.effort == report.point.effort
-    assert vector_index.bring_up_to_date(store).action == "kept"
+    assert vector_index.bring_up_to_date(store.snapshot()).action == "kept"
 
     store.apply(Changes(added=[samples.item(f"/n{n}", f"n{n}") for n in range(60)], removed=[3, 4]))
-    assert vector_index.bring_up_to_date(store).action == "extended"
+    assert vector_index.bring_up_to_date(store.snapshot()).action == "extended"
     with Store.open(store.path) as reader:
         extended = reader.snapshot().state.built
         assert extended is not None
@@ -207,7 +207,7 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
         gone = reader.snapshot().search(samples.item("", "3").vectors, 5)[0]
         assert "/3" not in {hit.path for hit in gone}
 
-        tuned = vector_index.tune(store, recall=0.99)
+        tuned = vector_index.tune(store.snapshot(), recall=0.99)
         assert tuned.action == "tuned"
         assert tuned.point is not None
         assert tuned.order is not None
@@ -216,12 +216,12 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
         assert again.index.effort == tuned.point.effort
 
         store.apply(Changes(added=[samples.item(f"/m{n}", f"m{n}") for n in range(900)]))
-        assert vector_index.bring_up_to_date(store).action == "built"
-        assert vector_index.build(store, "exact").action == "none"
+        assert vector_index.bring_up_to_date(store.snapshot()).action == "built"
+        assert vector_index.build(store.snapshot(), "exact").action == "none"
         assert reader.snapshot().state.built is None
     assert generations.newest(store.path, vector_folder.NAME) is None
     with pytest.raises(UsageError, match="nonsense"):
-        vector_index.build(store, "nonsense")
+        vector_index.build(store.snapshot(), "nonsense")
 
 
 def test_a_thorough_build_needs_no_tuning(create: Create, samples: Any) -> None:
@@ -230,38 +230,38 @@ def test_a_thorough_build_needs_no_tuning(create: Create, samples: Any) -> None:
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(400)]))
     seen = []
     report = vector_index.build(
-        store,
+        store.snapshot(),
         "IVF4,Flat",
         recall=0.3,
         step=lambda stage, done, total: seen.append((stage, done)),
         thorough=True,
     )
     assert seen.count(("truth", 0)) == 1
-    tuned = vector_index.tune(store, recall=0.3)
+    tuned = vector_index.tune(store.snapshot(), recall=0.3)
     assert [point.effort for point in report.points] == [point.effort for point in tuned.points]
     assert report.order == tuned.order
     assert report.order is not None
-    few = vector_index.build(store, "IVF4,Flat", recall=0.3)
+    few = vector_index.build(store.snapshot(), "IVF4,Flat", recall=0.3)
     assert len(few.points) < len(report.points)
     assert few.order is None
-    assert vector_index.build(store, "exact", thorough=True).order is not None
+    assert vector_index.build(store.snapshot(), "exact", thorough=True).order is not None
 
 
 def test_what_was_asked_for_is_kept_to(create: Create, samples: Any) -> None:
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(300)]))
     with pytest.raises(UsageError, match="nonsense"):
-        vector_index.bring_up_to_date(store, "nonsense")
-    assert vector_index.bring_up_to_date(store).index == "exact"
-    assert vector_index.bring_up_to_date(store, "SQ8").action == "built"
-    assert vector_index.bring_up_to_date(store, "SQ8").action == "kept"
+        vector_index.bring_up_to_date(store.snapshot(), "nonsense")
+    assert vector_index.bring_up_to_date(store.snapshot()).index == "exact"
+    assert vector_index.bring_up_to_date(store.snapshot(), "SQ8").action == "built"
+    assert vector_index.bring_up_to_date(store.snapshot(), "SQ8").action == "kept"
     generations.remove(store.path, vector_folder.NAME)  # as a repair does
-    assert vector_index.bring_up_to_date(store).index == "SQ8"
-    assert vector_index.bring_up_to_date(store, "exact").action == "none"
-    assert vector_index.bring_up_to_date(store).index == "exact"
-    assert vector_index.bring_up_to_date(store, "SQ8").action == "built"
-    assert vector_index.bring_up_to_date(store, "auto").index == "exact"
-    assert vector_index.bring_up_to_date(store).index == "exact"
+    assert vector_index.bring_up_to_date(store.snapshot()).index == "SQ8"
+    assert vector_index.bring_up_to_date(store.snapshot(), "exact").action == "none"
+    assert vector_index.bring_up_to_date(store.snapshot()).index == "exact"
+    assert vector_index.bring_up_to_date(store.snapshot(), "SQ8").action == "built"
+    assert vector_index.bring_up_to_date(store.snapshot(), "auto").index == "exact"
+    assert vector_index.bring_up_to_date(store.snapshot()).index == "exact"
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped"])
@@ -271,13 +271,13 @@ def test_what_was_asked_for_is_not_taken_for_something_else(
     """Half of a spec may be one, too, or none: the index stays as it is."""
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(300)]))
-    assert vector_index.bring_up_to_date(store, "IVF4,SQ8").action == "built"
+    assert vector_index.bring_up_to_date(store.snapshot(), "IVF4,SQ8").action == "built"
     file = store.path / "indexes" / "wanted.json"
     content = file.read_bytes()
     place = content.index(b"IVF4") + 3
     flipped = content[:place] + b"5" + content[place + 1 :]
     file.write_bytes(content[:-9] if how == "cut" else flipped)
-    assert vector_index.bring_up_to_date(store).action == "kept"
+    assert vector_index.bring_up_to_date(store.snapshot()).action == "kept"
     assert "cannot be read" in caplog.text
     assert "--index" in caplog.text
 
@@ -285,9 +285,11 @@ def test_what_was_asked_for_is_not_taken_for_something_else(
 def test_small_libraries_stay_exact(create: Create, samples: Any) -> None:
     store = create()
     store.apply(Changes(added=[samples.item("/1", "1")]))
-    report = vector_index.bring_up_to_date(store)
+    report = vector_index.bring_up_to_date(store.snapshot())
     assert (report.index, report.action) == ("exact", "none")
-    assert vector_index.tune(store).why == "no index has been made: every search is exact"
+    assert (
+        vector_index.tune(store.snapshot()).why == "no index has been made: every search is exact"
+    )
 
 
 def test_what_was_learned_from_is_not_measured_by(
@@ -309,13 +311,13 @@ def test_what_was_learned_from_is_not_measured_by(
     monkeypatch.setattr(LeanVec, "train", train_and_tell)
     monkeypatch.setattr(tuning, "sweep", sweep_and_tell)
     texts = samples.unit_vectors(2_000, seed=3)
-    vector_index.build(store, "leanvec:16/SQ8", texts=lambda: texts)
+    vector_index.build(store.snapshot(), "leanvec:16/SQ8", texts=lambda: texts)
     for _ in range(2):
         assert (seen["learned"].shape, seen["asked"].shape) == ((1_200, 24), (400, 24))
         assert (seen["learned"] @ seen["asked"].T).max() < 1 - 1e-4
-        vector_index.tune(store, texts=lambda: texts)
+        vector_index.tune(store.snapshot(), texts=lambda: texts)
     few = texts[:30]
-    vector_index.build(store, "leanvec:16/SQ8", texts=lambda: few)
+    vector_index.build(store.snapshot(), "leanvec:16/SQ8", texts=lambda: few)
     # One half to choose by, the other to tell of the choice.
     assert (len(seen["learned"]), len(seen["asked"])) == (30, 15)
 
@@ -326,31 +328,31 @@ def test_an_index_of_rows_that_are_gone_is_made_anew(
     """Replaced files have new units; that there are as many as before says nothing."""
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(200)]))
-    assert vector_index.bring_up_to_date(store, "IVF4,Flat").action == "built"
+    assert vector_index.bring_up_to_date(store.snapshot(), "IVF4,Flat").action == "built"
 
     def replace(names: range, version: str) -> None:
         again = [(n, samples.item(f"/{n}", f"{n}{version}")) for n in names]
         store.apply(Changes(replaced=again))
 
     replace(range(5), "a")
-    assert vector_index.bring_up_to_date(store).action == "kept"
+    assert vector_index.bring_up_to_date(store.snapshot()).action == "kept"
     replace(range(40), "b")
-    report = vector_index.bring_up_to_date(store)
+    report = vector_index.bring_up_to_date(store.snapshot())
     assert (report.action, report.rows) == ("extended", 240)
     replace(range(150), "c")
-    report = vector_index.bring_up_to_date(store)
+    report = vector_index.bring_up_to_date(store.snapshot())
     assert (report.action, report.rows) == ("built", 200)
     assert store.snapshot().search(samples.item("", "7c").vectors, 1)[0][0].path == "/7"
     store.apply(Changes(removed=list(range(2, 200))))
-    report = vector_index.bring_up_to_date(store)
+    report = vector_index.bring_up_to_date(store.snapshot())
     assert (report.index, report.action) == ("exact", "none")
     assert "cannot be trained on 2 rows" in report.why
     assert report.why in caplog.text
     assert store.snapshot().search(samples.item("", "1c").vectors, 1)[0][0].path == "/1"
     store.apply(Changes(removed=[0, 1]))
-    assert vector_index.bring_up_to_date(store).index == "exact"
+    assert vector_index.bring_up_to_date(store.snapshot()).index == "exact"
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(200)]))
-    report = vector_index.bring_up_to_date(store)
+    report = vector_index.bring_up_to_date(store.snapshot())
     assert (report.index, report.action) == ("IVF4,Flat", "built")
 
 
@@ -396,7 +398,7 @@ def test_a_library_does_without_an_index_that_is_damaged(
     """In memory, from disk, and not at all where that is too little, too."""
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(300)]))
-    vector_index.bring_up_to_date(store, "SQfp16")
+    vector_index.bring_up_to_date(store.snapshot(), "SQfp16")
     query = samples.unit_vectors(3)
     answers = store.snapshot().search(query, 5)
     (folder,) = generations.folders(store.path, vector_folder.NAME)
@@ -425,7 +427,7 @@ def test_a_library_does_without_an_index_that_is_damaged(
         assert repaired.problems == ()
         assert any(str(folder) in done for done in repaired.repaired)
         with Store.open(store.path, write=True) as again:
-            assert vector_index.bring_up_to_date(again).index == "SQfp16", (
+            assert vector_index.bring_up_to_date(again.snapshot()).index == "SQfp16", (
                 "it was asked for by name"
             )
         assert verify(store.path).problems == ()
@@ -436,14 +438,14 @@ def test_a_library_does_without_an_index_that_is_damaged(
 def test_the_next_run_makes_a_damaged_index_anew(create: Create, samples: Any) -> None:
     store = create()
     store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(100)]))
-    vector_index.bring_up_to_date(store, "SQ8")
+    vector_index.bring_up_to_date(store.snapshot(), "SQ8")
     (folder,) = generations.folders(store.path, vector_folder.NAME)
     damage(folder, "a missing file")
     with Store.open(store.path) as reader:
         assert reader.snapshot().state.built is None
         store.close()
         with Store.open(store.path, write=True) as again:
-            assert vector_index.bring_up_to_date(again).action == "built"
+            assert vector_index.bring_up_to_date(again.snapshot()).action == "built"
         assert reader.snapshot().state.built is not None
     assert verify(store.path).problems == ()
 
@@ -454,7 +456,7 @@ def test_an_index_of_another_library_is_not_used(
     stores = [create(name) for name in ("one", "two")]
     for store in stores:
         store.apply(Changes(added=[samples.item(f"/{n}", str(n)) for n in range(50)]))
-    vector_index.build(stores[0], "SQ8")
+    vector_index.build(stores[0].snapshot(), "SQ8")
     (stores[1].path / "indexes").mkdir()
     (stores[0].path / "indexes" / "vectors-1").rename(stores[1].path / "indexes" / "vectors-1")
     assert stores[1].snapshot().state.built is None

@@ -26,7 +26,7 @@ from maxsight.index.verify.verify import Verification, verify
 def test_a_repair_leaves_what_is_no_index(library: Path, spec: str | None) -> None:
     """Files of other programs, and what was asked for by name."""
     with Store.open(library, write=True) as store:
-        vector_index.bring_up_to_date(store, spec)
+        vector_index.bring_up_to_date(store.snapshot(), spec)
     folder = library / "indexes"
     folder.mkdir(exist_ok=True)
     for name in (".DS_Store", "Thumbs.db"):
@@ -38,7 +38,7 @@ def test_a_repair_leaves_what_is_no_index(library: Path, spec: str | None) -> No
     assert (repaired.problems, repaired.repaired) == ((), ())
     assert {file.name for file in folder.iterdir()} == before
     with Store.open(library, write=True) as store:
-        assert vector_index.bring_up_to_date(store).index == (spec or "exact")
+        assert vector_index.bring_up_to_date(store.snapshot()).index == (spec or "exact")
 
 
 def test_beside_a_writer(library: Path, samples: Any) -> None:

@@ -262,7 +262,7 @@ def test_library_json_that_fits_no_table(library: Path, forged: dict[str, int]) 
 def original_with_index(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     library = Path(shutil.copytree(original, tmp_path_factory.mktemp("indexed") / "library"))
     with Store.open(library, write=True) as store:
-        assert vector_index.build(store, "IVF2,Flat").action == "built"
+        assert vector_index.build(store.snapshot(), "IVF2,Flat").action == "built"
     return library
 
 

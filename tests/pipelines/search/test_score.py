@@ -12,7 +12,7 @@ import pytest
 
 from maxsight.errors import UsageError
 from maxsight.index import snapshot
-from maxsight.index.derived import token_folder
+from maxsight.index.building import token_index
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
 from maxsight.mix import ALONE, TOKENS_ALONE, Mix
@@ -312,7 +312,7 @@ def test_too_large_for_memory_the_best_by_vector_are_scored(
         best = [path for _, path in truth(items, [(1.0, *WORDS[text])], same) if path in near]
         assert [hit.path for hit in hits] == best[:1]
         # An index of tokens brings those that the pooled vector does not.
-        assert token_folder.bring_up_to_date(store, recall=0.95) == "built"
+        assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
     with Store.open(tmp_path / "s") as reader:
         assert ask(reader, cache, Term(text=text), k=3) == everything
 

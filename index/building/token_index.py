@@ -1,0 +1,77 @@
+"""Making the index of a library's tokens, and bringing it up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from maxsight.index.array_types import Rows
+from maxsight.index.derived import generations, token_folder
+from maxsight.index.late.late_index import LateIndex
+from maxsight.index.records import TokenTable
+from maxsight.index.snapshot import Snapshot
+from maxsight.index.tables import lance_tables
+
+# An index that has grown by this much since it learned, or of whose units no more than one in so
+# many is left, is made anew.
+_GROWTH = 2.0
+# Units it does not know are all scored; beyond this share of them are added to it.
+_TAIL_SHARE = 0.02
+# Units read at a time.
+_STEP = 4_096
+
+Step = Callable[[int, int], None]
+
+
+def bring_up_to_date(snapshot: Snapshot, *, recall: float, step: Step | None = None) -> str:
+    """Make, extend, leave or delete the index of a library's tokens. For the writer alone.
+
+    Args:
+        recall: of the ten best of exact MaxSim, that candidates are chosen for.
+        step: called with how many units have been read, and how many there are.
+
+    Returns:
+        ``built``, ``extended``, ``kept``, or ``none`` where tokens are few, or not stored.
+
+    Raises:
+        LibraryError: the disk refused.
+    """
+    library, manifest = snapshot.state.library, snapshot.manifest
+    if snapshot.holds_tokens:
+        generations.remove(library, token_folder.NAME)
+        return "none"
+    rows = snapshot.live_rows
+    unit_ids = snapshot.state.unit_ids[rows]
+    built = token_folder.load(library, manifest)
+    if built is not None:
+        new = np.flatnonzero(unit_ids > built.newest)
+        is_grown = len(rows) >= _GROWTH * built.learned
+        is_hollow = len(built.unit_ids) >= _GROWTH * (len(rows) - len(new))
+        if not (is_grown or is_hollow):
+            if len(new) <= _TAIL_SHARE * len(rows):
+                return "kept"
+            with lance_tables.storage_errors(built.index.folder):
+                built.index.add(_tables(snapshot, rows[new], step), labels=unit_ids[new])
+            return "extended"
+    with lance_tables.storage_errors(library / generations.FOLDER):
+        folder = generations.following(library, token_folder.NAME)
+        LateIndex.build(
+            folder,
+            _tables(snapshot, rows, step),
+            codes="4bit",
+            recall=recall,
+            labels=unit_ids,
+            details={"library_id": manifest.library_id, "learned": len(rows)},
+        )
+        generations.remove(library, token_folder.NAME, but=folder)
+    return "built"
+
+
+def _tables(snapshot: Snapshot, rows: Rows, step: Step | None) -> Iterator[TokenTable]:
+    for start in range(0, len(rows), _STEP):
+        if step is not None:
+            step(start, len(rows))
+        yield snapshot.row_tokens(rows[start : start + _STEP])
+    if step is not None:
+        step(len(rows), len(rows))
