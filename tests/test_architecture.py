@@ -38,6 +38,30 @@ FLOORS = {
     "maxsight": 7,
     "maxsight.benchmarks": 8,
 }
+# The rooms of a folder, the lowest first; rooms of one entry stand side by side.
+INNER_FLOORS = {
+    "maxsight.index": (
+        "array_types faiss_build loaded_once plan records",
+        "files",
+        "tables",
+        "exact",
+        "ann",
+        "late",
+        "derived",
+        "snapshot",
+        "building loading",
+        "writing",
+        "store",
+        "verify",
+    ),
+    "maxsight.models": (
+        "catalogue compose device embeddings hub options precision model_folder",
+        "pixels towers",
+        "encoder",
+        "builtin open_clip vlm",
+    ),
+    "maxsight.pipelines": ("media", "decoding", "ingestion", "query", "search", "moments"),
+}
 # The verb `bench` exists to run the benchmarks, which themselves use the face.
 ALLOWED_UPWARD = {("maxsight.cli.bench", "maxsight.benchmarks")}
 # Programs that drive other people's tools, in environments of their own.
@@ -70,7 +94,6 @@ class Import:
     target: str  # the module of it that is a file of ours, maxsight.models.hub
     name: str | None  # what is taken from that module, None for the module itself
     line: int
-    for_types_only: bool
 
 
 @cache
@@ -103,13 +126,6 @@ def nearest_module(name: str) -> str:
 
 def imports(module: str) -> Iterator[Import]:
     """Everything of maxsight's that a module imports, wherever in it."""
-    typing_only = {
-        id(node)
-        for branch in ast.walk(tree(module))
-        if isinstance(branch, ast.If) and ast.unparse(branch.test).endswith("TYPE_CHECKING")
-        for statement in branch.body
-        for node in ast.walk(statement)
-    }
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             names: list[tuple[str, str | None]] = [(alias.name, None) for alias in node.names]
@@ -121,7 +137,7 @@ def imports(module: str) -> Iterator[Import]:
             if full.split(".")[0] == "maxsight":
                 target = nearest_module(full)
                 taken = None if target == full else name
-                yield Import(full, target, taken, node.lineno, id(node) in typing_only)
+                yield Import(full, target, taken, node.lineno)
 
 
 def room(module: str) -> str:
@@ -149,15 +165,33 @@ def test_imports_only_look_down() -> None:
     assert not upward, "\n".join(upward)
 
 
+@pytest.mark.parametrize("folder", INNER_FLOORS)
+def test_rooms_only_look_down(folder: str) -> None:
+    floors = {
+        name: floor for floor, names in enumerate(INNER_FLOORS[folder]) for name in names.split()
+    }
+    depth = len(folder.split("."))
+    inside = [name for name in sources() if name.startswith(f"{folder}.")]
+    assert {name.split(".")[depth] for name in inside} == floors.keys()
+    upward = []
+    for module in inside:
+        here = module.split(".")[depth]
+        for found in imports(module):
+            parts = found.target.split(".")
+            if not found.target.startswith(f"{folder}.") or parts[depth] == here:
+                continue
+            if floors[parts[depth]] > floors[here]:
+                upward.append(f"{sources()[module]}:{found.line} imports {found.full}")
+    assert not upward, "\n".join(upward)
+
+
 def test_imports_make_no_circle() -> None:
-    """Not even through a function: what must be imported late to work is a circle all the same."""
+    """Not even through a function, or for types alone: who reads one must read the other."""
     graph = {
         module: {
             found.target
             for found in imports(module)
-            if not found.for_types_only
-            and found.target != module
-            and (module, room(found.full)) not in ALLOWED_UPWARD
+            if found.target != module and (module, room(found.full)) not in ALLOWED_UPWARD
         }
         for module in sources()
     }
