@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from maxsight.models.encoder import Encoder, load
     from maxsight.pipelines.ingestion.report import IngestReport
     from maxsight.pipelines.moments.windows import Moment
-    from maxsight.pipelines.search.search import Hit, Query, SearchResult, Term
+    from maxsight.pipelines.query.language import Query, Term
+    from maxsight.pipelines.search.search import Hit, SearchResult
 
 __version__ = VERSION
 

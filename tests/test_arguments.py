@@ -14,7 +14,7 @@ from PIL import Image
 import maxsight
 from maxsight.arguments import choices, many_paths, one_path, positive_number, whole_number
 from maxsight.errors import MaxsightError, UsageError
-from maxsight.pipelines.search.search import Query, Term
+from maxsight.pipelines.query.language import Query, Term
 
 NO_PATHS: list[Any] = [
     "",

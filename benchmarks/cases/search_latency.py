@@ -33,8 +33,8 @@ from maxsight.benchmarks.peers import tools as peer_tools
 from maxsight.errors import BackendError
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
+from maxsight.pipelines.query.language import Query, Term
 from maxsight.pipelines.query.text_cache import TextCache
-from maxsight.pipelines.search.search import Query, Term
 
 if TYPE_CHECKING:
     from maxsight.library import Library

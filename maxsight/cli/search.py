@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from maxsight.index.records import Kind
     from maxsight.pipelines.moments.windows import Moment
-    from maxsight.pipelines.search.search import Hit, SearchResult, Term
+    from maxsight.pipelines.query.language import Term
+    from maxsight.pipelines.search.search import Hit, SearchResult
 
 LibraryArgument = Annotated[str, typer.Argument(help="The library's folder.", show_default=False)]
 TextArgument = Annotated[str | None, typer.Argument(help="What to find.", show_default=False)]
@@ -92,7 +93,7 @@ def search(
     Example: `maxsight search photos.maxsight "at night" --image bus.jpg --minus people`
     """
     import maxsight
-    from maxsight.pipelines.search.search import Query
+    from maxsight.pipelines.query.language import Query
 
     query = Query(
         parse_terms(text=text, image=image, plus=plus, minus=minus, vector=vector, phrases=phrases),
@@ -131,7 +132,7 @@ def parse_terms(
 ) -> tuple[Term, ...]:
     """The query's ingredients as typed, weights split off."""
     from maxsight.models.compose import MINUS_WEIGHT
-    from maxsight.pipelines.search.search import Term
+    from maxsight.pipelines.query.language import Term
 
     terms = []
     for given in image or ():

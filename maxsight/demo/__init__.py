@@ -64,7 +64,7 @@ def run(folder: Path, *, progress: Callable[[Progress], None] | None = None) -> 
     """
     from maxsight.demo.films import make_film
     from maxsight.library.contact_sheet import write_sheet
-    from maxsight.pipelines.search.search import Query, Term
+    from maxsight.pipelines.query.language import Query, Term
 
     pictures = folder / "pictures"
     try:

@@ -17,7 +17,8 @@ from maxsight.shown import shown
 if TYPE_CHECKING:
     from maxsight.pipelines.decoding.lone import LoneDecoder
     from maxsight.pipelines.moments.windows import Moment
-    from maxsight.pipelines.search.search import Hit, Term
+    from maxsight.pipelines.query.language import Term
+    from maxsight.pipelines.search.search import Hit
 
 _SIDE = 320  # pixels; sharp at 160 on a dense screen
 _STYLE = """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from maxsight.index.store import Store
     from maxsight.models.encoder import Encoder
     from maxsight.pipelines.decoding.lone import LoneDecoder
+    from maxsight.pipelines.query.encoder import QueryEncoder
     from maxsight.pipelines.query.text_cache import TextCache
 
 _DEFAULT_ENCODER = "builtin"
@@ -149,6 +150,13 @@ class Handle:
 
                 self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
             return self._cache
+
+    def _query_encoder(self) -> QueryEncoder:
+        from maxsight.pipelines.query.encoder import QueryEncoder
+
+        fingerprint = self._store().manifest.fingerprint
+        cache, decoder = self._text_cache(), self._lone_decoder()
+        return QueryEncoder(fingerprint, lambda: self.encoder, cache, decoder)
 
     def _lone_decoder(self) -> LoneDecoder:
         with self._guard:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from maxsight.library.info import LibraryInfo
     from maxsight.pipelines.moments.windows import Moment
     from maxsight.pipelines.query.expansion import Expansion
+    from maxsight.pipelines.query.language import Query, Rerank, Term
     from maxsight.pipelines.search.evaluate import Evaluation
-    from maxsight.pipelines.search.search import Hit, Query, Rerank, SearchResult, Term
+    from maxsight.pipelines.search.search import Hit, SearchResult
 
 
 class Reader(Handle):
@@ -57,7 +58,7 @@ class Reader(Handle):
             Hits, best first. :meth:`query` also tells where the time went.
         """
         from maxsight.index.records import KINDS
-        from maxsight.pipelines.search.search import Query
+        from maxsight.pipelines.query.language import Query
 
         terms = _terms(text=text, image=image, minus=minus, vector=vector)
         expansion = _expansion(phrases)
@@ -76,14 +77,7 @@ class Reader(Handle):
         """Answer a query with any number of weighted terms."""
         from maxsight.pipelines.search.search import search
 
-        return search(
-            self._store().snapshot(),
-            query,
-            fingerprint=self._store().manifest.fingerprint,
-            encoder=lambda: self.encoder,
-            cache=self._text_cache(),
-            decoder=self._lone_decoder(),
-        )
+        return search(self._store().snapshot(), query, self._query_encoder())
 
     def moments(
         self,
@@ -113,19 +107,12 @@ class Reader(Handle):
         """:meth:`moments` for any number of weighted terms."""
         from maxsight.pipelines.ingestion.walk import absolute
         from maxsight.pipelines.moments.windows import search_moments
-        from maxsight.pipelines.search.search import Term, encode_query
+        from maxsight.pipelines.query.language import Term
 
         if not isinstance(terms, Sequence) or not all(isinstance(term, Term) for term in terms):
             raise UsageError("terms must be a list of Term")
         snapshot = self._store().snapshot()
-        query = encode_query(
-            snapshot,
-            terms,
-            fingerprint=self._store().manifest.fingerprint,
-            encoder=lambda: self.encoder,
-            cache=self._text_cache(),
-            decoder=self._lone_decoder(),
-        )
+        query = self._query_encoder().encode(snapshot, terms)
         film = None if within is None else absolute(one_path(within, what="the film"))
         return search_moments(snapshot, query.vector, k=k, path=film)
 
@@ -156,9 +143,7 @@ class Reader(Handle):
         return evaluate_search(
             self._store().snapshot(),
             judged,
-            fingerprint=self._store().manifest.fingerprint,
-            encoder=lambda: self.encoder,
-            cache=self._text_cache(),
+            self._query_encoder(),
             rerank=rerank,
             expansion=_expansion(phrases),
             depth=depth,
@@ -205,7 +190,7 @@ def _terms(
     vector: np.ndarray | None = None,
 ) -> tuple[Term, ...]:
     from maxsight.models.compose import MINUS_WEIGHT
-    from maxsight.pipelines.search.search import Term
+    from maxsight.pipelines.query.language import Term
 
     terms = []
     if image is not None:

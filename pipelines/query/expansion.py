@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maxsight import strict_json
 from maxsight.errors import UsageError
-from maxsight.pipelines.search.search import Term
+from maxsight.pipelines.query.language import Term
 
 _ANY = "*"
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from maxsight.errors import UsageError
 from maxsight.index.tables.tables import encode_path
-from maxsight.pipelines.search.search import Query, Rerank, Term, encode_query, search
+from maxsight.pipelines.query.language import Query, Rerank, Term
+from maxsight.pipelines.search.search import search
 
 if TYPE_CHECKING:
     from maxsight.index.snapshot import Snapshot
-    from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.query.encoder import QueryEncoder
     from maxsight.pipelines.query.expansion import Expansion
-    from maxsight.pipelines.query.text_cache import TextCache
 
 _AT = (1, 5, 10)
 
@@ -237,10 +237,8 @@ def _gain(start: int, stop: int) -> float:
 def evaluate_search(
     snapshot: Snapshot,
     queries: Sequence[Judged],
+    encoder: QueryEncoder,
     *,
-    fingerprint: str,
-    encoder: Callable[[], Encoder],
-    cache: TextCache,
     rerank: Rerank,
     expansion: Expansion | None,
     depth: int,
@@ -249,8 +247,8 @@ def evaluate_search(
     """:func:`evaluate` of the search over one state of a library.
 
     Args:
-        snapshot, fingerprint, encoder, cache: as ``search.search`` takes them.
-        rerank: as in ``search.Query``.
+        snapshot, encoder: as ``search.search`` takes them.
+        rerank: as in ``query.language.Query``.
         expansion: other words for the texts.
         queries, depth, progress: as for :func:`evaluate`.
     """
@@ -259,18 +257,15 @@ def evaluate_search(
         zip((query.text for query in queries), expansion.apply(terms) if expansion else terms)
     )
     # In one batch, many times as fast as one by one; each search finds its own in the cache.
-    encode_query(
+    encoder.encode(
         snapshot,
         list(said.values()),
-        fingerprint=fingerprint,
-        encoder=encoder,
-        cache=cache,
         late=rerank != "off" and snapshot.manifest.token_dim is not None,
     )
 
     def find(text: str, k: int) -> list[tuple[str, float]]:
         query = Query((said[text],), k=k, rerank=rerank)
-        found = search(snapshot, query, fingerprint=fingerprint, encoder=encoder, cache=cache)
+        found = search(snapshot, query, encoder)
         return [(encode_path(hit.path)[0], hit.score) for hit in found.hits]
 
     return evaluate(queries, find, depth=depth, progress=progress)

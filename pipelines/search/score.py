@@ -13,12 +13,12 @@ itself does. docs/late-interaction.md says why, and what it brings.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maxsight.mix import Mix
+from maxsight.pipelines.query.late_query import LateQuery
 
 if TYPE_CHECKING:
     from maxsight.index.records import TokenTable
@@ -33,45 +33,6 @@ BY_TOKENS = 30
 # So many of the best by MaxSim tell what kind of pictures a text finds. Among fewer, pictures of
 # several things are often too few to be told from the odd one in a library of single things.
 FOUND = 200
-
-
-@dataclass(frozen=True, eq=False)
-class LateQuery:
-    """The parts of a query that are scored by tokens, and what is left of it.
-
-    Attributes:
-        vectors: (T, D) float32, of the parts.
-        tokens: of each part, (n, d) float32 with n of 1 or more.
-        shares: (T,) float32, what each part's score is multiplied by; below zero for what there
-            should be less of.
-        rest: (D,) float32, what pooled vectors are multiplied by besides; not normalised.
-        mix: None where nobody has measured it: the pooled vector then counts half.
-    """
-
-    vectors: np.ndarray
-    tokens: Sequence[np.ndarray]
-    shares: np.ndarray
-    rest: np.ndarray
-    mix: Mix | None
-
-
-def late_query(
-    vectors: np.ndarray, shares: np.ndarray, tokens: Sequence[np.ndarray | None], mix: Mix | None
-) -> LateQuery | None:
-    """Put a query of several parts together; None if no part has tokens.
-
-    Args:
-        vectors: (N, D) float32, of the parts.
-        shares: (N,) float32, from ``compose.shares``.
-        tokens: of each part, (n, d) float32; None or empty where it is scored by its vector alone.
-        mix: the encoder's.
-    """
-    late = [part for part, own in enumerate(tokens) if own is not None and len(own)]
-    if not late:
-        return None
-    others = [part for part in range(len(vectors)) if part not in late]
-    own_tokens = [own for own in tokens if own is not None and len(own)]
-    return LateQuery(vectors[late], own_tokens, shares[late], shares[others] @ vectors[others], mix)
 
 
 def candidates(

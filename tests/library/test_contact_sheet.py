@@ -19,7 +19,8 @@ from maxsight.errors import UsageError
 from maxsight.library.contact_sheet import write_sheet
 from maxsight.pipelines.media import pictures
 from maxsight.pipelines.moments.windows import Moment
-from maxsight.pipelines.search.search import Hit, Term
+from maxsight.pipelines.query.language import Term
+from maxsight.pipelines.search.search import Hit
 
 PICTURE = Path(maxsight.__file__).parent / "demo" / "pictures" / "bus.webp"
 

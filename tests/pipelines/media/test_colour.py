@@ -22,7 +22,8 @@ from profiles import ADOBE_RGB, BT2020, P3, PROPHOTO, SRGB, SWAPPED, Space, grey
 from maxsight.library.contact_sheet import write_sheet
 from maxsight.models.pixels.preprocess import Preprocess, resize
 from maxsight.pipelines.media.pictures import decode_picture, read_picture
-from maxsight.pipelines.search.search import Hit, Term
+from maxsight.pipelines.query.language import Term
+from maxsight.pipelines.search.search import Hit
 
 ORANGE = np.array([230, 120, 40], np.uint8)
 # Colours that lie in every one of the spaces, and the ends of the grey scale.

@@ -9,7 +9,7 @@ import pytest
 
 from maxsight.errors import UsageError
 from maxsight.pipelines.query.expansion import Expansion
-from maxsight.pipelines.search.search import Term
+from maxsight.pipelines.query.language import Term
 
 
 def written(folder: Path, content: object) -> Path:

@@ -18,9 +18,12 @@ from maxsight.index.store import Store
 from maxsight.mix import ALONE, TOKENS_ALONE, Mix
 from maxsight.models import compose
 from maxsight.models.encoder import Encoder
+from maxsight.pipelines.query.encoder import QueryEncoder
+from maxsight.pipelines.query.language import Query, Rerank, Term
+from maxsight.pipelines.query.late_query import late_query
 from maxsight.pipelines.query.text_cache import TextCache
-from maxsight.pipelines.search import score as rescore
-from maxsight.pipelines.search.search import Hit, Query, Rerank, Term, search
+from maxsight.pipelines.search import score
+from maxsight.pipelines.search.search import Hit, search
 
 DIM, TOKEN_DIM = 24, 16
 RNG = np.random.default_rng(5)
@@ -119,9 +122,7 @@ def ask(
     return search(
         store.snapshot(),
         Query(terms, k=k, rerank=rerank, where=where),
-        fingerprint="f",
-        encoder=no_encoder,
-        cache=cache,
+        QueryEncoder("f", no_encoder, cache),
     ).hits
 
 
@@ -153,7 +154,7 @@ def match(vector: np.ndarray, tokens: np.ndarray | None, item: EncodedItem, unit
 def several_found(matched: Sequence[Matched], mix: Mix) -> float:
     """Which share of the units with the highest MaxSim show several things."""
     best = sorted((m for m in matched if m.late is not None), key=lambda m: -(m.late or 0))
-    return float(np.mean([m.unity < mix.several for m in best[: rescore.FOUND]]))
+    return float(np.mean([m.unity < mix.several for m in best[: score.FOUND]]))
 
 
 def between(value: float, low: float, high: float) -> float:
@@ -189,8 +190,8 @@ def truth(
         matched = [match(vector, tokens, *unit) for unit in units]
         scores += share * np.array(part_scores(matched, 0 if tokens is None else len(tokens), mix))
     found: dict[str, float] = {}
-    for (item, _), score in zip(units, scores.tolist()):
-        found[item.state.path] = max(score, found.get(item.state.path, -np.inf))
+    for (item, _), own in zip(units, scores.tolist()):
+        found[item.state.path] = max(own, found.get(item.state.path, -np.inf))
     return sorted(((score, path) for path, score in found.items()), reverse=True)
 
 
@@ -247,7 +248,7 @@ def test_only_the_best_by_tokens_decide(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     all_of_them = found(items, text, MIX)
-    monkeypatch.setattr(rescore, "FOUND", 10)
+    monkeypatch.setattr(score, "FOUND", 10)
     assert found(items, text, MIX) != all_of_them
     hits = ask(store, cache, Term(text=text), k=100)
     check(hits, truth(items, [(1.0, *WORDS[text])]))
@@ -303,7 +304,7 @@ def test_too_large_for_memory_the_best_by_vector_are_scored(
         everything = ask(store, cache, Term(text=text), k=3)
         monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
         assert ask(store, cache, Term(text=text), k=3) == everything  # 1,000 are all
-        monkeypatch.setattr(rescore, "CANDIDATES", 1)
+        monkeypatch.setattr(score, "CANDIDATES", 1)
         hits = ask(store, cache, Term(text=text), k=1)
         now = store.snapshot()
         rows = now.nearest(WORDS[text][0], 10)
@@ -346,11 +347,11 @@ def test_a_unit_without_tokens_is_left_to_its_vector() -> None:
         offsets=np.array([0, 0, 1]),
     )
     asked = np.array([[1.0, 0.0]], np.float32)
-    query = rescore.late_query(asked, np.ones(1, np.float32), [asked], MIX)
+    query = late_query(asked, np.ones(1, np.float32), [asked], MIX)
     assert query is not None
     # Its MaxSim is below that of every unit with tokens, but no part of its score.
-    assert rescore.mean_maxsim([asked], table, np.arange(2)).tolist() == [[-np.inf, -1.0]]
+    assert score.mean_maxsim([asked], table, np.arange(2)).tolist() == [[-np.inf, -1.0]]
     pooled, rest = np.array([[0.25, 0.25]], np.float32), np.zeros(2, np.float32)
-    scores = rescore.combine(query, table, np.arange(2), pooled=pooled, rest=rest)
+    scores = score.combine(query, table, np.arange(2), pooled=pooled, rest=rest)
     assert scores[0] == np.float32(0.25)
     assert -1 < scores[1] < 0.25

@@ -13,8 +13,10 @@ from maxsight.errors import FilterError, UsageError
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
 from maxsight.models.encoder import Encoder
+from maxsight.pipelines.query.encoder import QueryEncoder
+from maxsight.pipelines.query.language import Query, Term
 from maxsight.pipelines.query.text_cache import TextCache
-from maxsight.pipelines.search.search import Query, SearchResult, Term, search
+from maxsight.pipelines.search.search import SearchResult, search
 
 DIM = 48
 RNG = np.random.default_rng(3)
@@ -72,9 +74,7 @@ def ask(store: Store, cache: TextCache, *terms: Term, **options: object) -> Sear
     return search(
         store.snapshot(),
         query,
-        fingerprint="f",
-        encoder=no_encoder,
-        cache=cache,
+        QueryEncoder("f", no_encoder, cache),
     )
 
 

@@ -1,0 +1,158 @@
+"""A query's terms as vectors, and as tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maxsight.errors import EncoderMismatch, LibraryError, UsageError
+from maxsight.mix import Mix
+from maxsight.models import compose
+from maxsight.pipelines.query.late_query import LateQuery, late_query
+from maxsight.pipelines.query.reference import encode_reference, mean
+
+if TYPE_CHECKING:
+    from maxsight.index.snapshot import Snapshot
+    from maxsight.index.tables.manifest import Manifest
+    from maxsight.models.encoder import Encoder
+    from maxsight.pipelines.decoding.lone import LoneDecoder
+    from maxsight.pipelines.query.language import Term
+    from maxsight.pipelines.query.text_cache import TextCache
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuery:
+    """A query's terms, encoded.
+
+    Attributes:
+        vector: (D,) float32, the terms mixed; a unit vector.
+        references: ids of library items that are the reference pictures themselves (the same
+            bytes), whose stored vectors were used.
+        late: the same terms for scoring by tokens; None if that was not asked for.
+    """
+
+    vector: np.ndarray
+    references: tuple[int, ...]
+    late: LateQuery | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class QueryEncoder:
+    """The encoder of a library, as queries need it: loaded only if something must be encoded.
+
+    Attributes:
+        fingerprint: of the encoder that made the library's vectors.
+        load: gives that encoder.
+        cache: of texts that were encoded before.
+        decoder: of reference pictures, kept for other queries; None for one a picture.
+    """
+
+    fingerprint: str
+    load: Callable[[], Encoder]
+    cache: TextCache
+    decoder: LoneDecoder | None = None
+
+    def encode(
+        self, snapshot: Snapshot, terms: Sequence[Term], *, late: bool = False
+    ) -> EncodedQuery:
+        """Encode the terms and mix them.
+
+        Args:
+            snapshot: the library to look through; it may hold the pictures of the query.
+            late: also prepare scoring by tokens. Texts are then scored by theirs; a picture and a
+                vector are not, which have one vector in the query.
+
+        Raises:
+            UsageError: a vector of the wrong width, a reference picture that cannot be read.
+            EncoderMismatch, LibraryError: ``library.json`` does not fit the encoder, or its mix
+                cannot be.
+        """
+        said = [term for term in terms if term.text is not None]
+        texts = [text for term in said if (text := term.text) and (late or not term.phrases)]
+        texts += [phrase for term in said for phrase in term.phrases]
+        by_text, tokens_by_text = self._texts(
+            list(dict.fromkeys(texts)), snapshot.manifest, late=late
+        )
+        references: list[int] = []
+        parts = []
+        for term in terms:
+            if term.text is not None:
+                phrases = term.phrases or (term.text,)
+                parts.append(mean(np.stack([by_text[phrase] for phrase in phrases])))
+            elif term.image is not None:
+                vector, items = encode_reference(
+                    snapshot, term.image, encoder=self.load, decoder=self.decoder
+                )
+                parts.append(vector)
+                references += items
+            else:
+                parts.append(_checked(term.vector, snapshot.dim))
+        if wrong := {len(part) for part in parts} - {snapshot.dim}:
+            raise EncoderMismatch(
+                f"the library says that it holds vectors of {snapshot.dim} numbers, and the "
+                f"encoder of its fingerprint gives {wrong.pop()}: library.json does not fit it; "
+                "restore it from a backup"
+            )
+        vectors = np.stack(parts).astype(np.float32)
+        weights = [term.weight for term in terms]
+        is_text = [term.text is not None for term in terms]
+        mixed = compose.weighted_sum(vectors, weights=weights, is_text=is_text)
+        if not late:
+            return EncodedQuery(mixed, tuple(references))
+        tokens = [None if term.text is None else tokens_by_text[term.text] for term in terms]
+        shares = compose.shares(vectors, weights=weights, is_text=is_text)
+        mix = _mix_of(snapshot)
+        return EncodedQuery(mixed, tuple(references), late_query(vectors, shares, tokens, mix))
+
+    def _texts(
+        self, texts: list[str], manifest: Manifest, *, late: bool
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The (D,) vector of each text and, if ``late``, its (n, d) tokens; from the cache or
+        not."""
+        vectors = self.cache.get(self.fingerprint, texts, dim=manifest.dim)
+        width = manifest.token_dim if late else None
+        tokens = (
+            {} if width is None else self.cache.get_tokens(self.fingerprint, texts, width=width)
+        )
+        known = vectors.keys() & tokens.keys() if late else vectors.keys()
+        if missing := [text for text in texts if text not in known]:
+            encoded = self.load().encode_text(missing, tokens=late)
+            new = dict(zip(missing, encoded.vectors.cpu().numpy()))
+            self.cache.put(self.fingerprint, new)
+            vectors |= new
+            if encoded.tokens is not None and encoded.offsets is not None:
+                bounds = encoded.offsets.tolist()
+                packed = encoded.tokens.cpu().numpy()
+                own = {text: packed[bounds[i] : bounds[i + 1]] for i, text in enumerate(missing)}
+                self.cache.put_tokens(self.fingerprint, own)
+                tokens |= own
+        return vectors, tokens
+
+
+def _mix_of(snapshot: Snapshot) -> Mix | None:
+    """How the library says that vectors and tokens are weighed."""
+    given = snapshot.manifest.mix
+    try:
+        return None if given is None else Mix(**given)
+    except (TypeError, ValueError) as error:
+        raise LibraryError(
+            f"library.json names a mix that cannot be ({error}): restore it from a backup, or "
+            "search without tokens (--no-rerank)"
+        ) from error
+
+
+def _checked(vector: np.ndarray | None, dim: int) -> np.ndarray:
+    try:
+        array = np.asarray(np.asarray(vector).astype(np.float32, casting="same_kind"))
+    except (TypeError, ValueError):
+        raise UsageError(f"a query vector must be numbers, got {type(vector).__name__}") from None
+    if array.shape != (dim,):
+        raise UsageError(f"the library holds vectors of {dim} numbers, got shape {array.shape}")
+    norm = float(np.linalg.norm(array))
+    if not math.isfinite(norm) or norm == 0:
+        raise UsageError("a query vector must be finite and not all zeros")
+    return array / norm
