@@ -93,7 +93,7 @@ def run(
         with Store.create(library, encoder_uri="made", fingerprint="made", dim=dim) as store:
             _fill(store, collection.vectors, pictures)
             store.compact(grace_seconds=0)
-            report = vector_index.build(store, index, texts=lambda: collection.known)
+            report = vector_index.build(store.snapshot(), index, texts=lambda: collection.known)
         case = f"{size:,} x {dim} ({2 * dim * size / 2**20:,.0f} MiB), {report.index}"
         rows.append(_row(case, "index", "memory", report.bytes / 2**20, "MiB"))
         for limit in limits.split(","):

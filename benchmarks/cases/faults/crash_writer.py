@@ -66,7 +66,7 @@ def main(library: str, seed: str, work: str) -> None:
                 from maxsight.index.building import vector_index
 
                 say({"try": {}, "during": "index build"})
-                vector_index.build(store, INDEX)
+                vector_index.build(store.snapshot(), INDEX)
                 say({"done": []})
 
 

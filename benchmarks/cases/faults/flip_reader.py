@@ -36,7 +36,7 @@ def make(library: Path) -> None:
         for step in range(3):
             added = [_item(f"{step}.{n}{'*5' if n % 5 == 0 else ''}") for n in range(100)]
             ids = store.apply(Changes(added=added))
-        vector_index.bring_up_to_date(store, crash_writer.INDEX)
+        vector_index.bring_up_to_date(store.snapshot(), crash_writer.INDEX)
         store.apply(Changes(removed=ids[:7]))
 
 
