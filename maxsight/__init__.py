@@ -55,9 +55,9 @@ _HOME = {
     "LibraryInfo": "maxsight.library.info",
     "MaxsightError": "maxsight.errors",
     "Moment": "maxsight.pipelines.moments.windows",
-    "Query": "maxsight.pipelines.search.search",
+    "Query": "maxsight.pipelines.query.language",
     "SearchResult": "maxsight.pipelines.search.search",
-    "Term": "maxsight.pipelines.search.search",
+    "Term": "maxsight.pipelines.query.language",
     "load": "maxsight.models.encoder",
     "open": "maxsight.library",
 }
