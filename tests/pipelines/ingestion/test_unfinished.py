@@ -33,7 +33,7 @@ CHILD = """
 import sys, time
 from colour_grid import ColourGridEncoder
 from maxsight.index.store import Store
-from maxsight.pipelines import commit, ingest as job
+from maxsight.pipelines.ingestion import commit, ingest as job
 job.COMMIT_SECONDS = 0.1
 class Slow(ColourGridEncoder):
     count = 0
