@@ -186,7 +186,8 @@ def test_caches_of_texts(folder: Path, cached: bytes, data: st.DataObject) -> No
     place.write_bytes(data.draw(st.just(cached) | edited(cached)))
     if data.draw(st.booleans()):
         row = data.draw(st.binary(max_size=17) | st.integers() | st.none() | st.text(max_size=4))
-        with contextlib.suppress(sqlite3.Error, OverflowError, UnicodeEncodeError):
+        # UnicodeError: SQLite quotes bytes of a damaged file that are no text.
+        with contextlib.suppress(sqlite3.Error, OverflowError, UnicodeError):
             connection = sqlite3.connect(place)
             with contextlib.closing(connection), connection:
                 connection.execute("UPDATE texts SET vector = ? WHERE text = 'a bus'", (row,))
