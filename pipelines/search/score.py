@@ -24,55 +24,25 @@ if TYPE_CHECKING:
     from maxsight.index.records import TokenTable
     from maxsight.index.snapshot import Snapshot
 
-# Where not every unit is scored, so many by pooled vector: reading a thousand takes some 15 ms.
-CANDIDATES = 1_000
-
-# And so many, if not k are more, by the index of tokens, whose time grows with them.
-BY_TOKENS = 30
-
 # So many of the best by MaxSim tell what kind of pictures a text finds. Among fewer, pictures of
 # several things are often too few to be told from the odd one in a library of single things.
 FOUND = 200
 
 
-def candidates(
-    snapshot: Snapshot,
-    query: LateQuery,
-    vector: np.ndarray,
-    k: int,
-    allowed: np.ndarray | None,
-) -> np.ndarray:
-    """The rows that are worth scoring for ``k`` hits: all of them while their tokens fit in memory.
-
-    Otherwise the best by pooled vector, and those that the index of tokens finds.
-
-    Args:
-        vector: (D,) of the whole query.
-        allowed: (row_count,) bool, or None for all.
-    """
-    if snapshot.holds_tokens:
-        return np.arange(snapshot.row_count) if allowed is None else np.flatnonzero(allowed)
-    nearest = snapshot.nearest(vector, max(CANDIDATES, 10 * k), allowed=allowed)
-    # What there should be less of brings no candidates.
-    wanted = [own for own, share in zip(query.tokens, query.shares) if share > 0]
-    found = snapshot.best_by_tokens(wanted, max(k, BY_TOKENS), allowed=allowed) if wanted else None
-    return nearest if found is None else np.union1d(nearest, found)
-
-
 def score_rows(snapshot: Snapshot, query: LateQuery, rows: np.ndarray) -> np.ndarray:
     """What each of some rows scores: (n,) float32."""
     if snapshot.holds_tokens:
-        table, places = snapshot.all_tokens, rows
+        table, positions = snapshot.all_tokens, rows
     else:
-        table, places = snapshot.row_tokens(rows), np.arange(len(rows))
+        table, positions = snapshot.row_tokens(rows), np.arange(len(rows))
     pooled = np.stack([snapshot.scores(vector, rows) for vector in query.vectors])
-    return combine(query, table, places, pooled=pooled, rest=snapshot.scores(query.rest, rows))
+    return combine(query, table, positions, pooled=pooled, rest=snapshot.scores(query.rest, rows))
 
 
 def combine(
     query: LateQuery,
     table: TokenTable,
-    places: np.ndarray,
+    positions: np.ndarray,
     *,
     pooled: np.ndarray,
     rest: np.ndarray,
@@ -81,15 +51,15 @@ def combine(
 
     Args:
         table: of some units.
-        places: (n,) int64, which of them.
+        positions: (n,) int64, which of them.
         pooled: (T, n) float32, ``query.vectors`` with the vectors of these.
         rest: (n,) float32, ``query.rest`` with the same.
     """
     scores = rest.copy()
     # A unit without tokens is left to its vector.
-    answering = np.flatnonzero(np.diff(table.offsets)[places] > 0)
-    unity = table.unity[places[answering]]
-    for part, late in enumerate(mean_maxsim(query.tokens, table, places[answering])):
+    answering = np.flatnonzero(np.diff(table.offsets)[positions] > 0)
+    unity = table.unity[positions[answering]]
+    for part, late in enumerate(mean_maxsim(query.tokens, table, positions[answering])):
         share = late_shares(query.mix, len(query.tokens[part]), late, unity)
         mixed = pooled[part].copy()
         mixed[answering] += share * (late - mixed[answering])
@@ -112,13 +82,15 @@ def late_shares(mix: Mix | None, count: int, late: np.ndarray, unity: np.ndarray
     return mix.shares(count, unity, found=unity[best])
 
 
-def mean_maxsim(tokens: Sequence[np.ndarray], table: TokenTable, places: np.ndarray) -> np.ndarray:
+def mean_maxsim(
+    tokens: Sequence[np.ndarray], table: TokenTable, positions: np.ndarray
+) -> np.ndarray:
     """What units answer to texts: the mean over a text's tokens of each one's best match.
 
     Args:
         tokens: of each of T texts, (n, d) float32 with n of 1 or more.
         table: of some units.
-        places: (n,) int64, which of them.
+        positions: (n,) int64, which of them.
 
     Returns:
         (T, n) float32; -inf for a unit without tokens.
@@ -128,7 +100,9 @@ def mean_maxsim(tokens: Sequence[np.ndarray], table: TokenTable, places: np.ndar
     from maxsight.kernels import maxsim
 
     lengths = np.array([len(own) for own in tokens])
-    pairs = np.stack([np.repeat(np.arange(len(tokens)), len(places)), np.tile(places, len(tokens))])
+    pairs = np.stack(
+        [np.repeat(np.arange(len(tokens)), len(positions)), np.tile(positions, len(tokens))]
+    )
     scores = maxsim.score_pairs(
         # As int8, too: the product is then exact in integers, and as fast as the machine can.
         maxsim.Int8Tokens.of(torch.from_numpy(np.concatenate(tokens))),
@@ -137,5 +111,5 @@ def mean_maxsim(tokens: Sequence[np.ndarray], table: TokenTable, places: np.ndar
         torch.from_numpy(table.offsets),
         pairs=torch.from_numpy(pairs.T),
     )
-    sums: np.ndarray = scores.numpy().reshape(len(tokens), len(places))
+    sums: np.ndarray = scores.numpy().reshape(len(tokens), len(positions))
     return sums / lengths[:, None].astype(np.float32)

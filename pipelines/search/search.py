@@ -1,4 +1,4 @@
-"""Search: a signed mix of texts, pictures and vectors in, ranked files out."""
+"""Search: propose rows, score them, group them by file. Terms go in, ranked files come out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from maxsight.errors import UsageError
-from maxsight.pipelines.search import score
 from maxsight.pipelines.search.group import best_units
+from maxsight.pipelines.search.propose import candidates
+from maxsight.pipelines.search.score import score_rows
 
 if TYPE_CHECKING:
     from maxsight.index.records import Kind
@@ -64,9 +65,9 @@ def search(
         best = best_units(snapshot, encoded.vector, query.k, allowed)
         clock.lap("search")
     else:
-        rows = score.candidates(snapshot, encoded.late, encoded.vector, query.k, allowed)
+        rows = candidates(snapshot, encoded.late, encoded.vector, query.k, allowed)
         clock.lap("search")
-        scores = score.score_rows(snapshot, encoded.late, rows)
+        scores = score_rows(snapshot, encoded.late, rows)
         best = snapshot.best_of_each(rows, scores, query.k)
         clock.lap("rerank")
     hits = [

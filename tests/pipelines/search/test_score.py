@@ -22,7 +22,7 @@ from maxsight.pipelines.query.encoder import QueryEncoder
 from maxsight.pipelines.query.language import Query, Rerank, Term
 from maxsight.pipelines.query.late_query import late_query
 from maxsight.pipelines.query.text_cache import TextCache
-from maxsight.pipelines.search import score
+from maxsight.pipelines.search import propose, score
 from maxsight.pipelines.search.search import Hit, search
 
 DIM, TOKEN_DIM = 24, 16
@@ -304,7 +304,7 @@ def test_too_large_for_memory_the_best_by_vector_are_scored(
         everything = ask(store, cache, Term(text=text), k=3)
         monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
         assert ask(store, cache, Term(text=text), k=3) == everything  # 1,000 are all
-        monkeypatch.setattr(score, "CANDIDATES", 1)
+        monkeypatch.setattr(propose, "CANDIDATES", 1)
         hits = ask(store, cache, Term(text=text), k=1)
         now = store.snapshot()
         rows = now.nearest(WORDS[text][0], 10)
