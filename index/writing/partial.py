@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import struct
 import zlib
@@ -222,7 +223,7 @@ def _film(record: tuple[dict[str, Any], bytes] | None) -> PartialFilm:
         header, _ = record or ({}, b"")
         film = PartialFilm(**header)
         texts = (film.content_hash, film.settings, film.fingerprint, film.path)
-        numbers = (film.dim, film.token_dim or 0, film.bytes)
+        numbers = [film.dim, film.bytes] + ([] if film.token_dim is None else [film.token_dim])
         if not all(isinstance(text, str) for text in texts) or not all(
             isinstance(number, int) and number >= 0 for number in numbers
         ):
@@ -322,7 +323,7 @@ def _stretch(header: dict[str, Any], body: bytes, film: PartialFilm) -> Stretch:
             ("<f4", (count,)),
             ("<f4", (count,)),
         ]
-    sizes = [int(np.dtype(kind).itemsize * np.prod(shape)) for kind, shape in shapes]
+    sizes = [np.dtype(kind).itemsize * math.prod(shape) for kind, shape in shapes]
     if sum(sizes) != len(body):
         raise Damaged("a record has not the size it says")
     places = np.cumsum([0, *sizes])

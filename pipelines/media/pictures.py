@@ -204,6 +204,7 @@ def _decoded_or_salvaged(
         nonlocal full
         image = _open(content, form, max_pixels)
         full = image.size
+        _refuse_nothing(full, form)
         if form is JPEG and side is not None:
             image.draft(None, _scaled(full, side * _DRAFT_GAP, of(*full)))
         # A progressive JPEG is held in memory whole, however small the draft made from it.
@@ -226,6 +227,7 @@ def _decoded_or_salvaged(
             raise trouble from None
     if trouble is not None and (odd := codings.coding(data, form)):
         full = (odd.width, odd.height)
+        _refuse_nothing(full, form)
         _refuse_giant(full, full, form, max_pixels)
         return _oddly_coded(odd, form), full, None
     try:
@@ -326,6 +328,11 @@ def _refusal(
     if isinstance(error, MemoryError) or "decoder error -9" in str(error):
         return _too_hungry(size, form)
     return _damage(error, form, data)
+
+
+def _refuse_nothing(size: tuple[int, int], form: PictureFormat) -> None:
+    if min(size) < 1:
+        raise MediaError(f"{_named(form)} of {size[0]:,} x {size[1]:,} pixels shows nothing")
 
 
 def _refuse_giant(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +106,14 @@ def test_every_flipped_byte_is_found_or_harmless(library: Path) -> None:
         assert loaded == vectors[: len(loaded)], place
         Keeper(library).append(own, stretch(4, 1))
         assert partial.load(library, own)[-1].mark == "mark 4"
+
+
+# The last: sizes that only numbers without an end add up to.
+@pytest.mark.parametrize("wrong", [{"token_dim": {}}, {"token_dim": []}, {"dim": 1 << 62}])
+def test_a_beginning_that_makes_no_sense_is_damage(wrong: dict[str, Any], library: Path) -> None:
+    Keeper(library).append(film(library, **wrong), stretch(0, 4, token_dim=4))
+    (file,) = (library / partial.FOLDER).iterdir()
+    assert [path for path, _ in partial.problems(library)] == [file]
 
 
 def test_verify_names_damage_and_repair_deletes_it(library: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +17,8 @@ from PIL import Image, ImageCms
 from profiles import P3
 
 from maxsight.errors import MediaError
-from maxsight.pipelines.media.pictures import read_picture
+from maxsight.models.pixels.preprocess import Preprocess
+from maxsight.pipelines.media.pictures import decode_picture, read_picture
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +272,26 @@ def test_what_cannot_be_read_is_named(data: bytes, words: str) -> None:
         read_picture(data, max_pixels=LIMIT)
     assert words in str(caught.value)
     assert "convert it to" in str(caught.value)
+
+
+def pam(width: int, height: int, most: int) -> bytes:
+    words = f"WIDTH {width}\nHEIGHT {height}\nDEPTH 3\nMAXVAL {most}\nTUPLTYPE RGB"
+    return f"P7\n{words}\nENDHDR\n".encode()
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash", "fit"])
+@pytest.mark.parametrize("size", [(4, 0), (0, 4)])
+def test_a_picture_without_pixels_is_refused(mode: Any, size: tuple[int, int]) -> None:
+    empty = Image.new("RGB", size)
+    files = [psd(empty, bits=bits, packed=packed) for bits in (8, 16) for packed in (False, True)]
+    files += [pam(*size, most) for most in (255, 65535)]
+    files += [tiff(b"", size, bits=bits) for bits in (8, 12, 16)]
+    files.append(b"qoif" + struct.pack(">IIBB", *size, 3, 0) + bytes(7) + b"\1")
+    files.append(b"P6 %d %d 255\n" % size)
+    files.append(bytes((0, 0, 2, *bytes(9))) + struct.pack("<HHBB", *size, 24, 0))
+    for file in files:
+        with pytest.raises(MediaError):
+            decode_picture(file, Preprocess(size=8, resize_mode=mode), max_pixels=LIMIT)
 
 
 def test_a_raw_photograph_says_that_its_preview_was_read() -> None:
