@@ -22,7 +22,7 @@ from maxsight.benchmarks.measure.interleave import interleave, processor_stopwat
 from maxsight.benchmarks.measure.parity import ParityError
 from maxsight.benchmarks.measure.peaks import threads
 from maxsight.benchmarks.measure.rows import Row
-from maxsight.index.ann import auto, footprint, searcher
+from maxsight.index.ann import auto, searcher
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.building import tuning
@@ -106,7 +106,7 @@ def _stopwatch(search: Callable[[], object]) -> Callable[[int], float]:
 def _built(collection: Collection, spec: str) -> VectorIndex:
     count, dim = collection.vectors.shape
     index = auto.make(spec, dim)
-    sample = footprint.sample_rows(index, count)
+    sample = index.sample_rows(count)
     chosen = np.sort(np.random.default_rng(0).choice(count, sample, replace=False))
     index.train(collection.vectors[chosen].astype(np.float32), collection.known[_TUNED_ON:])
     index.add(collection.vectors)

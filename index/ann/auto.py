@@ -20,8 +20,8 @@ from maxsight.errors import BudgetError, UsageError
 from maxsight.index.ann import cards, footprint
 from maxsight.index.ann.cards import Card, Device, Form
 from maxsight.index.ann.contract import VectorIndex
-from maxsight.index.ann.faiss_index import FaissIndex
-from maxsight.index.ann.footprint import Footprint, innermost
+from maxsight.index.ann.faiss_index import ROWS_A_LIST, FaissIndex
+from maxsight.index.ann.footprint import Footprint
 from maxsight.index.ann.gpu_index import LEAST_GRAPH_ROWS, GpuIndex
 from maxsight.index.ann.leanvec import LeanVec
 from maxsight.index.ann.refined import SUFFIX, Refined
@@ -122,9 +122,9 @@ def card_for(choice: Choice, rows: int, dim: int, *, device: Device, budget: int
     card = cards.find(device)
     if card is None or not card.is_there():
         return None
-    index = innermost(make(choice.spec, dim, device=card))
-    if not isinstance(index, GpuIndex):
-        if isinstance(index, FaissIndex) and cards.form_of(index.index) is Form.GRAPH:
+    index = make(choice.spec, dim, device=card).innermost
+    if index.device != card.name:
+        if index.form is Form.GRAPH:
             _log.warning(
                 "%s is made on the processor, which takes long: FAISS has CAGRA on a GPU where it "
                 "is built with cuVS (pip install 'maxsight[cuvs]')",
@@ -215,9 +215,9 @@ def _candidates(rows: int, dim: int, texts: bool) -> Iterator[tuple[str, str]]:
     """Specs, the better first, and why."""
     lists = 2 ** round(math.log2(4 * math.sqrt(max(1, rows))))
     lists = min(lists, _MOST_LISTS)
-    if rows < footprint.ROWS_A_LIST * 16:
+    if rows < ROWS_A_LIST * 16:
         return
-    while footprint.ROWS_A_LIST * lists > rows:
+    while ROWS_A_LIST * lists > rows:
         lists //= 2
     if texts and dim >= _LEAST_REDUCED:
         reduced = round(3 * dim / 64) * 8

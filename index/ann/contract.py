@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from maxsight.index.ann.cards import Form
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 
 
@@ -38,11 +39,19 @@ class VectorIndex(Protocol):
         spec: what makes such an index again, as ``--index`` takes it.
         dim: D.
         effort: what a search spends unless told otherwise; set by tuning, saved with the index.
+        is_ranked: whether it ranks its shortlist itself, so that a few more rows than k hold the k
+            best of it, and misses none where a filter is narrow.
     """
 
     spec: str
     dim: int
     effort: Effort
+    is_ranked: bool
+
+    @property
+    def innermost(self) -> Finder:
+        """The one that finds rows, behind what ranks them and what reduces them."""
+        ...
 
     def __len__(self) -> int:
         """Rows added."""
@@ -96,6 +105,28 @@ class VectorIndex(Protocol):
 
     def bytes(self) -> int:
         """Memory it holds."""
+        ...
+
+    def bytes_for(self, rows: int) -> int:
+        """Memory that so many rows will hold."""
+        ...
+
+    def sample_rows(self, rows: int) -> int:
+        """How many of so many rows training needs."""
+        ...
+
+
+class Finder(VectorIndex, Protocol):
+    """An index that finds rows by itself."""
+
+    @property
+    def form(self) -> Form | None:
+        """How much of it the GPU that it was made for can take over, or any; None: nothing."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it is searched once it was asked often enough: ``cpu``, or ``cuda:N``."""
         ...
 
 

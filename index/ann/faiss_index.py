@@ -12,6 +12,7 @@ from maxsight.errors import LibraryError, UsageError
 from maxsight.index import faiss_build
 from maxsight.index.ann import faiss_files, faiss_kinds
 from maxsight.index.ann.arguments import checked_queries
+from maxsight.index.ann.cards import Form, form_of
 from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.coverage import Coverage
 from maxsight.index.ann.faiss_kinds import Dial
@@ -20,6 +21,9 @@ from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.kernels.halves import unpack
 
 FILE = "faiss.index"
+# What k-means is given to place each centroid.
+ROWS_A_LIST = 64
+_LEAST_SAMPLE = 20_000
 # Rows turned into float32 at a time, 32 MiB at D = 512.
 _ADD_ROWS = 16_384
 _DEFAULT_SHORTLIST = 200
@@ -42,6 +46,9 @@ class FaissIndex:
         UsageError: the string does not make an index of that width.
     """
 
+    device = "cpu"
+    is_ranked = False
+
     def __init__(self, spec: str, dim: int) -> None:
         self.spec = spec
         self.dim = dim
@@ -57,6 +64,16 @@ class FaissIndex:
         self.lists = int(self._core.nlist) if self._dial is Dial.LISTS else 0
         self._coverage: Coverage | None = None
         self._places = self._find_places()
+
+    @property
+    def innermost(self) -> FaissIndex:
+        """Itself."""
+        return self
+
+    @property
+    def form(self) -> Form | None:
+        """What a GPU can do for it."""
+        return form_of(self.index)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -160,6 +177,10 @@ class FaissIndex:
     def bytes_for(self, rows: int) -> int:
         """Memory that so many rows will hold."""
         return faiss_kinds.held_bytes(self._core, rows)
+
+    def sample_rows(self, rows: int) -> int:
+        """Enough for each centroid, all if there are fewer."""
+        return min(rows, max(_LEAST_SAMPLE, ROWS_A_LIST * self.lists))
 
     def _search(
         self, queries: Floats, k: int, probes: int, allowed: Mask | None, available: int

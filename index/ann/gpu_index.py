@@ -54,6 +54,8 @@ class GpuIndex:
         UsageError: cards can do nothing for this kind.
     """
 
+    is_ranked = False
+
     def __init__(self, index: FaissIndex, card: Card) -> None:
         form = card.form(index.index)
         if form is None:
@@ -63,7 +65,8 @@ class GpuIndex:
             )
         self.spec = index.spec
         self.dim = index.dim
-        self.form = form
+        self.form: Form = form
+        self.device = card.name
         self._here = index
         self._card = card
         self._there: Any = None
@@ -75,9 +78,9 @@ class GpuIndex:
         self._turn = threading.Lock()
 
     @property
-    def lists(self) -> int:
-        """Of the inverted file, 0 where it is none."""
-        return self._here.lists
+    def innermost(self) -> GpuIndex:
+        """Itself."""
+        return self
 
     @property
     def effort(self) -> Effort:
@@ -163,12 +166,16 @@ class GpuIndex:
         """Memory that so many rows will hold."""
         return self._here.bytes_for(rows)
 
+    def sample_rows(self, rows: int) -> int:
+        """As :meth:`FaissIndex.sample_rows`."""
+        return self._here.sample_rows(rows)
+
     def _pays(self, queries: int, k: int, probes: int) -> bool:
         """Whether the card is asked; counts ``queries`` towards that."""
         most = MOST_KEPT if self.form is Form.GRAPH else MAX_FETCH
         if not self._is_loaded or self._is_refused or self.form is Form.LISTS or not len(self):
             return False
-        if max(k, min(probes, self.lists) if self.lists else probes) > most:
+        if max(k, min(probes, self._here.lists) if self._here.lists else probes) > most:
             return False
         self._asked += queries
         return self._asked >= WARM_UP_QUERIES and self._card.is_there()
@@ -200,8 +207,8 @@ class GpuIndex:
         )
 
     def _ask_card(self, queries: Floats, k: int, probes: int) -> tuple[Floats, Rows] | None:
-        if self.lists:
-            probes = min(max(1, probes), self.lists)
+        if lists := self._here.lists:
+            probes = min(max(1, probes), lists)
         with self._turn:
             try:
                 if self._there is None:

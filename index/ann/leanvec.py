@@ -46,6 +46,8 @@ class LeanVec:
         self.dim = dim
         self.kind = kind
         self.spec = f"{_NAMES[kind]}:{inner.dim}/{inner.spec}"
+        self.is_ranked = False
+        self.innermost = inner.innermost
         self._projections: Projections | None = None
 
     def __len__(self) -> int:
@@ -136,6 +138,14 @@ class LeanVec:
     def bytes(self) -> int:
         """Memory of the inner index and of the two matrices."""
         return self.inner.bytes() + self._learned.rows.nbytes + self._learned.queries.nbytes
+
+    def bytes_for(self, rows: int) -> int:
+        """Memory that so many rows will hold, and the two matrices."""
+        return self.inner.bytes_for(rows) + 8 * self.dim * self.inner.dim
+
+    def sample_rows(self, rows: int) -> int:
+        """As the inner index needs."""
+        return self.inner.sample_rows(rows)
 
     @property
     def _learned(self) -> Projections:

@@ -35,6 +35,8 @@ class Refined:
         self.inner = inner
         self.spec = inner.spec + SUFFIX
         self.dim = inner.dim
+        self.is_ranked = True
+        self.innermost = inner.innermost
         self._rows = Int8Rows(inner.dim)
 
     @property
@@ -108,3 +110,11 @@ class Refined:
     def bytes(self) -> int:
         """Memory it holds."""
         return self.inner.bytes() + self._rows.bytes()
+
+    def bytes_for(self, rows: int) -> int:
+        """Memory that so many rows will hold."""
+        return self.inner.bytes_for(rows) + self._rows.bytes_for(rows)
+
+    def sample_rows(self, rows: int) -> int:
+        """As the inner index needs."""
+        return self.inner.sample_rows(rows)

@@ -8,7 +8,6 @@ import numpy as np
 
 from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, VectorIndex, VectorSource
-from maxsight.index.ann.refined import Refined
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.exact.disk import merge_best
 from maxsight.index.exact.memory import ExactIndex, inner
@@ -65,12 +64,10 @@ def search(
     k = min(k, available)
     if not k:
         return [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
-    is_refined = isinstance(index, Refined)
-    if allowed is not None and available <= brute_rows and not is_refined:
+    if allowed is not None and available <= brute_rows and not index.is_ranked:
         return _search_rows(source, np.flatnonzero(allowed), queries, k, budget)
     effort = effort or index.effort
-    # Int8 rows have ranked the shortlist already.
-    fetch = k + max(8, k // 2) if is_refined else max(k, effort.shortlist)
+    fetch = k + max(8, k // 2) if index.is_ranked else max(k, effort.shortlist)
     results: list[tuple[Rows, Floats]] = [None] * len(queries)  # type: ignore[list-item]
     waiting = np.arange(len(queries))
     while len(waiting):

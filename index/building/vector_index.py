@@ -18,8 +18,6 @@ from maxsight.errors import BackendError, BudgetError, UsageError
 from maxsight.index.ann import auto, saved, searcher
 from maxsight.index.ann.cards import Device
 from maxsight.index.ann.contract import Built, Effort, VectorIndex
-from maxsight.index.ann.footprint import innermost
-from maxsight.index.ann.gpu_index import GpuIndex
 from maxsight.index.ann.indexed_vectors import IndexedVectors
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.building import questions, token_index, tuning
@@ -227,7 +225,7 @@ def tune(
     if built is None or not isinstance(vectors, IndexedVectors):
         why = "no index has been made: every search is exact"
         return IndexReport("exact", why, "none", len(stored), 0, recall, order=order)
-    if isinstance(innermost(built.index), GpuIndex):
+    if built.index.innermost.device != "cpu":
         vectors = vectors.searched_by(saved.load(built.folder, device="cpu")[0])
     live = snapshot.allowed()
     asked = None if texts is None else questions.apart(texts())[1]

@@ -12,7 +12,7 @@ from card_checks import Elsewhere
 from clustered import clustered
 
 from maxsight.errors import BudgetError, UsageError
-from maxsight.index.ann import auto, footprint
+from maxsight.index.ann import auto
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.leanvec import LeanVec
 from maxsight.index.ann.refined import Refined
@@ -194,7 +194,7 @@ def test_specs_that_are_none(spec: str, told: str) -> None:
 
 
 def test_a_sample_is_enough_for_every_centroid() -> None:
-    assert footprint.sample_rows(auto.make("IVF1024,Flat", 64), 10**7) == 65_536
-    assert footprint.sample_rows(auto.make("leanvec-id:24/IVF1024,SQ8+int8", 64), 10**7) == 65_536
-    assert footprint.sample_rows(auto.make("SQ8", 64), 10**7) == 20_000
-    assert footprint.sample_rows(auto.make("SQ8", 64), 50) == 50
+    assert auto.make("IVF1024,Flat", 64).sample_rows(10**7) == 65_536
+    assert auto.make("leanvec-id:24/IVF1024,SQ8+int8", 64).sample_rows(10**7) == 65_536
+    assert auto.make("SQ8", 64).sample_rows(10**7) == 20_000
+    assert auto.make("SQ8", 64).sample_rows(50) == 50

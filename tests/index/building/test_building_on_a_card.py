@@ -13,7 +13,6 @@ from maxsight.errors import UsageError
 from maxsight.index import faiss_build
 from maxsight.index.ann import saved
 from maxsight.index.ann.faiss_index import FaissIndex
-from maxsight.index.ann.footprint import innermost
 from maxsight.index.building import vector_index
 from maxsight.index.records import Changes
 from maxsight.index.store import Store
@@ -45,7 +44,7 @@ def served(store: Store) -> Any:
         built = reader.snapshot().state.built
     assert built is not None
     index, _ = saved.load(built.folder, verify=True, device="cpu")
-    assert isinstance(innermost(index), FaissIndex)
+    assert isinstance(index.innermost, FaissIndex)
     return index
 
 
