@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -190,8 +191,21 @@ class Store:
 
     def failures(self) -> dict[str, Failure]:
         """The files that could not be read, by path."""
+        return self._failures(lance_tables.open_table(self.path, tables.ITEMS))
+
+    def reasons(self) -> dict[str, str]:
+        """Why each file could not be read, by path, as a person is told; all from one state."""
+        items = lance_tables.open_table(self.path, tables.ITEMS)
+        failures = self._failures(items)
+        held: set[str] = set()
+        if failures:
+            paths = self._rows(tables.LIVE, ["path", "path_bytes"], items=items)
+            held.update(tables.decode_paths(paths))
+        return {path: failure.told(is_kept=path in held) for path, failure in failures.items()}
+
+    def _failures(self, items: Any) -> dict[str, Failure]:
         columns = ["path", "path_bytes", "bytes", "mtime_ns", "error"]
-        rows = self._rows(tables.FAILED, [*columns, *self._settings])
+        rows = self._rows(tables.FAILED, [*columns, *self._settings], items=items)
         reasons = rows["error"].to_pylist()
         found = zip(_states(rows), reasons, self._settings_of(rows), strict=True)
         return {state.path: Failure(state, *rest) for state, *rest in found}
@@ -369,8 +383,12 @@ class Store:
     def _settings_of(self, rows: pa.Table) -> list[str | None]:
         return rows["settings"].to_pylist() if self._settings else [None] * len(rows)
 
-    def _rows(self, status: str, columns: list[str], *, where: str | None = None) -> pa.Table:
-        items = lance_tables.open_table(self.path, tables.ITEMS)
+    def _rows(
+        self, status: str, columns: list[str], *, where: str | None = None, items: Any = None
+    ) -> pa.Table:
+        """Of ``items``, the table at one version; None: at its newest."""
+        if items is None:
+            items = lance_tables.open_table(self.path, tables.ITEMS)
         condition = f"status = '{status}'" + (f" AND {where}" if where else "")
         with lance_tables.storage_errors(self.path):
             return items.to_table(columns=columns, filter=condition)

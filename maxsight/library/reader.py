@@ -52,7 +52,8 @@ class Reader(Handle):
             kinds: ``image``, ``video`` or both.
             include_references: do not leave the reference picture out.
             rerank: ``auto``, ``on`` or ``off``: whether texts are scored by the stored tokens, too.
-            phrases: JSON file of other words for texts, averaged (``pipelines.expansion``).
+            phrases: JSON file of other words for texts, whose vectors are averaged
+                (``maxsight.pipelines.query.expansion``).
 
         Returns:
             Hits, best first. :meth:`query` also tells where the time went.
@@ -128,7 +129,8 @@ class Reader(Handle):
         """Measure how well the library answers queries whose right answers are known.
 
         Args:
-            queries: CSV with the columns text and path (``pipelines.evaluate.read_queries``).
+            queries: CSV with the columns text and path
+                (``maxsight.pipelines.search.evaluate.read_queries``).
             depth: how many answers of each query to look at, at least 10.
             rerank, phrases: as in :meth:`search`.
             progress: called after every query with how many are done, and how many there are.
@@ -136,10 +138,9 @@ class Reader(Handle):
         Raises:
             UsageError: the file is not such a table, or names files the library does not hold.
         """
-        from maxsight.pipelines.search.evaluate import evaluate_search, read_queries, require_known
+        from maxsight.pipelines.search.evaluate import evaluate_search, read_queries
 
         judged = read_queries(one_place(queries, what="the table"))
-        require_known(judged, set(self.items()["path"].to_pylist()))
         return evaluate_search(
             self._store().snapshot(),
             judged,
@@ -165,9 +166,7 @@ class Reader(Handle):
 
         Of a file that changed, and whose former content is kept, the reason says so.
         """
-        failures = self._store().failures()
-        held = self._store().known() if failures else {}
-        return {path: failure.told(is_kept=path in held) for path, failure in failures.items()}
+        return self._store().reasons()
 
     def remarks(self) -> dict[str, str]:
         """Path -> what a person should know about a file that was read, say that it breaks off."""

@@ -336,7 +336,7 @@ class Writer(Handle):
     def _texts(self) -> np.ndarray:
         from maxsight.pipelines.query.known_texts import known_texts
 
-        return known_texts(self._text_cache(), self.encoder)
+        return known_texts(self._query_encoder())
 
 
 def _stepper(progress: Callable[[Progress], None] | None) -> Step | None:

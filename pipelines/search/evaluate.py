@@ -251,7 +251,11 @@ def evaluate_search(
         rerank: as in ``query.language.Query``.
         expansion: other words for the texts.
         queries, depth, progress: as for :func:`evaluate`.
+
+    Raises:
+        UsageError: as :func:`require_known`.
     """
+    require_known(queries, set(snapshot.state.item_table["path"].to_pylist()))
     terms = [Term(text=query.text) for query in queries]
     said = dict(
         zip((query.text for query in queries), expansion.apply(terms) if expansion else terms)

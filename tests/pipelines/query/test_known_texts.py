@@ -11,6 +11,7 @@ import torch
 from colour_grid import DIM, ColourGridEncoder
 
 from maxsight.models.embeddings import Embeddings
+from maxsight.pipelines.query.encoder import QueryEncoder
 from maxsight.pipelines.query.known_texts import known_texts
 from maxsight.pipelines.query.text_cache import TextCache
 
@@ -31,21 +32,25 @@ class Hashing(ColourGridEncoder):
         return Embeddings(torch.nn.functional.normalize(torch.stack(rows), dim=1))
 
 
+def asking(encoder: Hashing, cache: TextCache) -> QueryEncoder:
+    return QueryEncoder(encoder.fingerprint, lambda: encoder, cache)
+
+
 def test_names_of_things_are_encoded_once(tmp_path: Path) -> None:
     encoder = Hashing()
     with closing(TextCache(tmp_path / "texts.sqlite")) as cache:
-        first = known_texts(cache, encoder)
+        first = known_texts(asking(encoder, cache))
         assert first.shape == (len(encoder.encoded), DIM)
         assert len(first) >= 1000
         count = len(encoder.encoded)
-        np.testing.assert_array_equal(known_texts(cache, encoder), first)
+        np.testing.assert_array_equal(known_texts(asking(encoder, cache)), first)
         assert len(encoder.encoded) == count
         # They count as nobody's question, and what was asked comes first.
         assert len(cache.newest(encoder.fingerprint, 9)) == 0
         asked = np.eye(DIM, dtype=np.float32)[:2]
         cache.put(encoder.fingerprint, {"a": asked[0], "b": asked[1]})
         np.testing.assert_array_equal(
-            known_texts(cache, encoder), np.concatenate([asked[[0, 1]], first])
+            known_texts(asking(encoder, cache)), np.concatenate([asked[[0, 1]], first])
         )
 
 
@@ -54,7 +59,7 @@ def test_who_asked_enough_needs_no_names(tmp_path: Path) -> None:
     with closing(TextCache(tmp_path / "texts.sqlite")) as cache:
         encoder = Hashing()
         cache.put(encoder.fingerprint, {str(n): vector for n, vector in enumerate(vectors)})
-        assert known_texts(cache, encoder).shape == (2000, DIM)
+        assert known_texts(asking(encoder, cache)).shape == (2000, DIM)
         assert encoder.encoded == []
 
 
@@ -62,4 +67,4 @@ def test_without_a_cache(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     encoder = Hashing()
     with closing(TextCache(tmp_path / "file" / "texts.sqlite")) as cache:
-        assert len(known_texts(cache, encoder)) == len(encoder.encoded)
+        assert len(known_texts(asking(encoder, cache))) == len(encoder.encoded)
