@@ -1,10 +1,10 @@
 """Exact search over float16 vectors.
 
 The vectors are kept once, in blocks of ``BLOCK_ROWS`` rows, so that one query can use every core
-and so that appending copies one block at most. Candidates come from the scan of
-``kernels.similarity``, from a GPU where there is one. Their scores are then computed again in one
-fixed way, so that results do not depend on the size of the batch, the blocks, the threads or the
-device, and equal vectors tie exactly.
+and so that appending copies one block at most. ``maxsight.kernels.similarity`` scans them for
+candidates, on a GPU where there is one. Their scores are then computed again in one fixed way, so
+that results do not depend on the size of the batch, the blocks, the threads or the device, and
+equal vectors tie exactly.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ class LateIndex:
             documents: their tokens in tables, one after the other; read once. Tokens are taken for
                 unit vectors unless ``codes`` is ``int8``.
             codes: ``int8``, ``5bit``, ``4bit`` or ``2bit``.
-            encodings: a spec of ``index.ann.auto.make``, or ``auto``: only documents that MUVERA
-                encodings propose are looked at. None: all.
+            encodings: a spec of ``maxsight.index.ann.auto.make``, or ``auto``: only documents
+                that MUVERA encodings propose are looked at. None: all.
             centroids: at most so many; above 256 they take one more byte a token.
             recall: of the ten best of exact MaxSim, that candidates are chosen for.
             queries: (L, d) each, to measure it with; None: made of the documents.

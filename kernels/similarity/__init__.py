@@ -82,7 +82,7 @@ def topk(
             whose answers may miss a row.
         k: at least 1.
         allowed: rows that may be returned: (N,) or, a row a query, (Q, N) bool, or a bitmap of
-            either (``kernels.bitmap``).
+            either (``maxsight.kernels.bitmap``).
         scale: (N,) float32, what a row's numbers are multiplied by; None: 1.
         normalize: divide queries and rows by their L2 norm (the cosine). It reads the database once
             more: who searches often stores normalised rows.

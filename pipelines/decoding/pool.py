@@ -4,8 +4,8 @@ Each process is driven by one thread, which hands it a file, receives what it de
 into one bounded queue. A decoder that crashes or falls silent costs the file it was at: the file is
 refused with a reason, the decoder is started anew.
 
-The processes share a budget of memory (decoder_memory.py). A picture that takes more than the part
-of one waits until the others are done, and then has all of it.
+The processes share a budget of memory (``maxsight.pipelines.decoding.memory``). A picture that
+takes more than the part of one waits until the others are done, and then has all of it.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class DecoderProcess:
 
     def _started(self) -> subprocess.Popen[bytes]:
         try:
-            # -P: a file of the current folder named like a module (say PIL.py) is not imported.
+            # -P: a file of the current folder named like a module (say PIL) is not imported.
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "maxsight.pipelines.decoding.worker"],
                 stdin=subprocess.PIPE,

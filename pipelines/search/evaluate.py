@@ -247,8 +247,8 @@ def evaluate_search(
     """:func:`evaluate` of the search over one state of a library.
 
     Args:
-        snapshot, encoder: as ``search.search`` takes them.
-        rerank: as in ``query.language.Query``.
+        snapshot, encoder: as :func:`maxsight.pipelines.search.search.search` takes them.
+        rerank: as in :class:`maxsight.pipelines.query.language.Query`.
         expansion: other words for the texts.
         queries, depth, progress: as for :func:`evaluate`.
 
