@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from io import BufferedReader
 from pathlib import Path
 
@@ -101,6 +100,8 @@ def makes_links(folder: Path) -> bool:
     Raises:
         OSError: it cannot be written to.
     """
+    import tempfile  # and with it much that a decoder would wait for when it starts
+
     descriptor, name = tempfile.mkstemp(prefix=".link-", suffix=".partial", dir=folder)
     os.close(descriptor)
     link = f"{name}.partial"

@@ -21,7 +21,8 @@ from maxsight import settings
 from maxsight.errors import MediaError
 from maxsight.index.records import FileState
 from maxsight.pipelines.decoding.memory import share
-from maxsight.pipelines.decoding.messages import Alive, Finished, Job, Order, Refused, View, Viewed
+from maxsight.pipelines.decoding.messages import Alive, Finished, Refused, Viewed
+from maxsight.pipelines.decoding.orders import Job, Order, View
 from maxsight.pipelines.decoding.process import NONSENSE, DecoderGone, DecoderProcess
 
 if TYPE_CHECKING:

@@ -22,15 +22,8 @@ from typing import Self
 from maxsight.errors import BackendError
 from maxsight.models.pixels.preprocess import Preprocess
 from maxsight.pipelines.decoding.memory import share
-from maxsight.pipelines.decoding.messages import (
-    Alive,
-    Finished,
-    Frames,
-    Job,
-    Message,
-    Order,
-    Refused,
-)
+from maxsight.pipelines.decoding.messages import Alive, Finished, Frames, Message, Refused
+from maxsight.pipelines.decoding.orders import Job, Order
 from maxsight.pipelines.decoding.process import DecoderGone, DecoderProcess
 
 # Files a process has been handed at a time: one it is at, and one so that it need not wait.

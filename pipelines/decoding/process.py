@@ -20,7 +20,8 @@ from typing import IO, BinaryIO, cast
 from maxsight import settings, shortage
 from maxsight.errors import BackendError
 from maxsight.pipelines.decoding import messages
-from maxsight.pipelines.decoding.messages import Job, Message, Order, View
+from maxsight.pipelines.decoding.messages import Message
+from maxsight.pipelines.decoding.orders import Job, Order, View
 from maxsight.pipelines.media.limits import Limit
 
 # A pipe this large (Linux' limit for ordinary users) takes several pictures, so that a decoder goes

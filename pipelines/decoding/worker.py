@@ -26,15 +26,12 @@ from maxsight.pipelines.decoding.messages import (
     Alive,
     Finished,
     Frames,
-    Job,
-    Kept,
     Message,
     Opened,
-    Order,
     Refused,
-    View,
     Viewed,
 )
+from maxsight.pipelines.decoding.orders import Job, Kept, Order, View
 from maxsight.pipelines.media.files import (
     CHANGED_MEANWHILE,
     AboveLimit,

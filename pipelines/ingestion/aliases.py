@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from maxsight.index.records import KnownItem
-from maxsight.pipelines.decoding.messages import Job
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.ingestion.walk import Walk
 
 

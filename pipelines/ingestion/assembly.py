@@ -9,7 +9,8 @@ import numpy as np
 
 from maxsight.index.records import EncodedItem, FileState, TokenTable
 from maxsight.index.writing.partial import Stretch
-from maxsight.pipelines.decoding.messages import Finished, Frames, Job
+from maxsight.pipelines.decoding.messages import Finished, Frames
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.ingestion.choices import Choices
 from maxsight.pipelines.ingestion.encode import EncodedUnits
 

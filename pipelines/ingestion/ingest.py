@@ -20,7 +20,8 @@ import numpy as np
 from maxsight import settings
 from maxsight.errors import UsageError
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind, KnownItem
-from maxsight.pipelines.decoding.messages import Finished, Frames, Job, Opened, Refused
+from maxsight.pipelines.decoding.messages import Finished, Frames, Opened, Refused
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.decoding.pool import Decoded, DecodePool
 from maxsight.pipelines.ingestion.assembly import Assembly
 from maxsight.pipelines.ingestion.choices import Choices

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from maxsight.errors import MediaError
 from maxsight.index.records import FileState, Kind, KnownItem
-from maxsight.pipelines.decoding.messages import Job
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.ingestion.scan import Absent, ScanResult, absence
 from maxsight.pipelines.media.files import hash_file
 

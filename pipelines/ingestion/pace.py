@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from maxsight.pipelines.decoding.messages import Job
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.ingestion.report import Progress, Stage
 
 _TELL_EVERY_S = 0.1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from maxsight.errors import UsageError
 from maxsight.index.records import Failure, KnownItem
-from maxsight.pipelines.decoding.messages import Job
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.ingestion.aliases import known_names
 from maxsight.pipelines.ingestion.ignore_rules import FILE_NAME
 from maxsight.pipelines.ingestion.walk import Walk, absolute, is_under, waste_above

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from maxsight.errors import LibraryError
 from maxsight.index.writing import partial
 from maxsight.index.writing.partial import PartialFilm, Stretch
-from maxsight.pipelines.decoding.messages import Job, Kept, Opened
+from maxsight.pipelines.decoding.messages import Opened
+from maxsight.pipelines.decoding.orders import Job, Kept
 from maxsight.pipelines.ingestion.assembly import Assembly
 from maxsight.pipelines.ingestion.choices import Choices
 

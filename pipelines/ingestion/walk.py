@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from maxsight.errors import UsageError
 from maxsight.index.records import Failure, FileState, Kind
-from maxsight.pipelines.decoding.messages import Job
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.ingestion.ignore_rules import (
     FILE_NAME,
     IgnoreRules,

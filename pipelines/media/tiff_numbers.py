@@ -6,7 +6,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from maxsight.pipelines.media import tiff_tags
 from maxsight.pipelines.media.tiff_tags import Tags
@@ -112,6 +112,8 @@ def _bytes(tags: Tags, pieces: list[bytes], pixel: int) -> np.ndarray:
         table += struct.pack("<HHI", tag, 4, len(values)) + place
     head = b"II*\x00" + struct.pack("<I", directory)
     whole = head + body + struct.pack("<H", len(entries)) + table + bytes(4) + longs
+    from PIL import TiffImagePlugin
+
     with TiffImagePlugin.TiffImageFile(io.BytesIO(whole), "") as image:
         image.load()
         return np.asarray(image)

@@ -18,7 +18,8 @@ from brightening import write_film
 from decoders import LIMIT, PREPROCESS, job, pool, support_environment
 from PIL import Image
 
-from maxsight.pipelines.decoding.messages import Finished, Frames, Job, Refused
+from maxsight.pipelines.decoding.messages import Finished, Frames, Refused
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.decoding.pool import Decoded
 from maxsight.pipelines.media.files import hash_file
 from maxsight.pipelines.media.pictures import decode_picture

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from maxsight.models.pixels.preprocess import Preprocess
-from maxsight.pipelines.decoding.messages import Job
+from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.decoding.pool import DecodePool
 from maxsight.pipelines.media.files import state_of
 
