@@ -1,4 +1,4 @@
-"""Names of the arrays that the index hands around."""
+"""The arrays that the index hands around, by name."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ Halves = npt.NDArray[np.float16]
 Rows = npt.NDArray[np.int64]
 # A bit a row: whether it may be returned.
 Mask = npt.NDArray[np.bool_]
+
+
+def chosen_rows(mask: Mask | None, count: int) -> Rows:
+    """The rows that a mask chooses, rising; all ``count`` of them where there is none."""
+    return np.arange(count) if mask is None else np.flatnonzero(mask)

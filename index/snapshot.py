@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from maxsight.errors import UsageError
 from maxsight.index.ann.contract import Built, StoredVectors
-from maxsight.index.array_types import Floats, Mask, Rows
+from maxsight.index.array_types import Mask, Rows, chosen_rows
 from maxsight.index.derived.generations import Stamp
 from maxsight.index.loaded_once import loaded_once
 from maxsight.index.plan import MemoryPlan
-from maxsight.index.records import Film, TokenTable, UnitHit
+from maxsight.index.records import Film, UnitHit
+from maxsight.index.snapshot_tokens import SnapshotTokens
 from maxsight.index.tables import filters, lance_tables, tables
 from maxsight.index.tables.manifest import Manifest
 from maxsight.index.tables.unit_reader import owners
-
-if TYPE_CHECKING:  # its module loads FAISS
-    from maxsight.index.derived.token_folder import BuiltTokens
+from maxsight.kernels import array_ordering
 
 # Of the items, what a snapshot keeps in memory.
 COLUMNS = ["item_id", "path", "path_bytes", "kind", "first_unit", "unit_count"]
-_SAMPLED_ROWS = 64
-_BYTES_BESIDE_A_TOKEN = 8  # its scale and its size
-# While all tokens take no more, they are held in memory and every unit is scored by them: an index
-# would only miss some.
-HELD_TOKEN_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +69,7 @@ class Snapshot:
         row_count: rows, those of removed and replaced files included; masks have this length.
         unit_count: units that can be found.
         item_count: files that can be found.
+        tokens: of its rows, where the library stores them.
     """
 
     def __init__(self, state: State) -> None:
@@ -84,7 +77,6 @@ class Snapshot:
         self.manifest = state.manifest
         self._library = state.library
         self._items = state.items
-        self._units = state.units
         self._unit_ids = state.unit_ids
         self._spans = state.spans
         self._vectors = state.vectors
@@ -104,6 +96,14 @@ class Snapshot:
         self.unit_count = int(np.count_nonzero(live))
         self.item_count = len(self._item_ids)
         self._live: Mask | None = None if self.unit_count == self.row_count else live
+        self.tokens = SnapshotTokens(
+            state.library,
+            state.manifest,
+            state.units,
+            unit_ids=state.unit_ids,
+            live=self._live,
+            spare=state.plan.spare,
+        )
 
     @property
     def dim(self) -> int:
@@ -167,6 +167,34 @@ class Snapshot:
         rows, _ = self._vectors.search(queries, k, allowed=allowed)[0]
         return rows
 
+    def search_files(
+        self, query: npt.ArrayLike, k: int, *, allowed: Mask | None = None
+    ) -> list[UnitHit]:
+        """The best unit of each of the ``k`` best files for one (D,) query.
+
+        The frames of one film may fill all the first places. What was found is then left out and
+        the rest searched again: every round finds at least one more file, and none better than
+        the last.
+
+        Args:
+            allowed: from ``allowed``; None means every unit.
+        """
+        allowed = self._live if allowed is None else allowed
+        queries = np.asarray(query, dtype=np.float32)[None]
+        if self.unit_count == self.item_count:
+            return self._hits(*self._vectors.search(queries, k, allowed=allowed)[0])
+        fetch = 4 * k
+        rows = np.empty(0, np.int64)
+        scores = np.empty(0, np.float32)
+        while True:
+            more, their_scores = self._vectors.search(queries, fetch, allowed=allowed)[0]
+            rows, scores = np.append(rows, more), np.append(scores, their_scores)
+            first = self._first_of_each(rows)
+            if len(first) >= k or len(more) < fetch:
+                return self._hits(rows[first[:k]], scores[first[:k]])
+            others = self.allowed(without_items=self._item_ids[self._owner[rows[first]]])
+            allowed = others if allowed is None or others is None else allowed & others
+
     def best_of_each(self, rows: Rows, scores: npt.NDArray[np.float32], k: int) -> list[UnitHit]:
         """The best unit of each of the ``k`` best files among ``rows``, all of live files.
 
@@ -174,10 +202,14 @@ class Snapshot:
             rows: (n,), each once.
             scores: (n,), whatever they are scored by; equal scores by lower row.
         """
-        order = np.lexsort((rows, -scores))
-        _, first = np.unique(self._owner[rows[order]], return_index=True)
-        best = order[np.sort(first)[:k]]
-        return self._hits(rows[best], scores[best])
+        scores, rows = array_ordering.best(scores, rows, len(rows))
+        first = self._first_of_each(rows)[:k]
+        return self._hits(rows[first], scores[first])
+
+    def _first_of_each(self, rows: Rows) -> Rows:
+        """Rising positions in ``rows`` at which a file stands for the first time."""
+        _, first = np.unique(self._owner[rows], return_index=True)
+        return np.sort(first)
 
     def find_items(self, *, path: str | None = None, content_hash: str | None = None) -> list[int]:
         """Ids of the files with that path, that content, or both."""
@@ -246,105 +278,10 @@ class Snapshot:
         start = int(np.searchsorted(self._unit_ids, self._first[found[0]]))
         return self.vectors(np.arange(start, start + self._count[found[0]]))
 
-    def tokens(self, unit_ids: Sequence[int] | Rows) -> TokenTable:
-        """The stored tokens of some units, in the order given.
-
-        Raises:
-            UsageError: the library was created without tokens.
-            LibraryError: a compaction has since deleted this snapshot's files.
-        """
-        width = self.manifest.token_dim
-        if width is None:
-            raise UsageError(
-                f"{self._library} stores no tokens: index into a new library with --tokens"
-            )
-        ids = np.asarray(unit_ids, dtype=np.int64)
-        stored = self._stored_units
-        positions = np.searchsorted(stored, ids)
-        if len(ids) and not (
-            positions.max(initial=0) < len(stored) and bool(np.all(stored[positions] == ids))
-        ):
-            raise ValueError("unit_ids must be units of this snapshot")
-        with lance_tables.storage_errors(self._library / tables.UNITS):
-            rows = self._units.take(
-                positions, columns=["tokens", "token_scales", "token_sizes"]
-            ).combine_chunks()
-        return tables.token_table(rows, width)
-
-    def row_tokens(self, rows: Rows) -> TokenTable:
-        """``tokens`` of some rows that can be found."""
-        return self.tokens(self._unit_ids[rows])
-
-    def best_by_tokens(
-        self, queries: Sequence[Floats], k: int, *, allowed: Mask | None = None
-    ) -> Rows | None:
-        """Rows that are probably among the ``k`` best of a query by MaxSim, and all that are newer
-        than the index of tokens; None if the library has no such index that can be used.
-
-        Args:
-            queries: (L, d) each.
-            allowed: from ``allowed``; None means every unit.
-
-        Returns:
-            Rising.
-        """
-        built = self._built_tokens
-        if built is None:
-            return None
-        allowed = self._live if allowed is None else allowed
-        if allowed is None:
-            allowed = np.ones(self.row_count, dtype=np.bool_)
-        places = np.searchsorted(self._unit_ids, built.unit_ids)
-        is_there = np.append(self._unit_ids, -1)[places] == built.unit_ids
-        known = is_there & np.append(allowed, False)[places]
-        found = built.index.search(queries, k, allowed=known)
-        newest = np.flatnonzero(allowed & (self._unit_ids > built.newest))
-        return np.unique(np.concatenate([newest, *(places[rows] for rows, _ in found)]))
-
-    @loaded_once
-    def _built_tokens(self) -> BuiltTokens | None:
-        from maxsight.index.derived import token_folder
-
-        return token_folder.load(self._library, self.manifest)
-
-    @loaded_once
-    def all_tokens(self) -> TokenTable:
-        """The tokens of every row, read once and kept; of rows that cannot be found none, as a
-        compaction may have deleted them. Look at ``holds_tokens`` first.
-        """
-        live = self.live_rows
-        held = self.row_tokens(live)
-        lengths = np.zeros(self.row_count, np.int64)
-        lengths[live] = np.diff(held.offsets)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return dataclasses.replace(held, offsets=offsets)
-
-    @property
-    def holds_tokens(self) -> bool:
-        """Whether ``all_tokens`` may be asked for: they are few enough to be held in memory."""
-        return self.token_bytes <= min(HELD_TOKEN_BYTES, self.state.plan.spare)
-
-    @loaded_once
-    def token_bytes(self) -> int:
-        """About how much memory ``all_tokens`` takes, judged by a sample of the rows."""
-        if self.manifest.token_dim is None or not self.unit_count:
-            return 0
-        live = self.live_rows
-        sample = live[np.unique(np.linspace(0, len(live) - 1, _SAMPLED_ROWS).astype(np.int64))]
-        count = len(self.row_tokens(sample).tokens) * len(live) / len(sample)
-        return int(count * (self.manifest.token_dim + _BYTES_BESIDE_A_TOKEN))
-
     @property
     def live_rows(self) -> Rows:
         """The rows that can be found, rising."""
-        return np.arange(self.row_count) if self._live is None else np.flatnonzero(self._live)
-
-    @loaded_once
-    def _stored_units(self) -> Rows:
-        """Unit ids of the table's rows in their order, those nobody claims included."""
-        with lance_tables.storage_errors(self._library / tables.UNITS):
-            ids: Rows = self._units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
-        return ids
+        return chosen_rows(self._live, self.row_count)
 
     def _matching(self, where: str) -> Rows:
         found = filters.matching_items(self._items, where, ["item_id"], self._library)

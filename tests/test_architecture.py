@@ -48,6 +48,7 @@ INNER_FLOORS = {
         "ann",
         "late",
         "derived",
+        "snapshot_tokens",
         "snapshot",
         "building loading",
         "writing",

@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 from maxsight.benchmarks.material import held_out
 from maxsight.benchmarks.measure.rows import Row
 from maxsight.index.records import TokenTable
+from maxsight.index.snapshot_tokens import mean_maxsim
 from maxsight.kernels import maxsim, merge
 from maxsight.models import encoder
 from maxsight.models.builtin.training import corpus
@@ -240,7 +241,7 @@ def _scores(model: Encoder, gallery: Gallery, texts: Sequence[str]) -> dict[str,
     scores = {"pooled vector": pooled}
     everything = np.arange(len(gallery.names))
     for kept, table in gallery.tables.items():
-        late = score.mean_maxsim(tokens, table, everything)
+        late = mean_maxsim(tokens, table, everything)
         shares = [
             score.late_shares(model.mix, len(own), found, table.unity)
             for own, found in zip(tokens, late, strict=True)

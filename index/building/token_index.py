@@ -38,7 +38,7 @@ def bring_up_to_date(snapshot: Snapshot, *, recall: float, step: Step | None = N
         LibraryError: the disk refused.
     """
     library, manifest = snapshot.state.library, snapshot.manifest
-    if snapshot.holds_tokens:
+    if snapshot.tokens.are_held:
         generations.remove(library, token_folder.NAME)
         return "none"
     rows = snapshot.live_rows
@@ -72,6 +72,6 @@ def _tables(snapshot: Snapshot, rows: Rows, step: Step | None) -> Iterator[Token
     for start in range(0, len(rows), _STEP):
         if step is not None:
             step(start, len(rows))
-        yield snapshot.row_tokens(rows[start : start + _STEP])
+        yield snapshot.tokens.of_rows(rows[start : start + _STEP])
     if step is not None:
         step(len(rows), len(rows))

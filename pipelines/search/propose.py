@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maxsight.index.array_types import chosen_rows
+
 if TYPE_CHECKING:
     from maxsight.index.snapshot import Snapshot
     from maxsight.pipelines.query.late_query import LateQuery
@@ -32,10 +34,11 @@ def candidates(
         vector: (D,) of the whole query.
         allowed: (row_count,) bool, or None for all.
     """
-    if snapshot.holds_tokens:
-        return np.arange(snapshot.row_count) if allowed is None else np.flatnonzero(allowed)
+    if snapshot.tokens.are_held:
+        return chosen_rows(allowed, snapshot.row_count)
     nearest = snapshot.nearest(vector, max(CANDIDATES, 10 * k), allowed=allowed)
     # What there should be less of brings no candidates.
     wanted = [own for own, share in zip(query.tokens, query.shares) if share > 0]
-    found = snapshot.best_by_tokens(wanted, max(k, BY_TOKENS), allowed=allowed) if wanted else None
+    most = max(k, BY_TOKENS)
+    found = snapshot.tokens.best_rows(wanted, most, allowed=allowed) if wanted else None
     return nearest if found is None else np.union1d(nearest, found)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from maxsight.errors import UsageError
-from maxsight.pipelines.search.group import best_units
 from maxsight.pipelines.search.propose import candidates
 from maxsight.pipelines.search.score import score_rows
 
@@ -62,7 +61,7 @@ def search(
     allowed = snapshot.allowed(where=query.where, kinds=query.kinds, without_items=left_out)
     clock.lap("filter")
     if encoded.late is None:
-        best = best_units(snapshot, encoded.vector, query.k, allowed)
+        best = snapshot.search_files(encoded.vector, query.k, allowed=allowed)
         clock.lap("search")
     else:
         rows = candidates(snapshot, encoded.late, encoded.vector, query.k, allowed)

@@ -20,7 +20,7 @@ import pytest
 
 from maxsight.benchmarks.cases.faults import crashes
 from maxsight.errors import LibraryError, LibraryLocked
-from maxsight.index import snapshot
+from maxsight.index import snapshot_tokens
 from maxsight.index.building import vector_index
 from maxsight.index.records import Changes
 from maxsight.index.snapshot import Snapshot
@@ -105,7 +105,7 @@ def test_killed_writers_leave_whole_steps(create: Create, samples: Any) -> None:
         assert snapshot.row_count >= snapshot.unit_count
     with Store.open(library) as reader:
         fresh = reader.snapshot()
-        assert len(fresh._stored_units) == fresh.row_count == fresh.unit_count
+        assert len(fresh.tokens._stored_units) == fresh.row_count == fresh.unit_count
 
 
 @pytest.mark.slow
@@ -252,7 +252,7 @@ def test_a_write_the_disk_refuses_loses_nothing(create: Create, samples: Any, li
 def test_an_index_the_disk_refuses_leaves_nothing(
     create: Create, samples: Any, monkeypatch: pytest.MonkeyPatch, kind: str, limit: int
 ) -> None:
-    monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0 if kind == "tokens" else 2**40)
+    monkeypatch.setattr(snapshot_tokens, "HELD_TOKEN_BYTES", 0 if kind == "tokens" else 2**40)
     with create(token_dim=32) as store:
         items = [samples.item(f"/{n}", f"{n}*50", tokens=32) for n in range(50)]
         store.apply(Changes(added=items))

@@ -19,7 +19,7 @@ from lance.lance import DatasetBasePath
 
 from maxsight.benchmarks.cases.faults import flip_reader, flips
 from maxsight.errors import LibraryError
-from maxsight.index import snapshot
+from maxsight.index import snapshot_tokens
 from maxsight.index.derived import generations
 from maxsight.index.files import sealed_json
 from maxsight.index.files.arrays import read_array, read_arrays
@@ -35,7 +35,7 @@ from maxsight.index.writing import checksums
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """With both indexes, and rows that were removed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
+        patch.setattr(snapshot_tokens, "HELD_TOKEN_BYTES", 0)
         library = tmp_path_factory.mktemp("made") / "library"
         flip_reader.make(library)
         yield library
@@ -59,7 +59,7 @@ def search(library: Path) -> Any:
 def read_tokens(library: Path) -> None:
     with Store.open(library) as store:
         held = store.snapshot()
-        held.row_tokens(held.live_rows[:5])
+        held.tokens.of_rows(held.live_rows[:5])
 
 
 def reseal_ledger(library: Path) -> None:

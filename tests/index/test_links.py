@@ -27,7 +27,7 @@ def made(samples: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     """A library with both kinds of indexes."""
     path = tmp_path_factory.mktemp("made") / "library"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maxsight.index.snapshot.HELD_TOKEN_BYTES", 0)
+        patch.setattr("maxsight.index.snapshot_tokens.HELD_TOKEN_BYTES", 0)
         with Store.create(
             path, encoder_uri="test", fingerprint="f", dim=samples.dim, token_dim=WIDTH
         ) as store:
@@ -207,7 +207,7 @@ def test_no_file_of_an_index_is_waited_for(library: Path, samples: Any, kind: st
             snapshot = store.snapshot()
             assert snapshot.search(samples.unit_vectors(1), 1)
             query = samples.unit_vectors(2, dim=WIDTH)
-            assert snapshot.best_by_tokens([query], 5) is None or kind == "vectors"
+            assert snapshot.tokens.best_rows([query], 5) is None or kind == "vectors"
         assert [problem.kind for problem in verify(library).problems] == ["index"]
         file.unlink()
         file.write_bytes(content)

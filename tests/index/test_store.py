@@ -236,15 +236,15 @@ def test_tokens_come_back_by_unit(create: Create, samples: Any) -> None:
             for film in snapshot.films():
                 hits = snapshot.search(snapshot.vectors([film.rows.stop - 1]), 1)[0]
                 item = items[film.item_id]
-                table = snapshot.tokens([hits[0].unit_id])
+                table = snapshot.tokens.of_units([hits[0].unit_id])
                 start, end = item.tokens.offsets[-2:]
                 np.testing.assert_array_equal(table.tokens, item.tokens.tokens[start:end])
                 np.testing.assert_array_equal(table.scales, item.tokens.scales[start:end])
                 np.testing.assert_array_equal(table.sizes, item.tokens.sizes[start:end])
                 np.testing.assert_array_equal(table.offsets, [0, end - start])
-            assert snapshot.tokens([]).offsets.tolist() == [0]
+            assert snapshot.tokens.of_units([]).offsets.tolist() == [0]
             with pytest.raises(ValueError, match="units of this snapshot"):
-                snapshot.tokens([999])
+                snapshot.tokens.of_units([999])
             store.compact(grace_seconds=0)
         with pytest.raises(ValueError, match="16-wide tokens"):
             store.apply(Changes(added=[samples.item("/bare", "bare")]))
@@ -293,7 +293,7 @@ def test_a_library_without_tokens_says_so(create: Create, samples: Any) -> None:
     with create() as store:
         store.apply(Changes(added=[samples.item("/a", "a")]))
         with pytest.raises(UsageError, match="stores no tokens"):
-            store.snapshot().tokens([0])
+            store.snapshot().tokens.of_units([0])
         with pytest.raises(ValueError, match="stores no tokens a unit"):
             store.apply(Changes(added=[samples.item("/b", "b", tokens=16)]))
 
@@ -344,12 +344,12 @@ def test_what_a_reader_opened_stays_readable_for_a_while(create: Create, samples
         store.apply(Changes(removed=[0], added=[samples.item("/b", "b", tokens=16)]))
         store.compact()
         assert old.allowed(where="path = '/a'").tolist() == [True]  # type: ignore[union-attr]
-        assert len(old.tokens([0]).offsets) == 2
+        assert len(old.tokens.of_units([0]).offsets) == 2
         store.compact(grace_seconds=0)
         samples_hits = old.search(samples.unit_vectors(1), 1)[0]
         assert samples_hits[0].path == "/a"
         with pytest.raises(LibraryError, match="take a new snapshot"):
-            old.tokens([0])
+            old.tokens.of_units([0])
 
 
 def test_one_writer(create: Create, samples: Any) -> None:

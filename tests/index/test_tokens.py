@@ -67,7 +67,7 @@ def test_all_tokens_follow_the_rows_past_removed_files(tmp_path: Path) -> None:
         ids = store.apply(Changes(added=items))
         store.apply(Changes(removed=[ids[0]]))
         snapshot = store.snapshot()
-        kept = snapshot.all_tokens
+        kept = snapshot.tokens.held
         assert len(kept.offsets) == snapshot.row_count + 1
         rows = np.flatnonzero(
             np.ones(snapshot.row_count) if (a := snapshot.allowed()) is None else a
@@ -82,11 +82,11 @@ def test_all_tokens_follow_the_rows_past_removed_files(tmp_path: Path) -> None:
             np.testing.assert_array_equal(
                 kept.tokens[kept.offsets[row] : kept.offsets[row + 1]], tokens
             )
-        some = snapshot.row_tokens(rows[::-1])
+        some = snapshot.tokens.of_rows(rows[::-1])
         np.testing.assert_array_equal(some.tokens[: len(expected[-1])], expected[-1])
         assert kept.tokens.flags.writeable  # torch takes no other memory
         bytes_held = kept.tokens.nbytes + kept.scales.nbytes + kept.sizes.nbytes
-        assert snapshot.token_bytes == bytes_held  # all rows are in the sample
+        assert snapshot.tokens.bytes == bytes_held  # all rows are in the sample
 
 
 def test_what_a_compaction_deleted_has_no_tokens(tmp_path: Path) -> None:
@@ -98,12 +98,12 @@ def test_what_a_compaction_deleted_has_no_tokens(tmp_path: Path) -> None:
     ) as store:
         store.apply(Changes(added=items))
         with Store.open(path) as reader:
-            before = reader.snapshot().all_tokens
+            before = reader.snapshot().tokens.held
             store.apply(Changes(removed=[3, 19]))
             store.compact(grace_seconds=0)
             snapshot = reader.snapshot()
             assert (snapshot.row_count, snapshot.unit_count) == (40, 36)
-            kept = snapshot.all_tokens
+            kept = snapshot.tokens.held
             assert kept.offsets.shape == (41,)
             for row in range(40):
                 own = kept.tokens[kept.offsets[row] : kept.offsets[row + 1]]
@@ -111,8 +111,8 @@ def test_what_a_compaction_deleted_has_no_tokens(tmp_path: Path) -> None:
                 gone = row // 2 in (3, 19)
                 np.testing.assert_array_equal(own, expected[:0] if gone else expected)
             assert len(kept.unity) == 40
-            assert snapshot.holds_tokens
-            assert snapshot.token_bytes == len(kept.tokens) * (TOKEN_DIM + 8)
+            assert snapshot.tokens.are_held
+            assert snapshot.tokens.bytes == len(kept.tokens) * (TOKEN_DIM + 8)
         with Store.open(path) as reader:
             assert reader.snapshot().row_count == 36
 
@@ -124,12 +124,12 @@ def test_tokens_are_held_where_they_fit(tmp_path: Path, monkeypatch: pytest.Monk
     ) as store:
         store.apply(Changes(added=[item(number, [5]) for number in range(20)]))
         snapshot = store.snapshot()
-    assert snapshot.holds_tokens
-    fits = snapshot.state.plan.peak + snapshot.token_bytes
+    assert snapshot.tokens.are_held
+    fits = snapshot.state.plan.peak + snapshot.tokens.bytes
     for limit, expected in ((fits, True), (fits - 1, False)):
         monkeypatch.setenv("MAXSIGHT_MEMORY", str(limit))
         with Store.open(path) as reader:
-            assert reader.snapshot().holds_tokens == expected
+            assert reader.snapshot().tokens.are_held == expected
 
 
 def test_best_of_each_takes_a_files_best_unit(tmp_path: Path) -> None:

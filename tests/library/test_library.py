@@ -93,7 +93,7 @@ def test_tokens_are_stored_when_asked_for(library: maxsight.Library) -> None:
     with library:
         assert library.info().token_dim == library.encoder.token_dim
     with Store.open(library.path) as store:
-        table = store.snapshot().tokens([0, 1])
+        table = store.snapshot().tokens.of_units([0, 1])
     assert table.tokens.shape == (2 * 49, library.encoder.token_dim)
 
 
@@ -110,7 +110,7 @@ def test_fewer_tokens_are_kept_for_good(folder: Path, tmp_path: Path) -> None:
                 library.add([folder / "pictures"], tokens=tokens, token_limit=limit)
         assert library.add([folder / "pictures"], tokens=True, token_limit=5).unchanged == 5
     with Store.open(path) as store:
-        table = store.snapshot().all_tokens
+        table = store.snapshot().tokens.held
     assert np.diff(table.offsets).tolist() == [5] * 5
     assert table.sizes.reshape(5, 5).sum(1).tolist() == [49] * 5
     norms = np.linalg.norm(table.tokens * table.scales[:, None], axis=1)

@@ -17,9 +17,10 @@ import numpy as np
 
 from maxsight.benchmarks.cases.faults import crash_writer
 from maxsight.errors import MaxsightError
-from maxsight.index import snapshot
+from maxsight.index import snapshot_tokens
 from maxsight.index.building import vector_index
 from maxsight.index.records import Changes, EncodedItem, TokenTable
+from maxsight.index.snapshot import Snapshot
 from maxsight.index.store import Store
 from maxsight.index.verify.verify import verify
 
@@ -29,7 +30,7 @@ _QUERIES = 4
 
 def make(library: Path) -> None:
     """A library of pictures and films with tokens, rows that were removed, and both indexes."""
-    snapshot.HELD_TOKEN_BYTES = 0  # so that a library this small gets an index of tokens
+    snapshot_tokens.HELD_TOKEN_BYTES = 0  # so that a library this small gets an index of tokens
     with Store.create(
         library, encoder_uri="flips", fingerprint="f", dim=crash_writer.DIM, token_dim=_WIDTH
     ) as store:
@@ -74,26 +75,26 @@ def _queries(width: int) -> np.ndarray:
     return rows
 
 
-def _search(held: snapshot.Snapshot, **allowed: Any) -> list[Any]:
+def _search(held: Snapshot, **allowed: Any) -> list[Any]:
     mask = held.allowed(**allowed)
     found = held.search(_queries(crash_writer.DIM), 10, allowed=mask)
     return [[[hit.path, hit.start, hit.score] for hit in hits] for hits in found]
 
 
-def _moments(held: snapshot.Snapshot) -> list[Any]:
+def _moments(held: Snapshot) -> list[Any]:
     query = _queries(crash_writer.DIM)[0]
     films = held.films()
     return [[film.path, *map(float, held.scores(query, film.rows))] for film in films]
 
 
-def _tokens(held: snapshot.Snapshot) -> list[Any]:
-    rows = held.best_by_tokens(list(_queries(_WIDTH)[None]), 10)
+def _tokens(held: Snapshot) -> list[Any]:
+    rows = held.tokens.best_rows(list(_queries(_WIDTH)[None]), 10)
     chosen = held.live_rows[:10] if rows is None else rows
-    table = held.row_tokens(chosen)
+    table = held.tokens.of_rows(chosen)
     return [chosen.tolist(), table.tokens.tolist(), table.scales.tolist(), table.sizes.tolist()]
 
 
-_SEARCHES: dict[str, Callable[[snapshot.Snapshot], list[Any]]] = {
+_SEARCHES: dict[str, Callable[[Snapshot], list[Any]]] = {
     "all": _search,
     "filtered": lambda held: _search(held, where="width = 64 AND path LIKE '%.1%'"),
     "moments": _moments,
@@ -112,7 +113,7 @@ def _tried(call: Callable[[], list[Any]]) -> list[Any] | None:
 def main() -> None:
     """Answer until the input ends."""
     logging.disable()
-    snapshot.HELD_TOKEN_BYTES = 0
+    snapshot_tokens.HELD_TOKEN_BYTES = 0
     for line in sys.stdin:
         print(json.dumps(read(Path(line.rstrip("\n")))), flush=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maxsight.index import snapshot
+from maxsight.index import snapshot_tokens
 from maxsight.index.building import token_index
 from maxsight.index.derived import generations, token_folder
 from maxsight.index.records import Changes, EncodedItem
@@ -23,7 +23,7 @@ WIDTH = 32
 
 @pytest.fixture(autouse=True)
 def _tokens_count_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
+    monkeypatch.setattr(snapshot_tokens, "HELD_TOKEN_BYTES", 0)
 
 
 def item(samples: Any, name: str, content: str) -> EncodedItem:
@@ -37,7 +37,7 @@ def item(samples: Any, name: str, content: str) -> EncodedItem:
 
 def best(held: Snapshot, query: np.ndarray, k: int, allowed: np.ndarray | None) -> set[int]:
     """By brute force over the stored tokens."""
-    table = held.all_tokens
+    table = held.tokens.held
     tokens = table.tokens.astype(np.float32) * table.scales[:, None]
     scores = np.full(held.row_count, -np.inf)
     for row in range(held.row_count):
@@ -57,7 +57,7 @@ def test_it_is_made_extended_and_found_by(create: Create, samples: Any) -> None:
 
         def check(held: Snapshot) -> None:
             for allowed in (held.allowed(), held.allowed(where="item_id % 3 = 0")):
-                rows = held.best_by_tokens([query], 10, allowed=allowed)
+                rows = held.tokens.best_rows([query], 10, allowed=allowed)
                 assert rows is not None
                 assert (np.diff(rows) > 0).all()
                 assert allowed is None or allowed[rows].all()
@@ -65,7 +65,7 @@ def test_it_is_made_extended_and_found_by(create: Create, samples: Any) -> None:
                 assert len(missed) <= 3
 
         add(range(100))
-        assert store.snapshot().best_by_tokens([query], 10) is None
+        assert store.snapshot().tokens.best_rows([query], 10) is None
         assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
         assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "kept"
         with Store.open(store.path) as reader:
@@ -73,7 +73,7 @@ def test_it_is_made_extended_and_found_by(create: Create, samples: Any) -> None:
             add(range(100, 101), removed=[7])
             assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "kept"
             check(reader.snapshot())
-            rows = reader.snapshot().best_by_tokens([query], 1)
+            rows = reader.snapshot().tokens.best_rows([query], 1)
             assert rows is not None
             assert len(rows) >= 3, "units that the index does not know are all scored"
             add(range(101, 130))
@@ -91,17 +91,17 @@ def test_a_reader_notices_it_without_a_commit(create: Create, samples: Any) -> N
     query = [np.ones((1, WIDTH), np.float32)]
     with create(token_dim=WIDTH) as store, Store.open(store.path) as reader:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(60)]))
-        assert reader.snapshot().best_by_tokens(query, 1) is None
+        assert reader.snapshot().tokens.best_rows(query, 1) is None
         assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
-        rows = reader.snapshot().best_by_tokens(query, 1)
+        rows = reader.snapshot().tokens.best_rows(query, 1)
         assert rows is not None
         assert len(rows) == 1
         store.apply(Changes(added=[item(samples, f"/n{n}", f"n{n}") for n in range(20)]))
-        rows = reader.snapshot().best_by_tokens(query, 1)
+        rows = reader.snapshot().tokens.best_rows(query, 1)
         assert rows is not None
         assert len(rows) >= 20, "of units that the index does not know all"
         assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "extended"
-        rows = reader.snapshot().best_by_tokens(query, 1)
+        rows = reader.snapshot().tokens.best_rows(query, 1)
         assert rows is not None
         assert len(rows) == 1
 
@@ -129,7 +129,7 @@ def test_few_tokens_need_none(
     with create(token_dim=WIDTH) as store:
         store.apply(Changes(added=[item(samples, f"/{n}", f"{n}") for n in range(40)]))
         assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
-        monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 2**20)
+        monkeypatch.setattr(snapshot_tokens, "HELD_TOKEN_BYTES", 2**20)
         assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "none"
         assert generations.newest(store.path, token_folder.NAME) is None
     with create("plain") as store:
@@ -163,9 +163,9 @@ def test_one_that_is_damaged_or_anothers_is_not_used(
         late[1].write_bytes(content)
         with Store.open(stores[1].path) as reader:
             query = [np.ones((1, WIDTH), np.float32)]
-            assert reader.snapshot().best_by_tokens(query, 1) is None
+            assert reader.snapshot().tokens.best_rows(query, 1) is None
         assert told in caplog.messages[-1]
         assert "--repair" in caplog.messages[-1]
     with Store.open(stores[1].path, write=True) as store:
         assert token_index.bring_up_to_date(store.snapshot(), recall=0.95) == "built"
-        assert store.snapshot().best_by_tokens(query, 1) is not None
+        assert store.snapshot().tokens.best_rows(query, 1) is not None

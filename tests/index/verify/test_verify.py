@@ -297,7 +297,7 @@ def test_an_index_of_tokens(create: Create, samples: Any) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         unit_ids = np.arange(first, first + 180)
         details = {"library_id": owner}
-        LateIndex.build(folder, [snapshot.all_tokens], labels=unit_ids, details=details)
+        LateIndex.build(folder, [snapshot.tokens.held], labels=unit_ids, details=details)
 
     def texts() -> list[str]:
         return [problem.text for problem in verify(library).problems]

@@ -365,7 +365,7 @@ def test_index_search_and_maxsim(
         )
     with Store.open(tmp_path / "lib") as store:
         snapshot = store.snapshot()
-        table = snapshot.tokens(range(len(pictures)))
+        table = snapshot.tokens.of_units(range(len(pictures)))
         order = [
             int(Path(snapshot.search(vector[None], 1)[0][0].path).stem)
             for vector in snapshot.vectors(np.arange(len(pictures)))

@@ -229,7 +229,7 @@ def test_tokens_are_stored_where_the_library_has_room(tmp_path: Path) -> None:
         hits = snapshot.search(np.ones((1, ENCODER.dim), np.float32), 100)[0]
         assert len(hits) == 6 + 12
         for hit in hits:
-            table = snapshot.tokens([hit.unit_id])
+            table = snapshot.tokens.of_units([hit.unit_id])
             restored = table.tokens * table.scales[:, None]
             assert np.linalg.norm(restored, axis=1) == pytest.approx(1, abs=0.02)
             assert (table.sizes == 1).all()

@@ -131,7 +131,7 @@ def test_a_long_picture_owns_several_units(tmp_path: Path) -> None:
             hits = snapshot.search(expected, 1)
             assert [hit[0].start for hit in hits] == [None] * 6
             if token_dim is not None:
-                lengths = np.diff(snapshot.all_tokens.offsets)
+                lengths = np.diff(snapshot.tokens.held.offsets)
                 assert lengths.tolist() == [4] * 13
             store.compact()
         with maxsight.open(library) as opened:

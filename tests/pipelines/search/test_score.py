@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from maxsight.errors import UsageError
-from maxsight.index import snapshot
+from maxsight.index import snapshot_tokens
 from maxsight.index.building import token_index
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
@@ -302,7 +302,7 @@ def test_too_large_for_memory_the_best_by_vector_are_scored(
     same = Mix(alike=0.5, unlike=0.5)  # whatever is found, so that candidates score what all do
     with make(tmp_path / "s", items, same) as store:
         everything = ask(store, cache, Term(text=text), k=3)
-        monkeypatch.setattr(snapshot, "HELD_TOKEN_BYTES", 0)
+        monkeypatch.setattr(snapshot_tokens, "HELD_TOKEN_BYTES", 0)
         assert ask(store, cache, Term(text=text), k=3) == everything  # 1,000 are all
         monkeypatch.setattr(propose, "CANDIDATES", 1)
         hits = ask(store, cache, Term(text=text), k=1)
@@ -350,8 +350,9 @@ def test_a_unit_without_tokens_is_left_to_its_vector() -> None:
     query = late_query(asked, np.ones(1, np.float32), [asked], MIX)
     assert query is not None
     # Its MaxSim is below that of every unit with tokens, but no part of its score.
-    assert score.mean_maxsim([asked], table, np.arange(2)).tolist() == [[-np.inf, -1.0]]
+    assert snapshot_tokens.mean_maxsim([asked], table, np.arange(2)).tolist() == [[-np.inf, -1.0]]
     pooled, rest = np.array([[0.25, 0.25]], np.float32), np.zeros(2, np.float32)
-    scores = score.combine(query, table, np.arange(2), pooled=pooled, rest=rest)
+    late = snapshot_tokens.score_units([asked], table, np.arange(2))
+    scores = score.combine(query, late, pooled=pooled, rest=rest)
     assert scores[0] == np.float32(0.25)
     assert -1 < scores[1] < 0.25
