@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -32,8 +32,8 @@ from maxsight.benchmarks.peers import tools as peer_tools
 from maxsight.benchmarks.peers.tools import Peer
 from maxsight.errors import BackendError
 from maxsight.index import faiss_build
-from maxsight.index.ann import auto, faiss_kinds
-from maxsight.index.ann.contract import Effort
+from maxsight.index.ann import auto, faiss_calls, faiss_kinds
+from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.array_types import Floats, Rows
 from maxsight.kernels.halves import unpack
 
@@ -160,9 +160,8 @@ def _ours(collection: Collection, lists: int, specs: list[str] | None) -> Iterat
         index.add(collection.vectors)
         seconds = time.process_time() - start
 
-        def search(queries: Floats, effort: Effort, index: Any = index) -> Rows:
-            found: Rows = index.search(queries, K, effort=effort)[1]
-            return found
+        def search(queries: Floats, effort: Effort, index: VectorIndex = index) -> Rows:
+            return index.search(queries, K, effort=effort)[1]
 
         ask, size = _here(collection, search), index.bytes() / count
         yield Built("maxsight", spec, ask, _probes(lists // 4), _SHORTLISTS, size, seconds)
@@ -203,8 +202,7 @@ def _faiss(collection: Collection, lists: int, name: str, spec: str, refined: bo
             parameters = faiss.IndexRefineSearchParameters(
                 k_factor=effort.shortlist / K, base_index_params=parameters
             )
-        found: Rows = index.search(queries, K, params=parameters)[1]
-        return found
+        return faiss_calls.search(index, queries, K, parameters)[1]
 
     probes = _probes(4096 if graph else lists // 4)
     shortlists = _SHORTLISTS if refined else (K,)

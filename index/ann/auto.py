@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from maxsight.errors import BudgetError, UsageError
-from maxsight.index.ann import cards, footprint
-from maxsight.index.ann.cards import Card, Device, Form
+from maxsight.index.ann import devices, footprint
 from maxsight.index.ann.contract import VectorIndex
+from maxsight.index.ann.devices import Device, DeviceLike, Form
 from maxsight.index.ann.faiss_index import ROWS_A_LIST, FaissIndex
 from maxsight.index.ann.footprint import Footprint
 from maxsight.index.ann.gpu_index import LEAST_GRAPH_ROWS, GpuIndex
@@ -33,8 +33,8 @@ _EXACT_FAISS = "SQfp16"
 _EXACT_NUMBERS = 51_200_000
 # A GPU of 2 TB/s reads so many in about 10 ms.
 _EXACT_GPU_NUMBERS = 10_000_000_000
-# What is on a card grows by doubling, and what it needs to make a graph lies beside it.
-_CARD_SLACK = 2
+# What is on a GPU grows by doubling, and what it needs to make a graph lies beside it.
+_GPU_SLACK = 2
 _MOST_LISTS = 16_384
 # Narrower vectors have no dimensions to spare.
 _LEAST_REDUCED = 128
@@ -62,12 +62,12 @@ class Choice:
         return self.footprint.build
 
 
-def make(spec: str, dim: int, *, device: Device = "cpu") -> VectorIndex:
+def make(spec: str, dim: int, *, device: DeviceLike = "cpu") -> VectorIndex:
     """The empty index of a spec.
 
     Args:
         dim: D.
-        device: a card does of making and searching what it can (:class:`GpuIndex`); what is saved
+        device: a GPU does of making and searching what it can (:class:`GpuIndex`); what is saved
             loads on either.
 
     Raises:
@@ -84,8 +84,8 @@ def make(spec: str, dim: int, *, device: Device = "cpu") -> VectorIndex:
         spec = _EXACT_FAISS
     if not spec.startswith("leanvec"):
         index = FaissIndex(spec, dim)
-        card = cards.find(device)
-        return GpuIndex(index, card) if card and card.form(index.index) else index
+        gpu = devices.find(device)
+        return GpuIndex(index, gpu) if gpu and gpu.form(index.index) else index
     match = re.fullmatch(r"leanvec(-id)?:([1-9][0-9]*)/(.+)", spec)
     if not match or int(match[2]) > dim:
         raise UsageError(
@@ -110,8 +110,10 @@ def check(spec: str, dim: int) -> None:
         make(spec, dim)
 
 
-def card_for(choice: Choice, rows: int, dim: int, *, device: Device, budget: int) -> Card | None:
-    """The card that makes an index, or None: the processor does. Why a card does not, is logged.
+def device_for(
+    choice: Choice, rows: int, dim: int, *, device: DeviceLike, budget: int
+) -> Device | None:
+    """The GPU that makes an index, or None: the processor does. Why a GPU does not, is logged.
 
     Args:
         choice: of an index, not ``exact``.
@@ -119,11 +121,11 @@ def card_for(choice: Choice, rows: int, dim: int, *, device: Device, budget: int
         device: what may be used.
         budget: bytes of memory of the machine that making it may take.
     """
-    card = cards.find(device)
-    if card is None or not card.is_there():
+    gpu = devices.find(device)
+    if gpu is None or not gpu.is_there():
         return None
-    index = make(choice.spec, dim, device=card).innermost
-    if index.device != card.name:
+    index = make(choice.spec, dim, device=gpu).innermost
+    if index.device != gpu.name:
         if index.form is Form.GRAPH:
             _log.warning(
                 "%s is made on the processor, which takes long: FAISS has CAGRA on a GPU where it "
@@ -133,11 +135,11 @@ def card_for(choice: Choice, rows: int, dim: int, *, device: Device, budget: int
         return None
     if index.form is Form.GRAPH and rows < LEAST_GRAPH_ROWS:
         return None
-    needed, free = _CARD_SLACK * index.bytes_for(rows), card.free()
+    needed, free = _GPU_SLACK * index.bytes_for(rows), gpu.free()
     if index.form is not Form.LISTS and free is not None and needed > free:
         _log.warning(
             "%s is made on the processor: it needs up to %s MiB of %s, where %s are free",
-            *(choice.spec, f"{needed / 2**20:,.0f}", card.name, f"{free / 2**20:,.0f}"),
+            *(choice.spec, f"{needed / 2**20:,.0f}", gpu.name, f"{free / 2**20:,.0f}"),
         )
         return None
     # All rows in float16 and float32, beside the graph that comes back.
@@ -146,11 +148,11 @@ def card_for(choice: Choice, rows: int, dim: int, *, device: Device, budget: int
         _log.warning(
             "%s is made on the processor: to hand its rows to %s takes %s MiB of memory, and "
             "MAXSIGHT_MEMORY allows %s",
-            *(choice.spec, card.name),
+            *(choice.spec, gpu.name),
             *(f"{(choice.footprint.build + waiting) / 2**20:,.0f}", f"{budget / 2**20:,.0f}"),
         )
         return None
-    return card
+    return gpu
 
 
 def choose(
@@ -159,7 +161,7 @@ def choose(
     *,
     spec: str = AUTO,
     budget: int,
-    device: Device = "cpu",
+    device: DeviceLike = "cpu",
     texts: bool = False,
 ) -> Choice:
     """The index for so many rows; docs/indexes.md has the table.
@@ -179,10 +181,10 @@ def choose(
     if spec != AUTO:
         return Choice(spec, "it was asked for", footprint.of(_or_none(spec, dim), rows, dim))
     exact = Choice(EXACT, "", footprint.of(None, rows, dim))
-    on_card = _holds_all(cards.find(device), rows, dim)
-    most = (_EXACT_GPU_NUMBERS if on_card else _EXACT_NUMBERS) // dim
+    on_gpu = _holds_all(devices.find(device), rows, dim)
+    most = (_EXACT_GPU_NUMBERS if on_gpu else _EXACT_NUMBERS) // dim
     if rows <= most and exact.footprint.memory <= budget:
-        where = "a GPU" if on_card else "a processor"
+        where = "a GPU" if on_gpu else "a processor"
         why = f"up to {most:,} rows of {dim} numbers {where} scores all in about 10 ms"
         return Choice(EXACT, why, exact.footprint)
     found = None
@@ -203,12 +205,12 @@ def choose(
     )
 
 
-def _holds_all(card: Card | None, rows: int, dim: int) -> bool:
-    """Whether all vectors fit on a card as float16."""
-    if card is None or not card.is_there():
+def _holds_all(gpu: Device | None, rows: int, dim: int) -> bool:
+    """Whether all vectors fit on a GPU as float16."""
+    if gpu is None or not gpu.is_there():
         return False
-    free = card.free()
-    return free is None or _CARD_SLACK * 2 * dim * rows <= free
+    free = gpu.free()
+    return free is None or _GPU_SLACK * 2 * dim * rows <= free
 
 
 def _candidates(rows: int, dim: int, texts: bool) -> Iterator[tuple[str, str]]:

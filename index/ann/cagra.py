@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from maxsight.errors import UsageError
 from maxsight.index import faiss_build
+from maxsight.index.ann import faiss_calls
 from maxsight.index.array_types import Floats
 
 _LEAST_DEGREE, _MOST_DEGREE = 8, 256
@@ -52,9 +53,9 @@ def links(index: Any) -> npt.NDArray[np.int32]:
     """(rows, degree) of the bottom level; -1 where a row has fewer."""
     faiss = faiss_build.load()
     first = faiss.vector_to_array(index.hnsw.offsets)[: index.ntotal].astype(np.int64)
-    held = faiss.rev_swig_ptr(index.hnsw.neighbors.data(), index.hnsw.neighbors.size())
-    found: npt.NDArray[np.int32] = held[first[:, None] + np.arange(degree(index))]
-    return found
+    neighbors = index.hnsw.neighbors
+    held = faiss_calls.held(neighbors.data(), (neighbors.size(),))
+    return np.asarray(held[first[:, None] + np.arange(degree(index))], dtype=np.int32)
 
 
 def is_full(index: Any) -> bool:
@@ -64,7 +65,5 @@ def is_full(index: Any) -> bool:
 
 def rows(index: Any) -> Floats:
     """(rows, d) vectors; a view, good until rows are added."""
-    faiss = faiss_build.load()
-    stored = faiss.downcast_index(index.storage)
-    found: Floats = faiss.rev_swig_ptr(stored.get_xb(), index.ntotal * index.d)
-    return found.reshape(index.ntotal, index.d)
+    stored = faiss_build.load().downcast_index(index.storage)
+    return faiss_calls.held(stored.get_xb(), (index.ntotal, index.d))

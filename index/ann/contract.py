@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from maxsight.index.ann.cards import Form
+from maxsight.index.ann.devices import Form
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 
 

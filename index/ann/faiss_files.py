@@ -15,7 +15,7 @@ import numpy as np
 from maxsight import plain_files
 from maxsight.errors import LibraryError
 from maxsight.index import faiss_build
-from maxsight.index.ann import faiss_kinds
+from maxsight.index.ann import faiss_calls, faiss_kinds
 
 # Numbers that a factory string decides, of an index or of its quantizer, where they have them.
 _NUMBERS = (
@@ -117,8 +117,8 @@ def _chain_problem(index: Any, like: Any) -> str | None:
     faiss = faiss_build.load()
     if index.chain.size() != like.chain.size():
         return f"{index.chain.size():,} rotations, not {like.chain.size():,}"
-    for place in range(index.chain.size()):
-        step, made = (faiss.downcast_VectorTransform(of.chain.at(place)) for of in (index, like))
+    for number in range(index.chain.size()):
+        step, made = (faiss.downcast_VectorTransform(of.chain.at(number)) for of in (index, like))
         # FAISS reads rotations of some classes as one of the class above them.
         is_alike = type(step) in (type(made), faiss.LinearTransform)
         if not is_alike or not isinstance(made, type(step)):
@@ -154,8 +154,8 @@ def _lists_problem(core: Any, same: Any) -> str | None:
         return f"{lists.compute_ntotal():,} rows in its lists, and {core.ntotal:,} in all"
     try:
         core.make_direct_map(True)  # which looks at every row's number
-        held = core.direct_map.array
-        in_no_list = core.ntotal and faiss.rev_swig_ptr(held.data(), held.size()).min() < 0
+        found = core.direct_map.array
+        in_no_list = core.ntotal and faiss_calls.held(found.data(), (found.size(),)).min() < 0
         core.make_direct_map(False)
     except RuntimeError as error:
         return f"rows that there are not ({faiss_kinds.reason(error)})"

@@ -10,14 +10,14 @@ import numpy as np
 
 from maxsight.errors import LibraryError, UsageError
 from maxsight.index import faiss_build
-from maxsight.index.ann import faiss_files, faiss_kinds
-from maxsight.index.ann.arguments import checked_queries
-from maxsight.index.ann.cards import Form, form_of
+from maxsight.index.ann import faiss_calls, faiss_files, faiss_kinds
 from maxsight.index.ann.contract import Effort
 from maxsight.index.ann.coverage import Coverage
+from maxsight.index.ann.devices import Form, form_of
 from maxsight.index.ann.faiss_kinds import Dial
-from maxsight.index.ann.places import Places
+from maxsight.index.ann.list_rows import ListRows
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
+from maxsight.index.exact.arguments import checked_queries
 from maxsight.kernels.halves import unpack
 
 FILE = "faiss.index"
@@ -63,7 +63,7 @@ class FaissIndex:
         self._dial = faiss_kinds.dial_of(self._core)
         self.lists = int(self._core.nlist) if self._dial is Dial.LISTS else 0
         self._coverage: Coverage | None = None
-        self._places = self._find_places()
+        self._list_rows = self._find_list_rows()
 
     @property
     def innermost(self) -> FaissIndex:
@@ -92,7 +92,7 @@ class FaissIndex:
                 f"{self.spec} cannot be trained on {len(sample)} rows: "
                 f"{faiss_kinds.reason(error)}; take more rows or fewer lists"
             ) from None
-        self._places = self._find_places()
+        self._list_rows = self._find_list_rows()
 
     def add(self, vectors: Halves) -> None:
         """Append rows (n, D)."""
@@ -200,8 +200,7 @@ class FaissIndex:
             parameters = faiss.SearchParameters(sel=chosen)
         if parameters is not None and self._core is not self.index:
             parameters = faiss.SearchParametersPreTransform(index_params=parameters)
-        found: tuple[Floats, Rows] = self.index.search(queries, k, params=parameters)
-        return found
+        return faiss_calls.search(self.index, queries, k, parameters)
 
     def _search_lists(
         self, queries: Floats, k: int, probes: int, allowed: Mask | None, chosen: Any
@@ -216,23 +215,22 @@ class FaissIndex:
             near, lists = self._coverage.visits(
                 allowed, probes, lambda width: self._nearest_lists(queries, width)
             )
-        return faiss_kinds.search_lists(self._core, queries, k, near, lists, chosen)
+        return faiss_calls.search_lists(self._core, queries, k, near, lists, chosen)
 
     def _nearest_lists(self, queries: Floats, width: int) -> tuple[Floats, Rows]:
         faiss = faiss_build.load()
-        if self._places is not None:
-            return self._places.nearest(queries, width, threads=faiss.omp_get_max_threads())
+        if self._list_rows is not None:
+            return self._list_rows.nearest(queries, width, threads=faiss.omp_get_max_threads())
         quantizer = faiss.downcast_index(self._core.quantizer)
         parameters = None
         if isinstance(quantizer, faiss.IndexHNSW):
             parameters = faiss.SearchParametersHNSW(efSearch=max(64, 2 * width))
-        found: tuple[Floats, Rows] = quantizer.search(queries, width, params=parameters)
-        return found
+        return faiss_calls.search(quantizer, queries, width, parameters)
 
-    def _find_places(self) -> Places | None:
+    def _find_list_rows(self) -> ListRows | None:
         """The lists of a trained inverted file, unless FAISS looks them up better: in a graph."""
         centroids = faiss_kinds.centroids(self._core) if self.lists else None
-        return None if centroids is None else Places(centroids)
+        return None if centroids is None else ListRows(centroids)
 
     def _search_wide(
         self, queries: Floats, k: int, allowed: Mask, available: int

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from maxsight.errors import UsageError
 from maxsight.index import faiss_build
-from maxsight.index.ann import cagra
-from maxsight.index.array_types import Floats, Mask, Rows
+from maxsight.index.ann import cagra, faiss_calls
+from maxsight.index.array_types import Floats, Mask
 
 _EXAMPLES = '"IVF1024,PQ64x4fs", "IVF1024,Flat", "HNSW32,SQ8", "OPQ64,IVF1024,PQ64x4fsr", "SQ8"'
 # An id beside each code of an inverted list.
@@ -90,42 +90,13 @@ def transformed(index: Any, queries: Floats) -> Floats:
     """``queries`` as the core sees them."""
     faiss = faiss_build.load()
     if isinstance(index, faiss.IndexPreTransform):
-        for place in range(index.chain.size()):
-            queries = faiss.downcast_VectorTransform(index.chain.at(place)).apply(queries)
+        for step in range(index.chain.size()):
+            queries = faiss.downcast_VectorTransform(index.chain.at(step)).apply(queries)
     return queries
 
 
 def selector(allowed: Mask) -> Any:
     return faiss_build.load().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-
-
-def search_lists(
-    core: Any, queries: Floats, k: int, near: Floats, lists: Rows, chosen: Any
-) -> tuple[Floats, Rows]:
-    """Search the lists named for each query, nothing else.
-
-    Args:
-        near, lists: (Q, P) scores and numbers of the lists; -1 is none.
-        chosen: a selector, or None.
-    """
-    faiss = faiss_build.load()
-    scores = np.empty((len(queries), k), dtype=np.float32)
-    rows = np.empty((len(queries), k), dtype=np.int64)
-    # The Python face takes no parameters here. All is kept by name while addresses are in use.
-    queries = np.ascontiguousarray(queries, dtype=np.float32)
-    near, lists = np.ascontiguousarray(near), np.ascontiguousarray(lists)
-    core.search_preassigned_c(
-        len(queries),
-        faiss.swig_ptr(queries),
-        k,
-        faiss.swig_ptr(lists),
-        faiss.swig_ptr(near),
-        faiss.swig_ptr(scores),
-        faiss.swig_ptr(rows),
-        False,
-        faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=chosen),
-    )
-    return scores, rows
 
 
 def centroids(core: Any) -> Floats | None:
@@ -134,25 +105,21 @@ def centroids(core: Any) -> Floats | None:
     quantizer = faiss.downcast_index(core.quantizer)
     if not isinstance(quantizer, faiss.IndexFlat) or quantizer.ntotal != core.nlist:
         return None
-    held = faiss.rev_swig_ptr(quantizer.get_xb(), core.nlist * core.d)
-    found: Floats = held.reshape(core.nlist, core.d)
-    return found
+    return faiss_calls.held(quantizer.get_xb(), (core.nlist, core.d))
 
 
 def list_sizes(core: Any) -> npt.NDArray[np.int64]:
     """(nlist,) rows in each inverted list."""
     lists = core.invlists
-    return np.array([lists.list_size(place) for place in range(core.nlist)], dtype=np.int64)
+    return np.array([lists.list_size(number) for number in range(core.nlist)], dtype=np.int64)
 
 
 def owners(core: Any, rows: int) -> npt.NDArray[np.int32]:
     """(rows,) the inverted list that holds each row."""
-    faiss = faiss_build.load()
     owner = np.empty(rows, dtype=np.int32)
-    for place, size in enumerate(list_sizes(core).tolist()):
+    for number, size in enumerate(list_sizes(core).tolist()):
         if size:
-            ids = faiss.rev_swig_ptr(core.invlists.get_ids(place), size)
-            owner[ids] = place
+            owner[faiss_calls.held(core.invlists.get_ids(number), (size,))] = number
     return owner
 
 

@@ -1,4 +1,4 @@
-"""A FAISS index that a card makes or searches; kept, saved and loaded it is one of a processor."""
+"""A FAISS index that a GPU makes or searches; kept, saved and loaded it is one of a processor."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ import numpy as np
 
 from maxsight.errors import BackendError, UsageError
 from maxsight.index.ann import faiss_kinds
-from maxsight.index.ann.arguments import checked_queries
-from maxsight.index.ann.cards import MOST_KEPT, Card, Form
 from maxsight.index.ann.contract import Effort
+from maxsight.index.ann.devices import MOST_KEPT, Device, Form
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
+from maxsight.index.exact.arguments import checked_queries
 from maxsight.index.exact.gpu import MAX_FETCH, WARM_UP_QUERIES
 from maxsight.kernels.halves import unpack
 
 _ADD_ROWS = 65_536
-# Fewer rows of a graph are linked before a card has started, and cuVS is not made for so few.
+# Fewer rows of a graph are linked before a GPU has started, and cuVS is not made for so few.
 LEAST_GRAPH_ROWS = 10_000
 # A filter that lets so large a share through, as where some files were removed, hides few of what a
-# card finds; it knows no filters.
+# GPU finds; it knows no filters.
 _NEARLY_ALL = 0.9
 
 _log = logging.getLogger("maxsight.index")
 
 
 class GpuIndex:
-    """As the :class:`FaissIndex` that it is given; a card does what it is quicker at.
+    """As the :class:`FaissIndex` that it is given; a GPU does what it is quicker at.
 
-    While it is made, learning and adding are the card's (of kinds that it lacks, only where the
+    While it is made, learning and adding are the GPU's (of kinds that it lacks, only where the
     lists are is learned there). The first look at the index brings it to the processor, where it
     is measured and saved; rows that are added later are added there.
 
-    A loaded index is searched on the card from the ``WARM_UP_QUERIES``-th query on: copying it
+    A loaded index is searched on the GPU from the ``WARM_UP_QUERIES``-th query on: copying it
     takes longer than a few searches. Filters that let less than nearly all through, and efforts
-    beyond what the card can, are always the processor's. Where the card refuses, the processor goes
+    beyond what the GPU can, are always the processor's. Where the GPU refuses, the processor goes
     on, and a warning says why.
 
-    Searches may run in many threads, one at a time on the card; ``train``, ``add`` and ``load``
+    Searches may run in many threads, one at a time on the GPU; ``train``, ``add`` and ``load``
     beside nothing.
 
     Args:
         index: empty.
-        card: need not be there if the index is loaded.
+        gpu: need not be there if the index is loaded.
 
     Raises:
-        UsageError: cards can do nothing for this kind.
+        UsageError: GPUs can do nothing for this kind.
     """
 
     is_ranked = False
 
-    def __init__(self, index: FaissIndex, card: Card) -> None:
-        form = card.form(index.index)
+    def __init__(self, index: FaissIndex, gpu: Device) -> None:
+        form = gpu.form(index.index)
         if form is None:
             raise UsageError(
                 f"{index.spec}: FAISS has Flat, IVF and, built with cuVS, CAGRA on a GPU, and this "
@@ -66,9 +66,9 @@ class GpuIndex:
         self.spec = index.spec
         self.dim = index.dim
         self.form: Form = form
-        self.device = card.name
+        self.device = gpu.name
         self._here = index
-        self._card = card
+        self._gpu = gpu
         self._there: Any = None
         # Of a graph, which is made of all rows at once.
         self._waiting: list[Halves] = []
@@ -97,24 +97,24 @@ class GpuIndex:
         return int(self._there.ntotal)
 
     def train(self, sample: Floats, queries: Floats | None = None) -> None:
-        """Learn centroids on the card from a sample (n, D); ``queries`` are not looked at.
+        """Learn centroids on the GPU from a sample (n, D); ``queries`` are not looked at.
 
         Raises:
-            BackendError: the card refuses; a :class:`FaissIndex` says whether it is the sample.
+            BackendError: the GPU refuses; a :class:`FaissIndex` says whether it is the sample.
         """
         sample = np.ascontiguousarray(sample, dtype=np.float32)
         with self._refusals():
             if self.form is Form.LISTS:
                 self._train_lists(sample)
             elif self.form is Form.WHOLE:
-                self._there = self._card.take(self._here.index)
+                self._there = self._gpu.take(self._here.index)
                 self._there.train(sample)
 
     def add(self, vectors: Halves) -> None:
         """Append rows (n, D).
 
         Raises:
-            BackendError: the card refuses. Some rows may be in: make the index anew.
+            BackendError: the GPU refuses. Some rows may be in: make the index anew.
         """
         if self.form is Form.GRAPH and not self._is_loaded and not len(self._here):
             self._waiting.append(vectors)
@@ -159,7 +159,7 @@ class GpuIndex:
         self._is_loaded = True
 
     def bytes(self) -> int:
-        """Memory of the machine it holds; once it is searched on a card, it is there besides."""
+        """Memory of the machine it holds; once it is searched on a GPU, it is there besides."""
         return self._here.bytes()
 
     def bytes_for(self, rows: int) -> int:
@@ -171,19 +171,19 @@ class GpuIndex:
         return self._here.sample_rows(rows)
 
     def _pays(self, queries: int, k: int, probes: int) -> bool:
-        """Whether the card is asked; counts ``queries`` towards that."""
+        """Whether the GPU is asked; counts ``queries`` towards that."""
         most = MOST_KEPT if self.form is Form.GRAPH else MAX_FETCH
         if not self._is_loaded or self._is_refused or self.form is Form.LISTS or not len(self):
             return False
         if max(k, min(probes, self._here.lists) if self._here.lists else probes) > most:
             return False
         self._asked += queries
-        return self._asked >= WARM_UP_QUERIES and self._card.is_there()
+        return self._asked >= WARM_UP_QUERIES and self._gpu.is_there()
 
     def _search_there(
         self, queries: Floats, k: int, probes: int, allowed: Mask | None
     ) -> tuple[Floats, Rows] | None:
-        """None where it is the processor's turn, from then on if the card refuses."""
+        """None where it is the processor's turn, from then on if the GPU refuses."""
         fetch = k
         if allowed is not None:
             available = np.count_nonzero(allowed)
@@ -192,7 +192,7 @@ class GpuIndex:
             fetch = k + k // 4 + 32 if available < len(self) else k
         if not self._pays(len(queries), fetch, probes):
             return None
-        found = self._ask_card(queries, fetch, probes)
+        found = self._ask_gpu(queries, fetch, probes)
         if found is None or fetch == k or allowed is None:
             return found
         scores, rows = found
@@ -206,18 +206,18 @@ class GpuIndex:
             np.where(kept, np.take_along_axis(rows, order, axis=1), -1),
         )
 
-    def _ask_card(self, queries: Floats, k: int, probes: int) -> tuple[Floats, Rows] | None:
+    def _ask_gpu(self, queries: Floats, k: int, probes: int) -> tuple[Floats, Rows] | None:
         if lists := self._here.lists:
             probes = min(max(1, probes), lists)
         with self._turn:
             try:
                 if self._there is None:
-                    self._there = self._card.take(self._here.index)
-                scores, rows = self._card.search(self._there, queries, k, probes)
+                    self._there = self._gpu.take(self._here.index)
+                scores, rows = self._gpu.search(self._there, queries, k, probes)
             except RuntimeError as error:
                 self._is_refused, self._there = True, None
                 reason = faiss_kinds.reason(error)
-                _log.warning("searching on the processor, %s refuses: %s", self._card.name, reason)
+                _log.warning("searching on the processor, %s refuses: %s", self._gpu.name, reason)
                 return None
         scores[rows < 0] = -np.inf
         return scores, rows
@@ -229,14 +229,14 @@ class GpuIndex:
                 self._link(waiting)
             elif self._there is not None and not self._is_loaded:
                 with self._refusals():
-                    self._here.become(self._card.give(self._there))
+                    self._here.become(self._gpu.give(self._there))
                 self._there = None
         return self._here
 
     def _train_lists(self, sample: Floats) -> None:
         index = self._here.index
         core = faiss_kinds.core_of(index)
-        core.clustering_index = there = self._card.flat(core.d)
+        core.clustering_index = there = self._gpu.flat(core.d)
         try:
             index.train(sample)
         finally:
@@ -250,13 +250,13 @@ class GpuIndex:
             for part in waiting:
                 self._here.add(part)
             return
-        # The card reads them until the graph is here.
+        # The GPU reads them until the graph is here.
         rows = np.concatenate([unpack(part) for part in waiting])
         waiting.clear()
         with self._refusals():
-            there = self._card.take(self._here.index)
+            there = self._gpu.take(self._here.index)
             there.train(rows)
-            made = self._card.give(there)
+            made = self._gpu.give(there)
         made.hnsw.efConstruction = self._here.index.hnsw.efConstruction
         self._here.become(made)
 
@@ -266,5 +266,5 @@ class GpuIndex:
             yield
         except RuntimeError as error:
             raise BackendError(
-                f"{self._card.name} refuses {self.spec}: {faiss_kinds.reason(error)}"
+                f"{self._gpu.name} refuses {self.spec}: {faiss_kinds.reason(error)}"
             ) from None

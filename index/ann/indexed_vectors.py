@@ -35,19 +35,19 @@ class IndexedVectors:
     Args:
         built: the index, and which units it knows.
         stored: every row's vector.
-        places: (len(index),) the row of each of the index's rows, -1 where it is gone.
+        rows: (len(index),) the row of each of the index's rows, -1 where it is gone.
         tail: the rows after the last that the index knows.
     """
 
     def __init__(
-        self, built: Built, stored: ExactIndex | DiskVectors, places: Rows, tail: ExactIndex
+        self, built: Built, stored: ExactIndex | DiskVectors, rows: Rows, tail: ExactIndex
     ) -> None:
         self.dim = stored.dim
         self.built = built
         self.tail = tail
         self.stored = stored
-        self._places = places
-        self._is_there: Mask = places >= 0
+        self._stored_rows = rows
+        self._is_there: Mask = rows >= 0
         self._is_whole = bool(self._is_there.all())
 
     @classmethod
@@ -59,20 +59,20 @@ class IndexedVectors:
         old: StoredVectors | None,
     ) -> Self:
         """Over rows with these rising ids, taking over what ``old`` holds of the newest rows."""
-        places = np.searchsorted(unit_ids, built.unit_ids)
-        found = np.append(unit_ids, -1)[places] == built.unit_ids
+        rows = np.searchsorted(unit_ids, built.unit_ids)
+        found = np.append(unit_ids, -1)[rows] == built.unit_ids
         first = int(np.searchsorted(unit_ids, built.newest, side="right"))
         tail = ExactIndex(stored.dim)
         if isinstance(old, cls) and old.built is built:
             tail = old.tail
         new = np.arange(first + len(tail), len(stored))
         tail = tail.extended(stored.take(part) for part in chunks(new, stored.dim))
-        return cls(built, stored, np.where(found, places, -1), tail)
+        return cls(built, stored, np.where(found, rows, -1), tail)
 
     def searched_by(self, index: VectorIndex) -> Self:
         """The same rows, by another object of the same index."""
         built = replace(self.built, index=index)
-        return type(self)(built, self.stored, self._places, self.tail)
+        return type(self)(built, self.stored, self._stored_rows, self.tail)
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -101,10 +101,10 @@ class IndexedVectors:
         first = len(self) - len(self.tail)
         known = None if self._is_whole else self._is_there
         if allowed is not None:
-            known = np.append(allowed, False)[self._places]
+            known = np.append(allowed, False)[self._stored_rows]
         found = searcher.search(
             self.built.index,
-            _IndexedRows(self.stored, self._places),
+            _IndexedRows(self.stored, self._stored_rows),
             np.ascontiguousarray(queries, dtype=np.float32),
             k,
             allowed=known,
@@ -112,6 +112,6 @@ class IndexedVectors:
         )
         newest = self.tail.search(queries, k, allowed=None if allowed is None else allowed[first:])
         return [
-            merge_best([(self._places[rows], scores), (tail_rows + first, tail_scores)], k)
+            merge_best([(self._stored_rows[rows], scores), (tail_rows + first, tail_scores)], k)
             for (rows, scores), (tail_rows, tail_scores) in zip(found, newest, strict=True)
         ]

@@ -46,8 +46,8 @@ class Int8Rows:
         self._scales.resize(first + len(vectors), refcheck=False)
         for start in range(0, len(vectors), _ADD_ROWS):
             rows = unpack(vectors[start : start + _ADD_ROWS])
-            place = slice(first + start, first + start + len(rows))
-            self._codes[place], self._scales[place] = int8.rounded_array(rows)
+            part = slice(first + start, first + start + len(rows))
+            self._codes[part], self._scales[part] = int8.rounded_array(rows)
 
     def best(
         self, queries: Floats, candidates: Rows, k: int, *, threads: int = 1

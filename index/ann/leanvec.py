@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.projections import Projections, learn
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
+from maxsight.index.exact.arguments import checked_queries
 from maxsight.index.files.arrays import read_arrays
 
 Kind = Literal["id", "ood"]

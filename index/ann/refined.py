@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from maxsight.index import faiss_build
-from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, VectorIndex
 from maxsight.index.ann.int8_rows import Int8Rows
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
+from maxsight.index.exact.arguments import checked_queries
 
 SUFFIX = "+int8"
 # Where a filter lets no more rows through, all are ranked: for a batch that costs no more than

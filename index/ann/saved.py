@@ -14,23 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from maxsight import strict_json
-from maxsight.errors import LibraryError, SchemaTooNew, UsageError
+from maxsight.errors import LibraryError, UsageError
 from maxsight.index.ann import auto
-from maxsight.index.ann.cards import Device
 from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.ann.devices import DeviceLike
 from maxsight.index.ann.int8_rows import CODES
 from maxsight.index.files import sealed_json
 from maxsight.index.files.checksum import Checksum, checksum
 from maxsight.index.files.durable import new_folder
 
 SCHEMA = 1
-_MOST_DIMENSIONS = 65_536
+# Of vectors and tokens; no encoder has so many.
+MOST_DIMENSIONS = 65_536
 FILE = "index.json"
 
 
 @dataclass(frozen=True)
-class IndexRecord:
+class IndexManifest:
     """What ``index.json`` says.
 
     Attributes:
@@ -53,7 +53,7 @@ def save(
     *,
     arrays: Mapping[str, np.ndarray] | None = None,
     details: Mapping[str, Any] | None = None,
-) -> IndexRecord:
+) -> IndexManifest:
     """Write an index into a new folder, which appears complete and durable or not at all.
 
     Args:
@@ -74,14 +74,14 @@ def save(
             for path in sorted(partial.rglob("*"))
             if path.is_file()
         }
-        record = IndexRecord(
+        manifest = IndexManifest(
             index.spec, index.dim, len(index), index.effort, files, dict(details or {})
         )
-        sealed_json.write(partial / FILE, {"schema": SCHEMA} | asdict(record))
-    return record
+        sealed_json.write(partial / FILE, {"schema": SCHEMA} | asdict(manifest))
+    return manifest
 
 
-def read(folder: Path) -> IndexRecord:
+def read(folder: Path) -> IndexManifest:
     """``index.json`` alone.
 
     Raises:
@@ -89,55 +89,46 @@ def read(folder: Path) -> IndexRecord:
         LibraryError: it is not there, or damaged.
     """
     file = folder / FILE
-    try:
-        fields = strict_json.read(file)
-        schema = int(fields["schema"])
-        if schema <= SCHEMA:
-            if not sealed_json.is_sealed(fields):
-                raise ValueError("its checksum does not fit what it says")
-            return _checked(
-                IndexRecord(
-                    spec=str(fields["spec"]),
-                    dim=int(fields["dim"]),
-                    rows=int(fields["rows"]),
-                    effort=Effort(**fields["effort"]),
-                    files={str(name): Checksum(**sums) for name, sums in fields["files"].items()},
-                    details=dict(fields["details"]),
-                )
+    return sealed_json.read(
+        file,
+        lambda fields: _checked(
+            IndexManifest(
+                spec=str(fields["spec"]),
+                dim=int(fields["dim"]),
+                rows=int(fields["rows"]),
+                effort=Effort(**fields["effort"]),
+                files={str(name): Checksum(**sums) for name, sums in fields["files"].items()},
+                details=dict(fields["details"]),
             )
-    except OSError as error:
-        raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise LibraryError(f"{file} is damaged ({error!r}): make the index again") from None
-    raise SchemaTooNew(
-        f"{file} has schema {schema}, and this maxsight knows {SCHEMA}: update maxsight "
-        "(pip install -U maxsight), or make the index again"
+        ),
+        schema=SCHEMA,
+        damaged=lambda error: LibraryError(f"{file} is damaged ({error!r}): make the index again"),
     )
 
 
-def _checked(record: IndexRecord) -> IndexRecord:
+def _checked(manifest: IndexManifest) -> IndexManifest:
     """The same, if its numbers can be those of an index. FAISS takes memory by what a spec says.
 
     Raises:
         ValueError: they cannot.
     """
-    effort = [record.effort.probes, record.effort.shortlist]
-    sizes = [*effort, record.rows, *(held.bytes for held in record.files.values())]
+    effort = [manifest.effort.probes, manifest.effort.shortlist]
+    sizes = [*effort, manifest.rows, *(held.bytes for held in manifest.files.values())]
     if not all(type(size) is int and 0 <= size < 2**63 for size in sizes):
         raise ValueError(f"it counts {sizes}")
-    if not 1 <= record.dim <= _MOST_DIMENSIONS:
-        raise ValueError(f"rows of {record.dim} dimensions")
-    most = max(record.rows, _MOST_DIMENSIONS)
-    if len(record.spec) > 200 or any(int(n) > most for n in re.findall(r"[0-9]+", record.spec)):
-        raise ValueError(f"{record.spec[:200]!r} makes no index of {record.rows:,} rows")
-    for name in record.files:
+    if not 1 <= manifest.dim <= MOST_DIMENSIONS:
+        raise ValueError(f"rows of {manifest.dim} dimensions")
+    most = max(manifest.rows, MOST_DIMENSIONS)
+    if len(manifest.spec) > 200 or any(int(n) > most for n in re.findall(r"[0-9]+", manifest.spec)):
+        raise ValueError(f"{manifest.spec[:200]!r} makes no index of {manifest.rows:,} rows")
+    for name in manifest.files:
         if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise ValueError(f"it names {name!r}")
-    return record
+    return manifest
 
 
 def load(
-    folder: Path, *, verify: bool = False, device: Device = "auto"
+    folder: Path, *, verify: bool = False, device: DeviceLike = "auto"
 ) -> tuple[VectorIndex, Mapping[str, Any]]:
     """The index of a folder, with the effort it was saved with, and the details.
 
@@ -150,20 +141,20 @@ def load(
         LibraryError: something is missing or damaged.
         SchemaTooNew: a newer maxsight wrote it.
     """
-    record = read(folder)
+    manifest = read(folder)
     if wrong := problems(folder, hashes=verify):
         raise LibraryError(f"{'; '.join(wrong)}: make the index again")
     try:
-        index = auto.make(record.spec, record.dim, device=device)
+        index = auto.make(manifest.spec, manifest.dim, device=device)
     except UsageError as error:
         raise LibraryError(f"{folder / FILE} is damaged ({error}): make the index again") from None
     index.load(folder)
-    if len(index) != record.rows:
+    if len(index) != manifest.rows:
         raise LibraryError(
-            f"{folder} holds {len(index)} rows, {FILE} says {record.rows}: make the index again"
+            f"{folder} holds {len(index)} rows, {FILE} says {manifest.rows}: make the index again"
         )
-    index.effort = record.effort
-    return index, record.details
+    index.effort = manifest.effort
+    return index, manifest.details
 
 
 def problems(folder: Path, *, hashes: bool = True) -> list[str]:

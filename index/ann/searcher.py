@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from maxsight.index.ann.arguments import checked_queries
 from maxsight.index.ann.contract import Effort, VectorIndex, VectorSource
 from maxsight.index.array_types import Floats, Mask, Rows
+from maxsight.index.exact.arguments import checked_queries
 from maxsight.index.exact.disk import merge_best
 from maxsight.index.exact.memory import ExactIndex, inner
 from maxsight.kernels import array_ordering
@@ -117,6 +117,6 @@ def _search_rows(
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         exact = ExactIndex(dim).extended([source.take(part)])
-        found = [(part[places], scores) for places, scores in exact.search(queries, k)]
+        found = [(part[near], scores) for near, scores in exact.search(queries, k)]
         results = [merge_best([*pair], k) for pair in zip(results, found)] if results else found
     return results

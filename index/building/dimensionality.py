@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maxsight.index import faiss_build
+from maxsight.index.ann import faiss_calls
 from maxsight.index.array_types import Floats, Rows
 
 # Of a local estimate; fewer are noisy, more are not local.
@@ -98,7 +99,7 @@ def _graph_recall(sample: Floats, order: Rows, asked: Rows, truth: Rows) -> floa
     graph = faiss.IndexHNSWFlat(sample.shape[1], _GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
     graph.add(np.ascontiguousarray(sample[order]))
     parameters = faiss.SearchParametersHNSW(efSearch=_GRAPH_EFFORT)
-    _, places = graph.search(sample[asked], 10, params=parameters)
-    found = np.where(places >= 0, order[places], -1)
+    _, near = faiss_calls.search(graph, sample[asked], 10, parameters)
+    found = np.where(near >= 0, order[near], -1)
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True))
     return hits / truth.size

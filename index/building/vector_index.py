@@ -16,8 +16,8 @@ import numpy as np
 from maxsight import settings
 from maxsight.errors import BackendError, BudgetError, UsageError
 from maxsight.index.ann import auto, saved, searcher
-from maxsight.index.ann.cards import Device
 from maxsight.index.ann.contract import Built, Effort, VectorIndex
+from maxsight.index.ann.devices import DeviceLike
 from maxsight.index.ann.indexed_vectors import IndexedVectors
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.building import questions, token_index, tuning
@@ -61,7 +61,7 @@ class IndexReport:
         point: the operating point it searches with; None without an index.
         points: every one that was tried.
         order: intrinsic dimensionality and its effect; None if it was not asked for.
-        device: that made the index just now: ``cpu``, or ``cuda:N`` for what a card can do of it.
+        device: that made the index just now: ``cpu``, or ``cuda:N`` for what a GPU can do of it.
     """
 
     index: str
@@ -82,7 +82,7 @@ def bring_up_to_date(
     *,
     texts: Texts | None = None,
     step: Step | None = None,
-    device: Device = "auto",
+    device: DeviceLike = "auto",
 ) -> IndexReport:
     """What ``maxsight index`` does at its end: make, extend or leave the indexes.
 
@@ -134,7 +134,7 @@ def build(
     recall: float = RECALL,
     texts: Texts | None = None,
     step: Step | None = None,
-    device: Device = "auto",
+    device: DeviceLike = "auto",
     thorough: bool = False,
 ) -> IndexReport:
     """Make the index anew, choose its operating point and put it in the old one's place.
@@ -169,14 +169,14 @@ def build(
         )
     learned, asked = (None, None) if texts is None else questions.apart(texts())
     unit_ids, stored = _live(snapshot)
-    card = auto.card_for(choice, rows, dim, device=device, budget=budget)
+    gpu = auto.device_for(choice, rows, dim, device=device, budget=budget)
     try:
-        index, efforts = _made(choice, stored, learned, step, card or "cpu")
+        index, efforts = _made(choice, stored, learned, step, gpu or "cpu")
     except BackendError as error:
-        if card is None:
+        if gpu is None:
             raise
         _log.warning("%s is made on the processor: %s", choice.spec, error)
-        card = None
+        gpu = None
         index, efforts = _made(choice, stored, learned, step, "cpu")
     points, point = tuning.settle(
         lambda queries, effort: searcher.search(
@@ -201,7 +201,7 @@ def build(
         point,
         points,
         _order(stored) if thorough else None,
-        device="cpu" if card is None else card.name,
+        device="cpu" if gpu is None else gpu.name,
     )
 
 
@@ -260,7 +260,7 @@ def _made(
     stored: DiskVectors,
     learned: Floats | None,
     step: Step | None,
-    device: Device,
+    device: DeviceLike,
 ) -> tuple[VectorIndex, list[Effort]]:
     """An index over all rows, and the settings it can be searched with."""
     index = auto.make(choice.spec, stored.dim, device=device)
@@ -271,7 +271,7 @@ def _made(
     index.train(stored.take(sampled).astype(np.float32), learned)
     _tell(step, "train", 1, 1)
     _add(index, stored, np.arange(rows), step)
-    # To be asked for them, it comes back from the card that made it, which may refuse.
+    # To be asked for them, it comes back from the GPU that made it, which may refuse.
     return index, index.efforts(tuning.DEPTH)
 
 

@@ -49,7 +49,7 @@ def load(library: Path, manifest: Manifest) -> BuiltTokens | None:
 
 def _read(folder: Path, manifest: Manifest) -> BuiltTokens:
     index = LateIndex.open(folder)
-    details = index.record.details
+    details = index.manifest.details
     if details.get("library_id") != manifest.library_id:
         raise LibraryError(f"{folder} was made for another library")
     if index.labels is None or "learned" not in details:

@@ -26,40 +26,38 @@ class DiskVectors:
 
     Args:
         units: the Lance table, at one version.
-        positions: (N,) int64 places of the rows in that table.
+        positions: (N,) int64 positions of the rows in that table.
         dim: D.
-        place: what an error names.
+        path: what an error names.
     """
 
-    def __init__(self, units: Any, positions: Rows, dim: int, place: Path) -> None:
+    def __init__(self, units: Any, positions: Rows, dim: int, path: Path) -> None:
         self.dim = dim
         self._units = units
         self._positions = positions
-        self._place = place
+        self._path = path
 
     @classmethod
-    def of(cls, units: Any, unit_ids: Rows, dim: int, place: Path) -> Self:
+    def of(cls, units: Any, unit_ids: Rows, dim: int, path: Path) -> Self:
         """Over the units with these rising ids.
 
         One that a compaction has deleted from the table, and that no search may therefore return,
         has the vector of another.
         """
-        with lance_tables.storage_errors(place):
+        with lance_tables.storage_errors(path):
             stored = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
-        return cls(
-            units, np.minimum(np.searchsorted(stored, unit_ids), len(stored) - 1), dim, place
-        )
+        return cls(units, np.minimum(np.searchsorted(stored, unit_ids), len(stored) - 1), dim, path)
 
     def __len__(self) -> int:
         return len(self._positions)
 
     def take(self, rows: npt.ArrayLike) -> npt.NDArray[np.float16]:
         """The stored (n, D) float16 vectors of ``rows``, in the order given; one read."""
-        places = self._positions[np.asarray(rows, dtype=np.int64)]
-        if not len(places):
+        positions = self._positions[np.asarray(rows, dtype=np.int64)]
+        if not len(positions):
             return np.empty((0, self.dim), dtype=np.float16)
-        with lance_tables.storage_errors(self._place):
-            column = self._units.take(places, columns=["vector"])["vector"].combine_chunks()
+        with lance_tables.storage_errors(self._path):
+            column = self._units.take(positions, columns=["vector"])["vector"].combine_chunks()
         return tables.vectors_of(column, self.dim)
 
     def scores(self, query: Floats, rows: slice | npt.ArrayLike) -> Floats:
@@ -79,8 +77,8 @@ class DiskVectors:
         for part in chunks(rows, self.dim):
             found = ExactIndex(self.dim).extended([self.take(part)]).search(queries, k)
             best = [
-                merge_best([old, (part[places], scores)], k)
-                for old, (places, scores) in zip(best, found, strict=True)
+                merge_best([old, (part[near], scores)], k)
+                for old, (near, scores) in zip(best, found, strict=True)
             ]
         return best
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from maxsight import machine
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
+from maxsight.index.exact.arguments import checked_queries
 from maxsight.index.exact.gpu import MAX_FETCH, GpuFlat
 from maxsight.kernels import array_ordering, similarity
 from maxsight.kernels.halves import unpack
@@ -118,15 +119,7 @@ class ExactIndex:
         Raises:
             ValueError: a shape that does not fit, a number that is not finite, ``k`` below 1.
         """
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ValueError(f"queries must be (Q, {self.dim}), got {queries.shape}")
-        if not np.isfinite(queries).all():
-            raise ValueError("queries must be finite")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if allowed is not None and allowed.shape != (len(self),):
-            raise ValueError(f"allowed must be ({len(self)},), got {allowed.shape}")
+        queries = checked_queries(queries, self.dim, k, allowed=allowed, rows=len(self))
         available = len(self) if allowed is None else int(np.count_nonzero(allowed))
         k = min(k, available)
         if not k:

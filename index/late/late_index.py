@@ -24,8 +24,8 @@ from maxsight.index.late import calibration, grouping
 from maxsight.index.late.calibration import Calibration
 from maxsight.index.late.codec import CODES, train
 from maxsight.index.late.given import GivenTokens, padded
+from maxsight.index.late.manifest import FILE, LateManifest, newest
 from maxsight.index.late.muvera import Muvera
-from maxsight.index.late.record import FILE, LateRecord, newest
 from maxsight.index.late.token_files import (
     CODEBOOK,
     MappedTokens,
@@ -54,26 +54,29 @@ class LateIndex:
 
     Args:
         folder: where it lies.
-        record: what ``late.json`` says of it.
+        manifest: what ``late.json`` says of it.
 
     Attributes:
-        folder, record: as given; ``record.calibration`` says how many candidates a search takes.
+        folder, manifest: as given; ``manifest.calibration`` says how many candidates a search
+            takes.
         labels: (N,) int64, the owner's numbers of the documents; None if it gave none.
 
     Raises:
         LibraryError: a file is missing or damaged.
     """
 
-    def __init__(self, folder: Path, record: LateRecord) -> None:
-        self.folder, self.record = folder, record
-        self._tokens = MappedTokens(folder, record.extents, bits=record.bits, dim=record.width)
+    def __init__(self, folder: Path, manifest: LateManifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self._tokens = MappedTokens(
+            folder, manifest.extents, bits=manifest.bits, dim=manifest.width
+        )
         self.labels = self._tokens.labels
-        if self._tokens.coded.documents != record.documents:
+        if self._tokens.coded.documents != manifest.documents:
             raise damaged(folder, f"it counts {self._tokens.coded.documents:,} documents")
         self._muvera: Muvera | None = None
-        if record.encodings is not None:
-            self._muvera = Muvera.open(record.encodings_folder(folder))
-            if len(self._muvera.index) != record.documents:
+        if manifest.encodings is not None:
+            self._muvera = Muvera.open(manifest.encodings_folder(folder))
+            if len(self._muvera.index) != manifest.documents:
                 raise damaged(folder, f"{len(self._muvera.index):,} documents have an encoding")
 
     @classmethod
@@ -127,7 +130,7 @@ class LateIndex:
                     writer.add(table)
                 _label(writer, labels)
                 extents = writer.finish() | {CODEBOOK: write_codebook(partial, book)}
-            found = LateRecord(
+            found = LateManifest(
                 codes=codes,
                 dim=given.dim,
                 documents=given.coded.documents,
@@ -152,11 +155,11 @@ class LateIndex:
             LibraryError: something is missing or damaged.
             SchemaTooNew: a newer maxsight wrote it.
         """
-        return newest(folder, lambda record: cls(folder, record))
+        return newest(folder, lambda manifest: cls(folder, manifest))
 
     def __len__(self) -> int:
         """N."""
-        return self.record.documents
+        return self.manifest.documents
 
     def search(
         self,
@@ -212,7 +215,7 @@ class LateIndex:
             OSError: the disk refused; or the folder, or a file that grows, is a link.
         """
         plain_files.require_folder(self.folder)
-        before = self.record
+        before = self.manifest
         muvera = None
         if before.encodings is not None:
             muvera = Muvera.open(before.encodings_folder(self.folder))
@@ -233,7 +236,7 @@ class LateIndex:
                     muvera.add([padded(table)])
             _label(writer, labels)
             extents = {**extents, **writer.finish()}
-        record = dataclasses.replace(
+        manifest = dataclasses.replace(
             before,
             documents=before.documents + writer.documents,
             encodings=None if before.encodings is None else before.encodings + 1,
@@ -241,11 +244,11 @@ class LateIndex:
         )
         if muvera is not None:
             self._remove_encodings(but=before)
-            muvera.save(record.encodings_folder(self.folder))
-        record.write(self.folder)
+            muvera.save(manifest.encodings_folder(self.folder))
+        manifest.write(self.folder)
         if muvera is not None:
-            self._remove_encodings(but=record)
-        return type(self)(self.folder, record)
+            self._remove_encodings(but=manifest)
+        return type(self)(self.folder, manifest)
 
     def bytes(self) -> int:
         """On disk, all included."""
@@ -253,13 +256,13 @@ class LateIndex:
 
     def bytes_by_part(self) -> dict[str, int]:
         """On disk, by file or folder."""
-        parts = {name: extent.bytes for name, extent in self.record.extents.items()}
+        parts = {name: extent.bytes for name, extent in self.manifest.extents.items()}
         if self._muvera is not None:
-            encodings = self.record.encodings_folder(self.folder)
+            encodings = self.manifest.encodings_folder(self.folder)
             parts[encodings.name] = sum(path.stat().st_size for path in encodings.iterdir())
         return parts | {FILE: (self.folder / FILE).stat().st_size}
 
-    def _remove_encodings(self, *, but: LateRecord) -> None:
+    def _remove_encodings(self, *, but: LateManifest) -> None:
         """Delete those of other states, also half made ones of writers that died."""
         kept = but.encodings_folder(self.folder)
         for path in self.folder.glob("*encodings-*"):
@@ -268,7 +271,7 @@ class LateIndex:
 
     def _packed(self, queries: Sequence[Floats]) -> tuple[Floats, Rows]:
         """Queries one after the other, as wide as the tokens are stored."""
-        dim, width = self.record.dim, self.record.width
+        dim, width = self.manifest.dim, self.manifest.width
         for own in queries:
             if own.ndim != 2 or own.shape[1] != dim:
                 raise ValueError(f"queries must be (L, {dim}) each, got {own.shape}")
@@ -290,7 +293,7 @@ class LateIndex:
         candidates: int | None,
     ) -> Rows:
         """(B, C) rows to be scored by their tokens, ascending, then -1."""
-        count, measured = len(self), self.record.calibration
+        count, measured = len(self), self.manifest.calibration
         times = max(1.0, k / calibration.K)
         keep = candidates or int(measured.shortlist * times)
         keep = min(max(keep, k), count)
@@ -338,25 +341,25 @@ class LateIndex:
         given: GivenTokens,
         queries: Sequence[Floats] | None,
         draw: np.random.Generator,
-    ) -> LateRecord:
-        """The record with the candidates that the recall asks for, and the recall they have."""
-        record = self.record
+    ) -> LateManifest:
+        """The manifest with the candidates that the recall asks for, and the recall they have."""
+        manifest = self.manifest
         count = calibration.affordable(given.coded)
         asked = list(queries or [])[:count]
         if not asked:
             imagined = calibration.imagined(given.coded, count, draw)
-            asked = [own[:, : record.dim] for own in imagined]
+            asked = [own[:, : manifest.dim] for own in imagined]
         if not asked:
-            return record
+            return manifest
         made, best = calibration.calibrate(
             [self._packed([own])[0] for own in asked],
             given.coded,
             self._tokens.coded,
-            target=record.calibration.target,
+            target=manifest.calibration.target,
             given=bool(queries),
             propose=None if self._muvera is None else self._muvera.candidates,
         )
-        self.record = dataclasses.replace(record, calibration=made)
+        self.manifest = dataclasses.replace(manifest, calibration=made)
         shares = []
         for start in range(0, len(asked), _QUERIES):
             part = slice(start, start + _QUERIES)
@@ -366,7 +369,7 @@ class LateIndex:
             shares.append(calibration.overlap(found, best[part]))
         recall = float(np.concatenate(shares).mean())
         return dataclasses.replace(
-            self.record, calibration=dataclasses.replace(made, recall=recall)
+            self.manifest, calibration=dataclasses.replace(made, recall=recall)
         )
 
 

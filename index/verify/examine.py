@@ -18,7 +18,7 @@ from maxsight.index.files.checksum import Checksum
 from maxsight.index.tables import lance_tables, tables, versions
 from maxsight.index.tables.manifest import FILE_NAME, Manifest
 from maxsight.index.tables.versions import TableState
-from maxsight.index.verify import index_checks, places, row_checks
+from maxsight.index.verify import index_checks, obstacles, row_checks
 from maxsight.index.writing import checksums, partial
 from maxsight.index.writing.recovery import leftovers
 
@@ -164,7 +164,7 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
                 )
         damaged = states[name].damaged_fragments | unreadable
         states[name] = dataclasses.replace(states[name], damaged_fragments=damaged)
-    misplaced = places.problems(library)
+    misplaced = obstacles.problems(library)
     problems += [Problem(kind, name, text) for kind, name, text in misplaced]
     has_indexes = all(name != generations.FOLDER for _, name, _ in misplaced)
     if has_indexes and (text := generations.wanted_problem(library)):

@@ -11,8 +11,8 @@ from maxsight.index.ann import saved
 from maxsight.index.array_types import Rows
 from maxsight.index.derived import generations, token_folder, vector_folder
 from maxsight.index.files.arrays import read_array
-from maxsight.index.late import record as late
-from maxsight.index.late.record import LateRecord
+from maxsight.index.late import manifest as late
+from maxsight.index.late.manifest import LateManifest
 from maxsight.index.late.token_files import LABELS
 from maxsight.index.tables.manifest import Manifest
 
@@ -39,25 +39,25 @@ def problem(folder: Path, manifest: Manifest, last_unit: int | None) -> str | No
 def _of_vectors(folder: Path, manifest: Manifest, last_unit: int | None) -> str | None:
     if wrong := saved.problems(folder):
         return "; ".join(wrong)
-    record = saved.read(folder)
-    if record.dim != manifest.dim:
-        return f"is of {record.dim} dimensions"
+    index = saved.read(folder)
+    if index.dim != manifest.dim:
+        return f"is of {index.dim} dimensions"
     for name in ("library_id", "fingerprint"):
-        if record.details.get(name) != getattr(manifest, name):
+        if index.details.get(name) != getattr(manifest, name):
             return f"was made for another library: its {name} differs"
-    return _units_problem(read_array(folder / vector_folder.UNITS_FILE), record.rows, last_unit)
+    return _units_problem(read_array(folder / vector_folder.UNITS_FILE), index.rows, last_unit)
 
 
 def _of_tokens(folder: Path, manifest: Manifest, last_unit: int | None) -> str | None:
-    def check(record: LateRecord) -> str | None:
-        if wrong := late.problems(folder, record):
+    def check(index: LateManifest) -> str | None:
+        if wrong := late.problems(folder, index):
             raise LibraryError("; ".join(wrong))
-        if record.details.get("library_id") != manifest.library_id:
+        if index.details.get("library_id") != manifest.library_id:
             return "was made for another library: its library_id differs"
-        if LABELS not in record.extents:
+        if LABELS not in index.extents:
             return "does not say which units it knows"
-        unit_ids = np.fromfile(folder / LABELS, "<i8", count=record.documents)
-        return _units_problem(unit_ids, record.documents, last_unit)
+        unit_ids = np.fromfile(folder / LABELS, "<i8", count=index.documents)
+        return _units_problem(unit_ids, index.documents, last_unit)
 
     return late.newest(folder, check)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from maxsight.index.derived.generations import FOLDER
 from maxsight.index.store import Store
 from maxsight.index.tables import lance_tables, tables, versions
-from maxsight.index.verify import places
+from maxsight.index.verify import obstacles
 from maxsight.index.verify import repair as repairs
 from maxsight.index.verify.examine import Examination, Hashes, Problem, Progress, examine
 from maxsight.index.writing import recovery
@@ -68,7 +68,7 @@ def verify(
     done: list[str] = []
     try:
         with lance_tables.storage_errors(library):
-            places.set_aside(library, done)
+            obstacles.set_aside(library, done)
             require_writable(library)
             recovery.clear_leftovers(library)
             lance_tables.learn_links(library)

@@ -17,7 +17,7 @@ from token_tables import token_table
 from maxsight.errors import MaxsightError
 from maxsight.index.files import sealed_json
 from maxsight.index.late.late_index import LateIndex
-from maxsight.index.late.record import FILE
+from maxsight.index.late.manifest import FILE
 from maxsight.kernels import maxsim, native
 from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.resample import resize
@@ -289,7 +289,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(data=st.data())
 def test_token_indexes_of_a_stranger(built: Path, data: st.DataObject) -> None:
-    """Damaged files and a record that was sealed again."""
+    """Damaged files and a manifest that was sealed again."""
     import shutil
     import tempfile
     import zlib
@@ -309,7 +309,7 @@ def test_token_indexes_of_a_stranger(built: Path, data: st.DataObject) -> None:
         (folder / FILE).write_bytes(strict(sealed_json.seal(fields)))
         try:
             index = LateIndex.open(folder)
-            for rows, _ in index.search([np.ones((3, index.record.dim), np.float32)], 4):
+            for rows, _ in index.search([np.ones((3, index.manifest.dim), np.float32)], 4):
                 assert ((rows >= 0) & (rows < len(index))).all()
         except (MaxsightError, ValueError):
             return

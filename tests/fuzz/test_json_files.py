@@ -18,8 +18,8 @@ from maxsight.errors import MaxsightError
 from maxsight.index.ann import saved
 from maxsight.index.derived import generations
 from maxsight.index.files import sealed_json
-from maxsight.index.late.record import FILE as LATE
-from maxsight.index.late.record import LateRecord
+from maxsight.index.late.manifest import FILE as LATE
+from maxsight.index.late.manifest import LateManifest
 from maxsight.index.tables.manifest import FILE_NAME, Manifest
 from maxsight.models.open_clip import config
 from maxsight.pipelines.query.expansion import Expansion
@@ -111,7 +111,7 @@ def _manifest(folder: Path) -> None:
 
 READERS: dict[str, tuple[str, dict[str, Any], Callable[[Path], object]]] = {
     "manifest": (FILE_NAME, MANIFEST, _manifest),
-    "token index": (LATE, RECORD, LateRecord.read),
+    "token index": (LATE, RECORD, LateManifest.read),
     "wanted": ("indexes/wanted.json", {"index": "SQ8"}, generations.wanted),
     "vector index": ("index.json", INDEX, saved.load),
     "phrases": (

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from card_checks import SPECS, check_made_and_loaded, on
 from clustered import asked, clustered, recall
+from device_checks import SPECS, check_made_and_loaded, on
 
 from maxsight.index import faiss_build
 from maxsight.index.ann import auto
-from maxsight.index.ann.cards import Cuda
 from maxsight.index.ann.contract import Effort
+from maxsight.index.ann.devices import Cuda
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.exact.gpu import WARM_UP_QUERIES
 
@@ -37,7 +37,7 @@ def test_made_there_and_loaded_here_and_back(spec: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(HAS_CUVS, reason="this FAISS has CAGRA")
 def test_without_cuvs_it_names_the_build_that_has_it(caplog: pytest.LogCaptureFixture) -> None:
     choice = auto.choose(20_000, DIM, spec="CAGRA64", budget=2**40)
-    assert auto.card_for(choice, 20_000, DIM, device="auto", budget=2**40) is None
+    assert auto.device_for(choice, 20_000, DIM, device="auto", budget=2**40) is None
     assert "maxsight[cuvs]" in caplog.text
 
 
@@ -59,8 +59,8 @@ def test_a_graph_of_a_gpu_is_as_good_as_one_made_here(tmp_path: Path) -> None:
     made = on(Cuda(), "CAGRA64", DIM)
     made.add(stored)
     made.save(tmp_path)
-    on_cpu, on_card = FaissIndex("CAGRA64", DIM), on(Cuda(), "CAGRA64", DIM)
-    for index in (on_cpu, on_card):
+    on_cpu, on_gpu = FaissIndex("CAGRA64", DIM), on(Cuda(), "CAGRA64", DIM)
+    for index in (on_cpu, on_gpu):
         index.load(tmp_path)
         index.search(queries[:WARM_UP_QUERIES], 10)
         _, rows = index.search(queries, 10, effort=Effort(256, 10))

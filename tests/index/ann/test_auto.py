@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from card_checks import Elsewhere
 from clustered import clustered
+from device_checks import Elsewhere
 
 from maxsight.errors import BudgetError, UsageError
 from maxsight.index.ann import auto
@@ -120,20 +120,20 @@ def test_texts_are_learned_from(dim: int, budget: int, spec: str) -> None:
         (100_000, GIB, GIB, "exact"),
         (1_000_000, 2 * GIB, 80 * GIB, "exact"),
         (10_000_000, 16 * GIB, 80 * GIB, "exact"),
-        # Not in the machine's memory, not in the card's, too many for 10 ms.
+        # Not in the machine's memory, not in the GPU's, too many for 10 ms.
         (1_000_000, 900 * 2**20, 80 * GIB, "leanvec:192/IVF4096,PQ96x4fsr"),
         (1_000_000, 2 * GIB, GIB, "leanvec:192/IVF4096,PQ96x4fsr+int8"),
         (20_000_000, 64 * GIB, 80 * GIB, "leanvec:192/IVF16384,PQ96x4fsr+int8"),
     ],
 )
 def test_the_table_with_a_card(rows: int, budget: int, room: int, spec: str) -> None:
-    card = Elsewhere(room=room)
-    choice = auto.choose(rows, 512, budget=budget, texts=True, device=card)
+    gpu = Elsewhere(room=room)
+    choice = auto.choose(rows, 512, budget=budget, texts=True, device=gpu)
     assert choice.spec == spec
     if spec == "exact":
         assert "a GPU scores all" in choice.why
     else:
-        assert auto.card_for(choice, rows, 512, device=card, budget=2**40) is card
+        assert auto.device_for(choice, rows, 512, device=gpu, budget=2**40) is gpu
 
 
 def test_no_index_is_small_enough() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from card_checks import Elsewhere, on
 from clustered import Held, asked, clustered, recall
+from device_checks import Elsewhere, on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

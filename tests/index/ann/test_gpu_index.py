@@ -1,4 +1,4 @@
-"""An index that a card makes and searches. Without a GPU the processor stands for the card: what is
+"""An index that a GPU makes and searches. Without a GPU the processor stands for the GPU: what is
 on which side, and when, is the same. tests/gpu/test_gpu_indexes.py does it on a GPU."""
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from card_checks import DIM, QUERIES, SPECS, STORED, Elsewhere, check_made_and_loaded, on
 from clustered import recall
+from device_checks import DIM, QUERIES, SPECS, STORED, Elsewhere, check_made_and_loaded, on
 
 from maxsight.errors import BackendError, UsageError
 from maxsight.index import faiss_build
-from maxsight.index.ann import auto, cards, saved
-from maxsight.index.ann.cards import Card, Cuda, Form
+from maxsight.index.ann import auto, devices, saved
 from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.ann.devices import Cuda, Device, Form
 from maxsight.index.ann.faiss_index import FILE, FaissIndex
 from maxsight.index.ann.gpu_index import GpuIndex
 from maxsight.index.exact.gpu import WARM_UP_QUERIES
@@ -33,27 +33,27 @@ def _one_core() -> Iterator[None]:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_made_there_and_loaded_here_and_back(spec: str, tmp_path: Path) -> None:
-    card = Elsewhere()
-    check_made_and_loaded(spec, tmp_path, card)
-    assert {"take", "train", "give", "search"} <= set(card.done)
+    gpu = Elsewhere()
+    check_made_and_loaded(spec, tmp_path, gpu)
+    assert {"take", "train", "give", "search"} <= set(gpu.done)
 
 
 @pytest.mark.parametrize("spec", ["IVF16,PQ8x4fsr", "IVF16,RaBitQ", "PCAR24,IVF16,PQ8x4fs"])
 def test_lists_learned_there_are_those_learned_here(spec: str, tmp_path: Path) -> None:
-    card = Elsewhere()
-    there, here = on(card, spec), FaissIndex(spec, DIM)
+    gpu = Elsewhere()
+    there, here = on(gpu, spec), FaissIndex(spec, DIM)
     both: dict[str, VectorIndex] = {"there": there, "here": here}
     for name, index in both.items():
         index.train(STORED[:2000].astype(np.float32))
         index.add(STORED[:2000])
         (tmp_path / name).mkdir()
         index.save(tmp_path / name)
-    assert card.done == ["flat"]
+    assert gpu.done == ["flat"]
     assert (tmp_path / "there" / FILE).read_bytes() == (tmp_path / "here" / FILE).read_bytes()
     # Such an index is never searched there.
     there.load(tmp_path / "here")
     there.search(np.repeat(QUERIES, WARM_UP_QUERIES, axis=0), 5)
-    assert card.done == ["flat"]
+    assert gpu.done == ["flat"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_a_card_can_take_over(spec: str, form: Form | None) -> None:
     index = auto.make(spec, DIM, device=Elsewhere())
     assert isinstance(index, FaissIndex if form is None else GpuIndex)
     if isinstance(index, FaissIndex):
-        assert cards.form_of(index.index) is None
+        assert devices.form_of(index.index) is None
         with pytest.raises(UsageError, match="is none of these"):
             GpuIndex(index, Elsewhere())
     else:
@@ -88,54 +88,54 @@ def test_what_a_card_can_take_over(spec: str, form: Form | None) -> None:
 
 
 def loaded(spec: str, folder: Path) -> tuple[FaissIndex, Elsewhere, GpuIndex]:
-    """An index of 1,000 rows that was saved here, a card, and what was loaded beside that."""
+    """An index of 1,000 rows that was saved here, a GPU, and what was loaded beside that."""
     here = FaissIndex(spec, DIM)
     here.train(STORED[:1000].astype(np.float32))
     here.add(STORED[:1000])
     here.save(folder)
-    card = Elsewhere()
-    index = on(card, spec)
+    gpu = Elsewhere()
+    index = on(gpu, spec)
     index.load(folder)
-    return here, card, index
+    return here, gpu, index
 
 
 @pytest.mark.parametrize("spec", ["Flat", "IVF16,SQ8", "CAGRA16"])
 def test_a_loaded_index_goes_to_the_card_when_it_was_asked_often(spec: str, tmp_path: Path) -> None:
-    here, card, index = loaded(spec, tmp_path)
+    here, gpu, index = loaded(spec, tmp_path)
     few = QUERIES[: WARM_UP_QUERIES // 16]
     half = np.arange(1000) % 2 == 0
     for _ in range(15):
         index.search(few, 5)
         index.search(np.repeat(QUERIES, 9, axis=0), 5, allowed=half)  # does not count
-    assert card.done == []
+    assert gpu.done == []
     _, rows = index.search(few, 5)
-    assert card.done == ["take", "search"]
+    assert gpu.done == ["take", "search"]
     np.testing.assert_array_equal(rows, here.search(few, 5, effort=index.effort)[1])
     index.search(few, 5, allowed=half)
     index.search(few, 3000)
-    assert card.done == ["take", "search"]
+    assert gpu.done == ["take", "search"]
     index.search(few, 5)
-    assert card.done == ["take", "search", "search"]
+    assert gpu.done == ["take", "search", "search"]
     # What is added is found, on the processor first and then on a new copy.
     index.add(STORED[1000:1001])
     _, rows = index.search(STORED[1000:1001].astype(np.float32), 1, effort=Effort(16, 1))
     assert rows.item() == 1000
-    assert card.done[-2:] == ["take", "search"]
+    assert gpu.done[-2:] == ["take", "search"]
 
 
 @pytest.mark.parametrize("spec", ["Flat", "IVF16,SQ8", "CAGRA16"])
 def test_where_some_rows_are_gone_the_card_goes_on(spec: str, tmp_path: Path) -> None:
-    _, card, index = loaded(spec, tmp_path)
+    _, gpu, index = loaded(spec, tmp_path)
     index.search(np.repeat(QUERIES, WARM_UP_QUERIES, axis=0), 5)
     hard = Effort(256, 10)
     there = np.random.default_rng(0).random(1000) > 0.05
-    card.done.clear()
+    gpu.done.clear()
     scores, rows = index.search(QUERIES, 10, allowed=there, effort=hard)
-    assert card.done == ["search"]
+    assert gpu.done == ["search"]
     assert there[rows].all()
     assert (np.diff(scores) <= 0).all()
     assert recall(rows, QUERIES, STORED[:1000], there) > 0.95
-    # All that is near to a query may be gone: then the card has not enough.
+    # All that is near to a query may be gone: then the GPU has not enough.
     nearest = np.argsort(-(STORED[:1000].astype(np.float32) @ QUERIES[0]))
     there[:] = True
     there[nearest[:60]] = False
@@ -150,15 +150,15 @@ def test_efforts_that_no_card_can_are_the_processors(tmp_path: Path) -> None:
     here = FaissIndex("CAGRA16", DIM)
     here.add(STORED[:1000])
     here.save(tmp_path)
-    card = Elsewhere()
-    index = on(card, "CAGRA16")
+    gpu = Elsewhere()
+    index = on(gpu, "CAGRA16")
     index.load(tmp_path)
     many = np.repeat(QUERIES, WARM_UP_QUERIES, axis=0)
     index.search(many, 5, effort=Effort(513, 5))
     index.search(many, 513, effort=Effort(16, 5))
-    assert card.done == []
+    assert gpu.done == []
     index.search(many, 512, effort=Effort(512, 5))
-    assert card.done == ["take", "search"]
+    assert gpu.done == ["take", "search"]
 
 
 @pytest.mark.parametrize("step", ["take", "search"])
@@ -169,14 +169,14 @@ def test_a_card_that_refuses_to_search_is_not_asked_again(
     here.train(STORED[:1000].astype(np.float32))
     here.add(STORED[:1000])
     here.save(tmp_path)
-    card = Elsewhere(step)
-    index = on(card, "IVF16,Flat")
+    gpu = Elsewhere(step)
+    index = on(gpu, "IVF16,Flat")
     index.load(tmp_path)
     many = np.repeat(QUERIES, WARM_UP_QUERIES, axis=0)
     for _ in range(3):
         found = index.search(many, 5, effort=Effort(4, 5))
         np.testing.assert_array_equal(found[1], here.search(many, 5, effort=Effort(4, 5))[1])
-    assert card.done.count(step) == 1
+    assert gpu.done.count(step) == 1
     assert [record.getMessage() for record in caplog.records] == [
         f"searching on the processor, elsewhere refuses: no {step} here"
     ]
@@ -207,28 +207,28 @@ def make(index: GpuIndex) -> None:
 
 
 def test_a_graph_of_few_rows_is_made_here(tmp_path: Path) -> None:
-    card = Elsewhere()
-    index, here = on(card, "CAGRA16"), FaissIndex("CAGRA16", DIM)
+    gpu = Elsewhere()
+    index, here = on(gpu, "CAGRA16"), FaissIndex("CAGRA16", DIM)
     for part in np.split(STORED[:3000], 3):
         index.add(part)
         here.add(part)
     assert len(index) == 3000
     found = index.search(QUERIES, 10, effort=Effort(64, 10))
     np.testing.assert_array_equal(found[1], here.search(QUERIES, 10, effort=Effort(64, 10))[1])
-    assert card.done == []
+    assert gpu.done == []
 
 
 def test_devices_are_words_or_cards() -> None:
-    card = Elsewhere()
-    assert cards.find(card) is card
-    assert cards.find("cpu") is None
+    gpu = Elsewhere()
+    assert devices.find(gpu) is gpu
+    assert devices.find("cpu") is None
     for word, number in {"auto": 0, "cuda": 0, "cuda:0": 0, "cuda:3": 3}.items():
-        found = cards.find(word)
+        found = devices.find(word)
         assert (found is not None) == faiss_build.has_gpu_code()
         assert found is None or found.name == f"cuda:{number}"
     for word in ("gpu", "cuda:", "cuda:x", "tpu", ""):
         with pytest.raises(UsageError, match="auto, cpu, cuda or cuda:N"):
-            cards.find(word)
+            devices.find(word)
 
 
 @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ def test_a_card_is_taken_where_there_is_room(
 ) -> None:
     choice = auto.choose(10**6, 256, spec=spec, budget=2**40)
 
-    def chosen(free: int | None, budget: int = 2**40) -> Card | None:
+    def chosen(free: int | None, budget: int = 2**40) -> Device | None:
         caplog.clear()
-        return auto.card_for(choice, 10**6, 256, device=Elsewhere(room=free), budget=budget)
+        return auto.device_for(choice, 10**6, 256, device=Elsewhere(room=free), budget=budget)
 
     for free in (enough, None):
         assert chosen(free) is not None
@@ -258,8 +258,8 @@ def test_a_card_is_taken_where_there_is_room(
 def test_lists_are_learned_in_any_room_and_graphs_of_hnsw_nowhere() -> None:
     for spec, is_taken in {"IVF1024,PQ64x4fs": True, "HNSW32": False}.items():
         choice = auto.choose(10**6, 256, spec=spec, budget=2**40)
-        card = auto.card_for(choice, 10**6, 256, device=Elsewhere(room=1), budget=2**40)
-        assert (card is not None) == is_taken
+        gpu = auto.device_for(choice, 10**6, 256, device=Elsewhere(room=1), budget=2**40)
+        assert (gpu is not None) == is_taken
 
 
 def test_what_is_loaded_from_a_folder_is_searched_where_faiss_can(tmp_path: Path) -> None:
@@ -267,11 +267,11 @@ def test_what_is_loaded_from_a_folder_is_searched_where_faiss_can(tmp_path: Path
     here.train(STORED[:1000].astype(np.float32))
     here.add(STORED[:1000])
     saved.save(here, tmp_path / "one")
-    card = Elsewhere()
-    loaded, _ = saved.load(tmp_path / "one", device=card)
+    gpu = Elsewhere()
+    loaded, _ = saved.load(tmp_path / "one", device=gpu)
     assert isinstance(loaded, GpuIndex)
     loaded.search(np.repeat(QUERIES, WARM_UP_QUERIES, axis=0), 5)
-    assert card.done == ["take", "search"]
+    assert gpu.done == ["take", "search"]
     assert isinstance(saved.load(tmp_path / "one", device="cpu")[0], FaissIndex)
     loaded, _ = saved.load(tmp_path / "one")
     assert isinstance(loaded, GpuIndex) == faiss_build.has_gpu_code()
@@ -296,16 +296,16 @@ def test_a_gpu_build_without_a_gpu_searches_on_the_processor(tmp_path: Path) -> 
 @pytest.mark.parametrize("spec", ["Flat", "IVF16,SQ8", "RR32,IVF16,PQ8np", "CAGRA16"])
 def test_a_gpu_build_takes_what_it_is_given_but_for_the_gpu(spec: str) -> None:
     """FAISS looks at the types of arguments first, and then for the GPU."""
-    index, card = FaissIndex(spec, DIM), Cuda(99)
-    if card.form(index.index) is None:
+    index, gpu = FaissIndex(spec, DIM), Cuda(99)
+    if gpu.form(index.index) is None:
         assert spec == "CAGRA16"
         assert not hasattr(faiss, "GpuIndexCagra")
         return
     with pytest.raises(RuntimeError, match="Invalid GPU device 99"):
-        card.take(index.index)
+        gpu.take(index.index)
     with pytest.raises(RuntimeError, match="Invalid GPU device 99"):
-        card.flat(DIM)
-    assert not card.is_there()
+        gpu.flat(DIM)
+    assert not gpu.is_there()
     assert not faiss.GpuClonerOptions().use_cuvs  # which has no SQ8
 
 

@@ -15,9 +15,9 @@ import torch
 from token_tables import token_table
 
 from maxsight.errors import LibraryError, SchemaTooNew, UsageError
-from maxsight.index.late import record
+from maxsight.index.late import manifest
 from maxsight.index.late.late_index import LateIndex
-from maxsight.index.late.record import LateRecord
+from maxsight.index.late.manifest import LateManifest
 from maxsight.kernels import native
 
 TOPICS = token_table(documents=600, queries=40, dim=64)
@@ -66,14 +66,14 @@ def test_more_bits_find_more(indexes: dict[str, LateIndex]) -> None:
 
 
 def test_the_candidates_measured_reach_the_recall(indexes: dict[str, LateIndex]) -> None:
-    measured = indexes["int8"].record.calibration
+    measured = indexes["int8"].manifest.calibration
     assert measured.shortlist < 600
     assert measured.recall >= 0.95
     assert measured.ceiling > 0.99
     assert not measured.given
     # On queries it was not measured with.
     assert recall(indexes["int8"].search(TOPICS.queries, 10)) > 0.92
-    two = indexes["2bit"].record.calibration
+    two = indexes["2bit"].manifest.calibration
     assert two.ceiling < 0.95  # no number of candidates makes up for what the codes lose
     assert two.recall == pytest.approx(two.ceiling, abs=0.03)
 
@@ -81,12 +81,12 @@ def test_the_candidates_measured_reach_the_recall(indexes: dict[str, LateIndex])
 def test_given_queries_decide_and_a_higher_recall_takes_more(tmp_path: Path) -> None:
     half = LateIndex.build(tmp_path / "a", [TOPICS.table], recall=0.6, queries=TOPICS.queries)
     most = LateIndex.build(tmp_path / "b", [TOPICS.table], recall=0.99, queries=TOPICS.queries)
-    assert half.record.calibration.given
-    assert half.record.calibration.queries == 40
-    assert half.record.calibration.shortlist < most.record.calibration.shortlist
-    assert most.record.calibration.recall >= 0.99
+    assert half.manifest.calibration.given
+    assert half.manifest.calibration.queries == 40
+    assert half.manifest.calibration.shortlist < most.manifest.calibration.shortlist
+    assert most.manifest.calibration.recall >= 0.99
     assert recall(most.search(TOPICS.queries, 10)) == pytest.approx(
-        most.record.calibration.recall, abs=0.01
+        most.manifest.calibration.recall, abs=0.01
     )
 
 
@@ -159,17 +159,17 @@ def test_added_documents_are_found_and_readers_keep_theirs(tmp_path: Path) -> No
     found = opened.search(TOPICS.queries, 10, candidates=600)
     assert recall(found) > 0.9
     assert max(rows.max() for rows, _ in found) >= 400
-    assert record.problems(opened.folder, opened.record) == []
+    assert manifest.problems(opened.folder, opened.manifest) == []
 
 
 def test_what_a_dead_writer_left_behind_does_not_count(tmp_path: Path) -> None:
     index = LateIndex.build(tmp_path / "late", [TOPICS.part(0, 100)])
-    for name in index.record.extents:
+    for name in index.manifest.extents:
         with (tmp_path / "late" / name).open("ab") as stream:
             stream.write(b"unfinished")
     opened = LateIndex.open(tmp_path / "late")
     assert len(opened) == 100
-    assert record.problems(opened.folder, opened.record) == []
+    assert manifest.problems(opened.folder, opened.manifest) == []
     grown = opened.add([TOPICS.part(100, 120)])
     truth = TOPICS.scores()[:, :120]
     for own, (_, scores) in zip(truth, grown.search(TOPICS.queries, 10, candidates=120)):
@@ -187,7 +187,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 def test_muvera_proposes(tmp_path: Path) -> None:
     index = LateIndex.build(tmp_path / "late", [TOPICS.part(0, 500)], encodings="Flat")
-    measured = index.record.calibration
+    measured = index.manifest.calibration
     assert 0 < measured.shortlist <= measured.proposed <= 500
     for left in (".encodings-1.partial", "encodings-1", "encodings-7"):  # by writers that died
         (tmp_path / "late" / left).mkdir()
@@ -208,22 +208,22 @@ def test_a_reader_between_two_states_takes_the_newer(
     """It has read ``late.json``, and then a writer takes away the encodings that this names."""
     folder = tmp_path / "late"
     index = LateIndex.build(folder, [TOPICS.part(0, 80)], encodings="Flat")
-    old = index.record
+    old = index.manifest
     index.add([TOPICS.part(80, 120)])
     with pytest.raises(LibraryError):
         LateIndex(folder, old)
     records = iter([old])
-    read = LateRecord.read
+    read = LateManifest.read
     monkeypatch.setattr(
-        LateRecord, "read", staticmethod(lambda folder: next(records, None) or read(folder))
+        LateManifest, "read", staticmethod(lambda folder: next(records, None) or read(folder))
     )
     assert len(LateIndex.open(folder)) == 120
-    assert record.problems(folder, LateRecord.read(folder)) == []
+    assert manifest.problems(folder, LateManifest.read(folder)) == []
     shutil.rmtree(folder / "encodings-1")
     with pytest.raises(LibraryError, match="encodings-1"):
         LateIndex.open(folder)
     with pytest.raises(LibraryError, match="encodings-1"):
-        record.problems(folder, LateRecord.read(folder))
+        manifest.problems(folder, LateManifest.read(folder))
 
 
 def test_documents_keep_their_owners_numbers(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_documents_keep_their_owners_numbers(tmp_path: Path) -> None:
     assert reader.labels is not None
     np.testing.assert_array_equal(opened.labels, labels)
     np.testing.assert_array_equal(reader.labels, labels[:80])
-    assert opened.record.details == {"owner": "me"}
+    assert opened.manifest.details == {"owner": "me"}
     unlabelled = LateIndex.build(tmp_path / "none", [TOPICS.part(0, 80)])
     assert unlabelled.labels is None
     with pytest.raises(ValueError, match="have no labels"):
@@ -272,7 +272,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
         index.add([other])
     opened = LateIndex.open(tmp_path / "late")
     assert len(opened) == 10
-    assert record.problems(opened.folder, opened.record) == []
+    assert manifest.problems(opened.folder, opened.manifest) == []
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     index = LateIndex.build(tmp_path / "late", [TOPICS.part(0, 50)], codes="4bit", centroids=20)
     for name in ("tokens.bin", "ids.bin"):
         flip(tmp_path / "late" / name)
-    found = record.problems(index.folder, index.record)
+    found = manifest.problems(index.folder, index.manifest)
     assert {problem.split("/")[-1] for problem in found} == {
         "ids.bin is not what was written",
         "tokens.bin is not what was written",

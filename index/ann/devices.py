@@ -11,7 +11,7 @@ import numpy as np
 
 from maxsight.errors import UsageError
 from maxsight.index import faiss_build
-from maxsight.index.ann import cagra, faiss_kinds
+from maxsight.index.ann import cagra, faiss_calls, faiss_kinds
 from maxsight.index.array_types import Floats, Rows
 
 # Candidates that a walk keeps in one block of threads; above, cuVS changes to slower kernels.
@@ -20,7 +20,7 @@ _KEPT_STEP = 32
 
 
 class Form(Enum):
-    """How much of an index a card can take over."""
+    """How much of an index a GPU can take over."""
 
     WHOLE = "made and searched there"
     GRAPH = "made there of all rows at once, and searched there"
@@ -28,7 +28,7 @@ class Form(Enum):
 
 
 def form_of(index: Any) -> Form | None:
-    """What a card can do for a FAISS index; None: nothing.
+    """What a GPU can do for a FAISS index; None: nothing.
 
     Only kinds that come back as the class they left as count as whole: float16 codes outside of
     lists (``SQfp16``), for one, come back as float32.
@@ -49,7 +49,7 @@ def form_of(index: Any) -> Form | None:
     return Form.LISTS
 
 
-class Card(Protocol):
+class Device(Protocol):
     """Where an index can be moved to, and back. FAISS's refusals are ``RuntimeError``.
 
     Attributes:
@@ -110,13 +110,13 @@ class Cuda:
         return form if form is not Form.GRAPH or _has_cuvs() else None
 
     def free(self) -> int | None:
-        """As :meth:`Card.free`; FAISS itself does not tell."""
+        """As :meth:`Device.free`; FAISS itself does not tell."""
         import torch
 
         return torch.cuda.mem_get_info(self._number)[0] if torch.cuda.is_available() else None
 
     def take(self, index: Any) -> Any:
-        """As :meth:`Card.take`."""
+        """As :meth:`Device.take`."""
         faiss = faiss_build.load()
         if not isinstance(index, faiss.IndexHNSWCagra) or (index.ntotal and cagra.is_full(index)):
             return self._copied(index)
@@ -148,10 +148,7 @@ class Cuda:
             parameters = faiss.SearchParametersIVF(nprobe=probes)
             if isinstance(index, faiss.IndexPreTransform):
                 parameters = faiss.SearchParametersPreTransform(index_params=parameters)
-        found: tuple[Floats, Rows] = index.search(
-            np.ascontiguousarray(queries), k, params=parameters
-        )
-        return found
+        return faiss_calls.search(index, np.ascontiguousarray(queries), k, parameters)
 
     def _copied(self, index: Any) -> Any:
         faiss = faiss_build.load()
@@ -168,14 +165,14 @@ def _has_cuvs() -> bool:
     return hasattr(faiss_build.load(), "GpuIndexCagra")
 
 
-# ``auto``, ``cpu``, ``cuda``, ``cuda:N``, or the card itself.
-Device = str | Card
+# ``auto``, ``cpu``, ``cuda``, ``cuda:N``, or the GPU itself.
+DeviceLike = str | Device
 
 
-def find(device: Device) -> Card | None:
-    """The card that is meant; None is the processor.
+def find(device: DeviceLike) -> Device | None:
+    """The GPU that is meant; None is the processor.
 
-    A card that is found need not be there: a process that asks one question should not wake the
+    A GPU that is found need not be there: a process that asks one question should not wake the
     driver to learn that.
 
     Raises:

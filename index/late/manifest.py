@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maxsight import strict_json
-from maxsight.errors import LibraryError, SchemaTooNew
+from maxsight.errors import LibraryError
 from maxsight.index.ann import saved
 from maxsight.index.files import sealed_json
 from maxsight.index.late.calibration import Calibration
@@ -32,13 +31,12 @@ from maxsight.index.late.token_files import (
 
 SCHEMA = 1
 FILE = "late.json"
-_MOST_DIMENSIONS = 65_536
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class LateRecord:
+class LateManifest:
     """What ``late.json`` says.
 
     Attributes:
@@ -73,40 +71,34 @@ class LateRecord:
         return folder / f"encodings-{self.encodings}"
 
     @staticmethod
-    def read(folder: Path) -> LateRecord:
-        """The record of the index in ``folder``.
+    def read(folder: Path) -> LateManifest:
+        """The manifest of the index in ``folder``.
 
         Raises:
             LibraryError: it is not there, or damaged.
             SchemaTooNew: a newer maxsight wrote it.
         """
-        file = folder / FILE
-        try:
-            fields = strict_json.read(file)
-            schema = int(fields["schema"])
-            if schema <= SCHEMA:
-                if not sealed_json.is_sealed(fields):
-                    raise ValueError("its checksum does not fit what it says")
-                if fields["codes"] not in CODES:
-                    raise ValueError(f"codes are {fields['codes']!r}")
-                return _checked(
-                    LateRecord(
-                        codes=str(fields["codes"]),
-                        dim=int(fields["dim"]),
-                        documents=int(fields["documents"]),
-                        encodings=None if fields["encodings"] is None else int(fields["encodings"]),
-                        calibration=Calibration(**fields["calibration"]),
-                        extents={name: Extent(**held) for name, held in fields["extents"].items()},
-                        details=dict(fields["details"]),
-                    )
+
+        def made(fields: Mapping[str, Any]) -> LateManifest:
+            if fields["codes"] not in CODES:
+                raise ValueError(f"codes are {fields['codes']!r}")
+            return _checked(
+                LateManifest(
+                    codes=str(fields["codes"]),
+                    dim=int(fields["dim"]),
+                    documents=int(fields["documents"]),
+                    encodings=None if fields["encodings"] is None else int(fields["encodings"]),
+                    calibration=Calibration(**fields["calibration"]),
+                    extents={name: Extent(**held) for name, held in fields["extents"].items()},
+                    details=dict(fields["details"]),
                 )
-        except OSError as error:
-            raise LibraryError(f"{file} cannot be read: {error.strerror or error}") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise damaged(folder, f"{FILE}: {error!r}") from None
-        raise SchemaTooNew(
-            f"{file} has schema {schema}, and this maxsight knows {SCHEMA}: update maxsight "
-            "(pip install -U maxsight), or make the index again"
+            )
+
+        return sealed_json.read(
+            folder / FILE,
+            made,
+            schema=SCHEMA,
+            damaged=lambda error: damaged(folder, f"{FILE}: {error!r}"),
         )
 
     def write(self, folder: Path) -> None:
@@ -118,32 +110,32 @@ class LateRecord:
         sealed_json.write(folder / FILE, {"schema": SCHEMA} | asdict(self))
 
 
-def _checked(record: LateRecord) -> LateRecord:
+def _checked(manifest: LateManifest) -> LateManifest:
     """The same, if its numbers can be those of an index.
 
     Raises:
         ValueError: they cannot.
         KeyError: a file is not named.
     """
-    sizes = [record.documents, record.calibration.proposed, record.calibration.queries]
-    sizes += [number for held in record.extents.values() for number in (held.bytes, held.crc32)]
-    sizes += [] if record.encodings is None else [record.encodings]
+    sizes = [manifest.documents, manifest.calibration.proposed, manifest.calibration.queries]
+    sizes += [number for held in manifest.extents.values() for number in (held.bytes, held.crc32)]
+    sizes += [] if manifest.encodings is None else [manifest.encodings]
     if not all(type(size) is int and 0 <= size < 2**63 for size in sizes):
         raise ValueError(f"it counts {sizes}")
-    if not 1 <= record.dim <= _MOST_DIMENSIONS:
-        raise ValueError(f"tokens of {record.dim} dimensions")
-    shortlist = record.calibration.shortlist
+    if not 1 <= manifest.dim <= saved.MOST_DIMENSIONS:
+        raise ValueError(f"tokens of {manifest.dim} dimensions")
+    shortlist = manifest.calibration.shortlist
     if type(shortlist) is not int or not 1 <= shortlist < 2**63:
         raise ValueError(f"a shortlist of {shortlist!r}")
-    needed = [TOKENS, LENGTHS, IDS, CODEBOOK] + ([SCALES] if record.bits == 8 else [])
-    if unknown := record.extents.keys() - {*needed, LABELS}:
+    needed = [TOKENS, LENGTHS, IDS, CODEBOOK] + ([SCALES] if manifest.bits == 8 else [])
+    if unknown := manifest.extents.keys() - {*needed, LABELS}:
         raise ValueError(f"it names {', '.join(sorted(unknown))}")
     for name in needed:
-        record.extents[name]
-    return record
+        manifest.extents[name]
+    return manifest
 
 
-def newest(folder: Path, read: Callable[[LateRecord], _T]) -> _T:
+def newest(folder: Path, read: Callable[[LateManifest], _T]) -> _T:
     """What ``read`` makes of the newest state of the index in ``folder``.
 
     A writer takes away what the state before was made of: where ``read`` meets with a LibraryError
@@ -153,24 +145,24 @@ def newest(folder: Path, read: Callable[[LateRecord], _T]) -> _T:
         LibraryError: the index is damaged.
         SchemaTooNew: a newer maxsight wrote it.
     """
-    record = LateRecord.read(folder)
+    manifest = LateManifest.read(folder)
     while True:
         try:
-            return read(record)
+            return read(manifest)
         except LibraryError:
-            before, record = record, LateRecord.read(folder)
-            if record == before:
+            before, manifest = manifest, LateManifest.read(folder)
+            if manifest == before:
                 raise
 
 
-def problems(folder: Path, record: LateRecord) -> list[str]:
-    """What is wrong with the files that a record names, all read; nothing if nothing is.
+def problems(folder: Path, manifest: LateManifest) -> list[str]:
+    """What is wrong with the files that a manifest names, all read; nothing if nothing is.
 
     Raises:
         LibraryError: the encodings have no readable ``index.json``.
     """
     found = []
-    for name, expected in record.extents.items():
+    for name, expected in manifest.extents.items():
         try:
             actual = extent_of(folder / name, expected.bytes)
         except OSError as error:
@@ -180,6 +172,6 @@ def problems(folder: Path, record: LateRecord) -> list[str]:
             found.append(f"{folder / name} has {actual.bytes} bytes of {expected.bytes}")
         elif actual != expected:
             found.append(f"{folder / name} is not what was written")
-    if record.encodings is not None:
-        found += saved.problems(record.encodings_folder(folder))
+    if manifest.encodings is not None:
+        found += saved.problems(manifest.encodings_folder(folder))
     return found

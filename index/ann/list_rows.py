@@ -8,10 +8,10 @@ from maxsight.index.array_types import Floats, Rows
 from maxsight.kernels import int8, similarity
 
 
-class Places:
+class ListRows:
     """Lists 0, 1, ... and their centroids.
 
-    Rounded to int8 a list changes places with a neighbour in a hundred; finding the 64 nearest of
+    Rounded to int8 a list changes ranks with a neighbour in a hundred; finding the 64 nearest of
     4,096 lists takes less than half of FAISS's time.
 
     Args:

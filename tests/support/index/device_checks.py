@@ -1,4 +1,4 @@
-"""A card without a GPU, and what every card must do."""
+"""A device without a GPU, and what every device must do."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 from clustered import asked, clustered, recall
 
 from maxsight.index import faiss_build
-from maxsight.index.ann import auto, cagra, cards, faiss_kinds
-from maxsight.index.ann.cards import Card
+from maxsight.index.ann import auto, cagra, devices, faiss_kinds
 from maxsight.index.ann.contract import Effort
+from maxsight.index.ann.devices import Device
 from maxsight.index.ann.faiss_index import FaissIndex
 from maxsight.index.ann.gpu_index import LEAST_GRAPH_ROWS, GpuIndex
 from maxsight.index.exact.gpu import WARM_UP_QUERIES
@@ -49,7 +49,7 @@ class Linked:
 
     def given(self) -> Any:
         """The graph as ``copyTo`` leaves it: links above the bottom are made here, those of the
-        bottom come from the card, and every row has all of them."""
+        bottom come from the GPU, and every row has all of them."""
         assert self._rows is not None
         inserted = cagra.graph(self.d, self.degree)
         inserted.add(self._rows)
@@ -83,8 +83,8 @@ class Elsewhere:
     def is_there(self) -> bool:
         return True
 
-    def form(self, index: Any) -> cards.Form | None:
-        return cards.form_of(index)
+    def form(self, index: Any) -> devices.Form | None:
+        return devices.form_of(index)
 
     def free(self) -> int | None:
         return self.room
@@ -138,33 +138,33 @@ def _copy(index: Any) -> Any:
 class _Guarded:
     """An index there, of which ``train`` and ``add`` are told."""
 
-    def __init__(self, inner: Any, card: Elsewhere) -> None:
+    def __init__(self, inner: Any, gpu: Elsewhere) -> None:
         self.inner = inner
-        self._card = card
+        self._gpu = gpu
 
     @property
     def ntotal(self) -> int:
         return int(self.inner.ntotal)
 
     def train(self, rows: Any) -> None:
-        self._card._do("train")
+        self._gpu._do("train")
         self.inner.train(rows)
 
     def add(self, rows: Any) -> None:
-        self._card._do("add")
+        self._gpu._do("add")
         self.inner.add(rows)
 
 
-def on(card: Card, spec: str, dim: int = DIM) -> GpuIndex:
-    """The empty index of a spec on a card."""
-    index = auto.make(spec, dim, device=card)
+def on(gpu: Device, spec: str, dim: int = DIM) -> GpuIndex:
+    """The empty index of a spec on a GPU."""
+    index = auto.make(spec, dim, device=gpu)
     assert isinstance(index, GpuIndex)
     return index
 
 
-def check_made_and_loaded(spec: str, folder: Path, card: Card) -> None:
+def check_made_and_loaded(spec: str, folder: Path, gpu: Device) -> None:
     """Made there, looked at here, added to, saved; loaded on either side, and searched there."""
-    index = on(card, spec)
+    index = on(gpu, spec)
     assert (index.search(QUERIES, 2)[1] == -1).all()
     index.train(STORED.astype(np.float32))
     first, later = STORED[:-200], STORED[-200:]
@@ -183,11 +183,11 @@ def check_made_and_loaded(spec: str, folder: Path, card: Card) -> None:
     assert recall(rows, QUERIES, STORED) > SPECS[spec]
     index.save(folder)
 
-    here, there = FaissIndex(spec, DIM), on(card, spec)
+    here, there = FaissIndex(spec, DIM), on(gpu, spec)
     for loaded in (here, there):
         loaded.load(folder)
         assert len(loaded) == len(STORED)
-    there.search(np.repeat(QUERIES, WARM_UP_QUERIES, axis=0), 10)  # from now on, on the card
+    there.search(np.repeat(QUERIES, WARM_UP_QUERIES, axis=0), 10)  # from now on, on the GPU
     for loaded in (here, there):
         _, found = loaded.search(QUERIES, 10, effort=hard)
         assert np.mean([np.isin(mine, own).mean() for mine, own in zip(rows, found)]) > 0.95

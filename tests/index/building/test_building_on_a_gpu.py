@@ -1,5 +1,5 @@
-"""A library's index made by a card, or by the processor where the card does not do it. The
-processor stands for the card (tests/support/index/card_checks.py)."""
+"""A library's index made by a GPU, or by the processor where the GPU does not do it. The
+processor stands for the GPU (tests/support/index/device_checks.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from card_checks import Elsewhere
+from device_checks import Elsewhere
 
 from maxsight.errors import UsageError
 from maxsight.index import faiss_build
@@ -59,13 +59,13 @@ def served(store: Store) -> Any:
     ],
 )
 def test_the_card_makes_what_it_can(store: Store, samples: Any, spec: str, does: set[str]) -> None:
-    card = Elsewhere()
+    gpu = Elsewhere()
     texts = samples.unit_vectors(50, seed=9)
-    report = vector_index.build(store.snapshot(), spec, texts=lambda: texts, device=card)
+    report = vector_index.build(store.snapshot(), spec, texts=lambda: texts, device=gpu)
     assert report.action == "built"
     assert report.device == ("elsewhere" if does else "cpu")
     # The measuring is the processor's.
-    assert set(card.done) == does
+    assert set(gpu.done) == does
     assert len(served(store)) == ROWS
     with Store.open(store.path) as reader:
         (hits,) = reader.snapshot().search(samples.item("", "77").vectors, 1)
@@ -97,9 +97,9 @@ def test_where_the_card_refuses_the_processor_makes_it(
 
 
 def test_a_card_without_room_is_left_alone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    card = Elsewhere(room=1000)
-    report = vector_index.build(store.snapshot(), "IVF4,Flat", device=card)
-    assert (report.action, report.device, card.done) == ("built", "cpu", [])
+    gpu = Elsewhere(room=1000)
+    report = vector_index.build(store.snapshot(), "IVF4,Flat", device=gpu)
+    assert (report.action, report.device, gpu.done) == ("built", "cpu", [])
     assert "where 0 are free" in caplog.text
 
 
@@ -108,13 +108,13 @@ def test_asked_for_the_processor_no_card_is_used(store: Store) -> None:
 
 
 def test_extending_and_tuning_are_the_processors(store: Store, samples: Any) -> None:
-    card = Elsewhere()
-    vector_index.bring_up_to_date(store.snapshot(), "IVF4,Flat", device=card)
-    card.done.clear()
+    gpu = Elsewhere()
+    vector_index.bring_up_to_date(store.snapshot(), "IVF4,Flat", device=gpu)
+    gpu.done.clear()
     store.apply(Changes(added=[samples.item(f"/n{n}", f"n{n}") for n in range(60)]))
-    assert vector_index.bring_up_to_date(store.snapshot(), device=card).action == "extended"
+    assert vector_index.bring_up_to_date(store.snapshot(), device=gpu).action == "extended"
     assert vector_index.tune(store.snapshot()).action == "tuned"
-    assert card.done == []
+    assert gpu.done == []
     assert len(served(store)) == ROWS + 60
 
 
