@@ -118,6 +118,6 @@ def test_extending_and_tuning_are_the_processors(store: Store, samples: Any) -> 
     assert len(served(store)) == ROWS + 60
 
 
-def test_too_few_rows_are_the_users_fault_on_a_card_too(store: Store) -> None:
+def test_too_few_rows_are_the_users_fault_on_a_gpu_too(store: Store) -> None:
     with pytest.raises(UsageError, match="cannot be trained on 400 rows"):
         vector_index.build(store.snapshot(), "IVF512,Flat", device=Elsewhere())
