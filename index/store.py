@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from maxsight.index.writing.copies import copies
 from maxsight.index.writing.ids import Ledger, Step
 from maxsight.index.writing.lock import WriteLock
 from maxsight.index.writing.writable import require_writable
+from maxsight.mix import Mix
 
 # How long a compaction leaves old versions to readers that have them open.
 GRACE_SECONDS = 600.0
@@ -65,7 +66,7 @@ class Store:
         dim: int,
         token_dim: int | None = None,
         token_limit: int | None = None,
-        mix: Mapping[str, float] | None = None,
+        mix: Mix | None = None,
     ) -> Store:
         """Make an empty library at ``path``, open for writing.
 

@@ -14,6 +14,7 @@ from typing import Any
 from maxsight import strict_json
 from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
 from maxsight.index.files import sealed_json
+from maxsight.mix import Mix
 
 SCHEMA = 3
 FILE_NAME = "library.json"
@@ -46,7 +47,7 @@ class Manifest:
     token_dim: int | None
     created: datetime
     token_limit: int | None = None
-    mix: Mapping[str, float] | None = None
+    mix: Mix | None = None
 
     @classmethod
     def new(
@@ -57,7 +58,7 @@ class Manifest:
         dim: int,
         token_dim: int | None,
         token_limit: int | None = None,
-        mix: Mapping[str, float] | None = None,
+        mix: Mix | None = None,
     ) -> Manifest:
         """The manifest of a library that is about to be created.
 
@@ -125,7 +126,7 @@ class Manifest:
                 datetime.fromisoformat(_text(fields, "created")),
                 # The first libraries named neither.
                 _count_or_none(fields, "token_limit", most=1 << 31),
-                _numbers(fields.get("mix")),
+                _mix(fields.get("mix")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(file, error) from error
@@ -162,14 +163,17 @@ def _count_or_none(fields: Mapping[str, Any], name: str, *, most: int) -> int | 
     return None if fields.get(name) is None else _count(fields, name, most=most)
 
 
-def _numbers(given: Any) -> dict[str, float] | None:
+def _mix(given: Any) -> Mix | None:
     if given is None:
         return None
     if not isinstance(given, dict) or not all(
         type(number) in (int, float) and math.isfinite(number) for number in given.values()
     ):
         raise ValueError(f"mix must name finite numbers, not {repr(given)[:80]}")
-    return {name: float(number) for name, number in given.items()}
+    try:
+        return Mix(**{name: float(number) for name, number in given.items()})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"it names a mix that cannot be: {error}") from error
 
 
 def _damaged(file: Path, error: Exception) -> LibraryError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from maxsight.arguments import (
@@ -317,7 +317,7 @@ class Writer(Handle):
             dim=encoder.dim,
             token_dim=encoder.token_dim if wanted else None,
             token_limit=token_limit,
-            mix=None if encoder.mix is None else asdict(encoder.mix),
+            mix=encoder.mix,
         ) as new:
             known_encoders.remember(new.manifest)
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maxsight.errors import EncoderMismatch, LibraryError, UsageError
-from maxsight.mix import Mix
+from maxsight.errors import EncoderMismatch, UsageError
 from maxsight.models import compose
 from maxsight.pipelines.query.late_query import LateQuery, late_query
 from maxsight.pipelines.query.reference import encode_reference, mean
@@ -68,8 +67,7 @@ class QueryEncoder:
 
         Raises:
             UsageError: a vector of the wrong width, a reference picture that cannot be read.
-            EncoderMismatch, LibraryError: ``library.json`` does not fit the encoder, or its mix
-                cannot be.
+            EncoderMismatch: ``library.json`` does not fit the encoder.
         """
         said = [term for term in terms if term.text is not None]
         texts = [text for term in said if (text := term.text) and (late or not term.phrases)]
@@ -105,8 +103,8 @@ class QueryEncoder:
             return EncodedQuery(mixed, tuple(references))
         tokens = [None if term.text is None else tokens_by_text[term.text] for term in terms]
         shares = compose.shares(vectors, weights=weights, is_text=is_text)
-        mix = _mix_of(snapshot)
-        return EncodedQuery(mixed, tuple(references), late_query(vectors, shares, tokens, mix))
+        own = late_query(vectors, shares, tokens, snapshot.manifest.mix)
+        return EncodedQuery(mixed, tuple(references), own)
 
     def _texts(
         self, texts: list[str], manifest: Manifest, *, late: bool
@@ -131,18 +129,6 @@ class QueryEncoder:
                 self.cache.put_tokens(self.fingerprint, own)
                 tokens |= own
         return vectors, tokens
-
-
-def _mix_of(snapshot: Snapshot) -> Mix | None:
-    """How the library says that vectors and tokens are weighed."""
-    given = snapshot.manifest.mix
-    try:
-        return None if given is None else Mix(**given)
-    except (TypeError, ValueError) as error:
-        raise LibraryError(
-            f"library.json names a mix that cannot be ({error}): restore it from a backup, or "
-            "search without tokens (--no-rerank)"
-        ) from error
 
 
 def _checked(vector: np.ndarray | None, dim: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import pytest
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
 from maxsight.index.tables.manifest import FILE_NAME, Manifest
+from maxsight.mix import Mix
 
 RNG = np.random.default_rng(1)
 DIM, TOKEN_DIM = 8, 16
@@ -148,7 +149,7 @@ def test_best_of_each_takes_a_files_best_unit(tmp_path: Path) -> None:
 
 
 def test_a_library_remembers_its_limit_and_its_mix(tmp_path: Path) -> None:
-    mix = {"alike": 2.0, "unlike": 0.25, "low": 0.7, "high": 0.8}
+    mix = Mix(alike=2.0, unlike=0.25, low=0.7, high=0.8)
     path = tmp_path / "s"
     Store.create(
         path, encoder_uri="e", fingerprint="f", dim=3, token_dim=2, token_limit=16, mix=mix

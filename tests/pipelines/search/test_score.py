@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ def make(path: Path, items: list[EncodedItem], mix: Mix | None) -> Store:
         fingerprint="f",
         dim=DIM,
         token_dim=TOKEN_DIM,
-        mix=None if mix is None else asdict(mix),
+        mix=mix,
     )
     store.apply(Changes(added=items))
     return store
