@@ -65,8 +65,8 @@ def write_sheet(
     heading = ", ".join(("−" if t.weight < 0 else "") + _term_words(t) for t in terms)
     with LoneDecoder() as decoder:
         thumbnails = _Thumbnails(decoder)
-        asked = "".join(_term_card(term, thumbnails) for term in terms)
-        found = "".join(_card(hit, thumbnails) for hit in hits)
+        asked = "".join(_term_figure(term, thumbnails) for term in terms)
+        found = "".join(_figure(hit, thumbnails) for hit in hits)
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -93,7 +93,7 @@ def _term_words(term: Term) -> str:
     return term.image.name if term.image is not None else "a vector"
 
 
-def _term_card(term: Term, thumbnails: _Thumbnails) -> str:
+def _term_figure(term: Term, thumbnails: _Thumbnails) -> str:
     sign = "−" if term.weight < 0 else "+"
     weight = "" if abs(term.weight) == 1 else f" ×{abs(term.weight):g}"
     words = escape(shown(_term_words(term)), quote=True)
@@ -102,7 +102,7 @@ def _term_card(term: Term, thumbnails: _Thumbnails) -> str:
     return f'<figure class="term">{thumbnails.tag(str(term.image), None, words)}</figure>{weight}'
 
 
-def _card(hit: Hit | Moment, thumbnails: _Thumbnails) -> str:
+def _figure(hit: Hit | Moment, thumbnails: _Thumbnails) -> str:
     name = escape(shown(Path(hit.path).name), quote=True)
     when = ""
     if hit.start is not None and hit.end is not None:

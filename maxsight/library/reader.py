@@ -40,7 +40,7 @@ class Reader(Handle):
         rerank: Rerank = "auto",
         phrases: str | os.PathLike[str] | None = None,
     ) -> list[Hit]:
-        """Find files by a text, a picture, a vector or a mix of them.
+        """Find files by a text, a picture, a vector or several of these.
 
         Args:
             text: what to find; beside ``image``, what to change about it.

@@ -87,7 +87,7 @@ class Writer(Handle):
         from maxsight.index.building import vector_index
         from maxsight.pipelines.ingestion.ingest import ingest
 
-        places = many_paths(paths)
+        given = many_paths(paths)
         fps = None if fps is None else positive_number(fps, what="fps")
         if batch_size is not None:
             batch_size = whole_number(batch_size, what="batch_size")
@@ -105,7 +105,7 @@ class Writer(Handle):
             report = ingest(
                 store,
                 lambda: self.encoder,
-                places,
+                given,
                 fps=fps,
                 exclude=many_texts(exclude, what="exclude"),
                 prune=prune,

@@ -216,10 +216,10 @@ class DecoderProcess:
 def _environment() -> dict[str, str]:
     """The environment of a decoder: the modules its parent sees, and no threads beside its own."""
     package = Path(settings.__file__).parent.parent
-    places = dict.fromkeys([*(place for place in sys.path if place), str(package)])
+    paths = dict.fromkeys([*(path for path in sys.path if path), str(package)])
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(places),
+        "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONWARNINGS": "ignore",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",

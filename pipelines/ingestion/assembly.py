@@ -15,9 +15,9 @@ from maxsight.pipelines.ingestion.choices import Choices
 from maxsight.pipelines.ingestion.encode import EncodedUnits
 
 
-class _Rows:
-    """Rows that grow in one piece: thousands of small arrays that live as long as a film would lie
-    between the pictures that come and go, and keep their memory from being given back."""
+class _GrowingArray:
+    """One array to which rows are added. Thousands of small arrays that live as long as a film
+    would lie between the pictures that come and go, and keep their memory from being given back."""
 
     def __init__(self) -> None:
         self._array: np.ndarray | None = None
@@ -47,7 +47,7 @@ class _Tokens:
     """The token tables of successive units as one."""
 
     def __init__(self) -> None:
-        self._tokens, self._scales, self._sizes, self._ends = (_Rows() for _ in range(4))
+        self._tokens, self._scales, self._sizes, self._ends = (_GrowingArray() for _ in range(4))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -89,8 +89,8 @@ class Assembly:
     end: Finished | None = None
     content_hash: str | None = None
     bytes: int = 0
-    _spans: _Rows = field(default_factory=_Rows)
-    _vectors: _Rows = field(default_factory=_Rows)
+    _spans: _GrowingArray = field(default_factory=_GrowingArray)
+    _vectors: _GrowingArray = field(default_factory=_GrowingArray)
     _tokens: _Tokens = field(default_factory=_Tokens)
     _decoded: int = 0
     # Where the film can be taken up: after how many units, and the decoder's word for it.

@@ -66,7 +66,7 @@ def is_empty(changes: Changes) -> bool:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Queued:
     changes: Changes
     kept: Sequence[tuple[PartialFilm, Stretch]]
     settled: Sequence[PartialFilm]
@@ -84,7 +84,7 @@ class Committer:
         self._store = store
         self._error: BaseException | None = None
         # One step is written and one waits; a third would only hold memory.
-        self._steps: queue.Queue[_Step | None] = queue.Queue(maxsize=1)
+        self._queue: queue.Queue[_Queued | None] = queue.Queue(maxsize=1)
         self._keeper = Keeper(store.path)
         # A daemon: a second Ctrl-C leaves at once. A step cut short has never happened.
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
@@ -105,7 +105,7 @@ class Committer:
     @property
     def is_free(self) -> bool:
         """Whether a step would be taken without waiting."""
-        return not self._steps.full()
+        return not self._queue.full()
 
     def commit(
         self,
@@ -124,7 +124,7 @@ class Committer:
             MaxsightError, OSError: an earlier step failed.
         """
         if kept or settled or not is_empty(changes):
-            self._put(_Step(changes, kept, settled))
+            self._put(_Queued(changes, kept, settled))
         self._raise()
 
     def finish(self) -> None:
@@ -137,10 +137,10 @@ class Committer:
         self._thread.join()
         self._raise()
 
-    def _put(self, step: _Step | None) -> None:
+    def _put(self, queued: _Queued | None) -> None:
         while self._thread.is_alive():
             try:
-                self._steps.put(step, timeout=0.2)
+                self._queue.put(queued, timeout=0.2)
                 return
             except queue.Full:
                 continue
@@ -151,13 +151,13 @@ class Committer:
 
     def _run(self) -> None:
         try:
-            while (step := self._steps.get()) is not None:
+            while (queued := self._queue.get()) is not None:
                 began = time.perf_counter()
-                for film, stretch in step.kept:
+                for film, stretch in queued.kept:
                     self._keeper.append(film, stretch)
-                if not is_empty(step.changes):
-                    self._store.apply(step.changes)
-                for film in step.settled:
+                if not is_empty(queued.changes):
+                    self._store.apply(queued.changes)
+                for film in queued.settled:
                     self._keeper.remove(film)
                 self.busy_s += time.perf_counter() - began
         except BaseException as error:  # raised again in the thread that hands over or finishes

@@ -127,12 +127,12 @@ def _below(root: str, line: str) -> str:
         return line
     inner = _from(root, os.path.normpath(os.path.join(root, path.lstrip("/"))))
     try:
-        place = os.path.abspath(os.path.expanduser(path))
+        outside = os.path.abspath(os.path.expanduser(path))
     except FileNotFoundError:  # the current folder is gone
-        place = path
-    outer = _from(root, place)
+        outside = path
+    outer = _from(root, outside)
     is_whole = path.startswith(("/", "~"))
-    if outer is not None and (is_whole or inner is None or _is_there(place)):
+    if outer is not None and (is_whole or inner is None or _is_there(outside)):
         is_inner = inner is not None and _is_there(os.path.join(root, inner))
         inner = inner if is_inner else outer
     if inner is None:
@@ -141,15 +141,15 @@ def _below(root: str, line: str) -> str:
 
 
 def _from(root: str, path: str) -> str | None:
-    """The way from the root to a place below it; None if it does not stand there."""
+    """The way from the root to a path below it; None if it does not stand there."""
     folder, name = os.path.split(path)
-    for base, place in (
+    for base, inner in (
         (root, path),
         (os.path.realpath(root), os.path.join(os.path.realpath(folder), name)),
     ):
         start = base.rstrip("/") + "/"
-        if place.startswith(start) and len(place) > len(start):
-            return place[len(start) :]
+        if inner.startswith(start) and len(inner) > len(start):
+            return inner[len(start) :]
     return None
 
 
@@ -187,18 +187,18 @@ def _expression(name: str, as_it_stands: bool = False) -> re.Pattern[str]:
         as_it_stands: the name itself is meant, too, signs and all.
     """
     out = []
-    place = 0
-    while place < len(name):
-        character = name[place]
-        if character == "\\" and place + 1 < len(name):
-            place += 1
-            out.append(f"[{name[place]}]" if name[place] in "*?[" else name[place])
-        elif name.startswith("[^", place):
+    position = 0
+    while position < len(name):
+        character = name[position]
+        if character == "\\" and position + 1 < len(name):
+            position += 1
+            out.append(f"[{name[position]}]" if name[position] in "*?[" else name[position])
+        elif name.startswith("[^", position):
             out.append("[!")
-            place += 1
+            position += 1
         else:
             out.append(character)
-        place += 1
+        position += 1
     also = rf"|{re.escape(name)}\Z" if as_it_stands else ""
     return re.compile(fnmatch.translate("".join(out)) + also)
 

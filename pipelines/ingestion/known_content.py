@@ -212,8 +212,8 @@ def _exchanged(
     """
 
     def candidates(item: KnownItem) -> Sequence[str]:
-        places = spots.get(item.content_hash, ())
-        return places if before.get(item.content_hash) == len(places) == 1 else ()
+        paths = spots.get(item.content_hash, ())
+        return paths if before.get(item.content_hash) == len(paths) == 1 else ()
 
     movers = {path: item for item in displaced.values() for path in candidates(item)}
     movers |= {path: item for item in gone for path in candidates(item) if path in displaced}
@@ -248,10 +248,10 @@ def _source(
 
 
 def _warnings(absent: Sequence[Absent]) -> tuple[str, ...]:
-    counts = Counter(one.place for one in absent)
+    counts = Counter(one.folder for one in absent)
     told = [
-        absence(place, count, is_folder_there=os.path.isdir(place))
-        for place, count in counts.most_common(_NAMED)
+        absence(folder, count, is_folder_there=os.path.isdir(folder))
+        for folder, count in counts.most_common(_NAMED)
     ]
     if (more := len(counts) - _NAMED) > 0:
         rest = sum(count for _, count in counts.most_common()[_NAMED:])

@@ -26,11 +26,11 @@ class Absent:
     """An item of which nothing is left where a whole folder is empty or not there.
 
     Attributes:
-        place: the outermost such folder, or a root.
+        folder: the outermost such folder, or a root.
     """
 
     item: KnownItem
-    place: str
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def scan(
     Raises:
         UsageError: a root does not exist or cannot be read; a pattern says nothing.
     """
-    places = list(dict.fromkeys(absolute(root) for root in roots))
-    there, missing = _present(places, known, prune=prune)
+    given = list(dict.fromkeys(absolute(root) for root in roots))
+    there, missing = _present(given, known, prune=prune)
     walk = Walk(
         there,
         on_files,
@@ -105,7 +105,7 @@ def scan(
         exclude=exclude,
     )
     renamed = known_names(walk, known)
-    looked_at = [*places, *renamed]
+    looked_at = [*given, *renamed]
 
     lost: list[tuple[KnownItem, str]] = []
     gone: list[KnownItem] = []
@@ -116,7 +116,7 @@ def scan(
     for path, item in known.items():
         if path in walk.files:
             continue
-        if (place := _place_of(path, looked_at)) is None:
+        if (root := _root_of(path, looked_at)) is None:
             elsewhere.append(item)
         elif walk.is_out_of_sight(path):
             continue
@@ -130,20 +130,20 @@ def scan(
                 unseen += 1
                 continue
             if job is None or walk.is_renamed(path):
-                lost.append((item, place))
+                lost.append((item, root))
                 continue
             walk.files[path] = job
-            if (name := waste_above(path, place)) is not None:
+            if (name := waste_above(path, root)) is not None:
                 waste[name] = waste.get(name, 0) + 1
 
     absent: list[Absent] = []
     if lost:
         live = _folders_above(walk.files)
-        for item, place in lost:
-            if prune or (place not in missing and os.path.dirname(item.state.path) in live):
+        for item, root in lost:
+            if prune or (root not in missing and os.path.dirname(item.state.path) in live):
                 gone.append(item)
             else:
-                absent.append(Absent(item, _outermost(item.state.path, place, live)))
+                absent.append(Absent(item, _outermost(item.state.path, root, live)))
 
     new: list[Job] = []
     changed: list[tuple[KnownItem, Job]] = []
@@ -190,7 +190,7 @@ def scan(
         if path not in walk.files
         and path not in unreadable
         and path not in kept
-        and _place_of(path, looked_at) is not None
+        and _root_of(path, looked_at) is not None
         and not walk.is_out_of_sight(path)
     ]
     return ScanResult(
@@ -211,7 +211,7 @@ def scan(
 
 
 def _present(
-    places: list[str], known: Mapping[str, KnownItem], *, prune: bool
+    given: list[str], known: Mapping[str, KnownItem], *, prune: bool
 ) -> tuple[list[str], set[str]]:
     """The roots that are there, and those that are not, of which the library knows files.
 
@@ -221,37 +221,37 @@ def _present(
     """
     there = []
     missing = {}
-    for place in places:
+    for root in given:
         try:
-            os.stat(place)
+            os.stat(root)
         except (FileNotFoundError, NotADirectoryError):
-            count = sum(is_under(path, place) for path in known)
+            count = sum(is_under(path, root) for path in known)
             if not count:
-                raise UsageError(f"{place} does not exist; give folders or files that do") from None
-            missing[place] = count
+                raise UsageError(f"{root} does not exist; give folders or files that do") from None
+            missing[root] = count
         except OSError as error:
-            raise UsageError(f"{place} cannot be read: {obstacle(error)}") from None
+            raise UsageError(f"{root} cannot be read: {obstacle(error)}") from None
         else:
-            there.append(place)
+            there.append(root)
     if missing and not there and not prune:
-        place, count = next(iter(missing.items()))
-        raise UsageError(absence(place, count, is_folder_there=False))
+        root, count = next(iter(missing.items()))
+        raise UsageError(absence(root, count, is_folder_there=False))
     return there, set(missing)
 
 
-def absence(place: str, count: int, *, is_folder_there: bool) -> str:
+def absence(root: str, count: int, *, is_folder_there: bool) -> str:
     """What a person should know of files that are absent."""
     what = "holds no picture or film now" if is_folder_there else "does not exist"
     return (
-        f"{place} {what}, but the library knows {count:,} from there. Nothing was removed, in case "
-        f"a disk is not mounted. If they have another place now: maxsight relocate LIBRARY {place} "
-        f"NEW; if they are gone for good: maxsight index LIBRARY {place} --prune"
+        f"{root} {what}, but the library knows {count:,} from there. Nothing was removed, in case "
+        f"a disk is not mounted. If they have another place now: maxsight relocate LIBRARY {root} "
+        f"NEW; if they are gone for good: maxsight index LIBRARY {root} --prune"
     )
 
 
-def _place_of(path: str, places: list[str]) -> str | None:
+def _root_of(path: str, given: list[str]) -> str | None:
     """The innermost root a path stands under."""
-    return max((place for place in places if is_under(path, place)), key=len, default=None)
+    return max((root for root in given if is_under(path, root)), key=len, default=None)
 
 
 def _standing(item: KnownItem) -> Job | None:
@@ -280,11 +280,11 @@ def _folders_above(files: Iterable[str]) -> set[str]:
     return live
 
 
-def _outermost(path: str, place: str, live: set[str]) -> str:
-    """The outermost folder above ``path``, from ``place`` on, that holds nothing."""
-    found = place
+def _outermost(path: str, root: str, live: set[str]) -> str:
+    """The outermost folder above ``path``, from ``root`` on, that holds nothing."""
+    found = root
     folder = os.path.dirname(path)
-    while is_under(folder, place) and folder not in live:
+    while is_under(folder, root) and folder not in live:
         found = folder
         folder = os.path.dirname(folder)
     return found

@@ -129,7 +129,7 @@ class Walk:
 
     def is_out_of_sight(self, path: str) -> bool:
         """Whether the path could not be looked at, so that nothing is known of it."""
-        return any(is_under(path, place) for place in self._out_of_sight)
+        return any(is_under(path, root) for root in self._out_of_sight)
 
     def is_ruled_out(self, path: str) -> bool:
         """Whether a person's rules leave out the path, or a folder above it."""
@@ -335,12 +335,12 @@ def _is_same(path: str, other: str) -> bool:
         return False
 
 
-def is_under(path: str, place: str) -> bool:
-    """Whether an absolute path is ``place`` or stands somewhere below it."""
-    return path == place or path.startswith(place if place.endswith("/") else place + "/")
+def is_under(path: str, root: str) -> bool:
+    """Whether an absolute path is ``root`` or stands somewhere below it."""
+    return path == root or path.startswith(root if root.endswith("/") else root + "/")
 
 
-def waste_above(path: str, place: str) -> str | None:
-    """The name of a folder above ``path`` and below ``place`` that is left out by itself."""
-    names = path[len(place) :].split("/")[:-1]
+def waste_above(path: str, root: str) -> str | None:
+    """The name of a folder above ``path`` and below ``root`` that is left out by itself."""
+    names = path[len(root) :].split("/")[:-1]
     return next((name for name in names if name.lower() in _LEFT_OUT), None)

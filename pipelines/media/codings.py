@@ -90,14 +90,14 @@ _JPEGS = {
 
 
 def _of_jpeg(data: bytes) -> Coding | None:
-    place, notes = 2, dict[str, bytes]()
+    offset, notes = 2, dict[str, bytes]()
     profile: list[bytes] = []
-    while place + 10 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
-        body = data[place + 4 : place + 2 + length]
+    while offset + 10 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
+        length = int.from_bytes(data[offset + 2 : offset + 4], "big")
+        body = data[offset + 4 : offset + 2 + length]
         if marker == 0xFF:
-            place += 1
+            offset += 1
             continue
         if marker == 0xE1 and body.startswith(b"Exif\x00\x00"):
             notes["exif"] = body
@@ -107,7 +107,7 @@ def _of_jpeg(data: bytes) -> Coding | None:
             break
         if marker in (0xDA, 0xD9):
             return None
-        place += 2 + max(2, length)
+        offset += 2 + max(2, length)
     else:
         return None
     if len(body) < 5:  # a frame that says a length of its own too short for a size
@@ -118,7 +118,7 @@ def _of_jpeg(data: bytes) -> Coding | None:
         return None
     words = f"a {_JPEGS.get(marker, 'JPEG')} of {bits} bits a channel"
     codec = {0xC3: "mjpeg", 0xF7: "jpegls"}.get(marker)
-    if data.rfind(b"\xff\xd9") < place:  # FFmpeg fills up what is missing without a word
+    if data.rfind(b"\xff\xd9") < offset:  # FFmpeg fills up what is missing without a word
         return None
     read = _by_ffmpeg(codec, data) if codec else None
     if profile:
@@ -233,8 +233,8 @@ def _pieces(tags: Tags, most: int) -> list[bytes]:
     tiled = tiff_tags.TILE_OFFSETS in tags.entries
     where = tiff_tags.TILE_OFFSETS if tiled else tiff_tags.STRIP_OFFSETS
     lengths = tags.values(tiff_tags.TILE_BYTES if tiled else tiff_tags.STRIP_BYTES, most=most)
-    places = tags.values(where, most=most)
-    return [tags.data[place : place + length] for place, length in zip(places, lengths)]
+    offsets = tags.values(where, most=most)
+    return [tags.data[offset : offset + length] for offset, length in zip(offsets, lengths)]
 
 
 def _is_whole(tags: Tags) -> bool:
@@ -242,8 +242,8 @@ def _is_whole(tags: Tags) -> bool:
     tiled = tiff_tags.TILE_OFFSETS in tags.entries
     where = tiff_tags.TILE_OFFSETS if tiled else tiff_tags.STRIP_OFFSETS
     lengths = tags.values(tiff_tags.TILE_BYTES if tiled else tiff_tags.STRIP_BYTES, most=_MOST)
-    places = tags.values(where, most=_MOST)
-    return all(place + length <= len(tags.data) for place, length in zip(places, lengths))
+    offsets = tags.values(where, most=_MOST)
+    return all(offset + length <= len(tags.data) for offset, length in zip(offsets, lengths))
 
 
 def _in_pieces(
@@ -323,20 +323,20 @@ def _of_psd(data: bytes) -> Coding | None:
 
 def _of_deep_psd(data: bytes, size: tuple[int, int]) -> Image.Image:
     """The picture of all layers together: the upper eight bits of each sample, plane by plane."""
-    (width, height), place = size, 26
+    (width, height), offset = size, 26
     for _ in range(3):  # colours, resources, layers
-        place += 4 + int.from_bytes(data[place : place + 4], "big")
-    number, is_packed = int.from_bytes(data[12:14], "big"), data[place : place + 2] == b"\x00\x01"
-    if not is_packed and data[place : place + 2] != b"\x00\x00":
+        offset += 4 + int.from_bytes(data[offset : offset + 4], "big")
+    number, is_packed = int.from_bytes(data[12:14], "big"), data[offset : offset + 2] == b"\x00\x01"
+    if not is_packed and data[offset : offset + 2] != b"\x00\x00":
         raise ValueError("packed in another way")
-    place += 2
-    lengths = np.frombuffer(data, ">u2", number * height * is_packed, place).astype(int)
-    place += lengths.nbytes // 4
+    offset += 2
+    lengths = np.frombuffer(data, ">u2", number * height * is_packed, offset).astype(int)
+    offset += lengths.nbytes // 4
     planes = []
     for channel in range(min(number, 4 if data[25] == 3 else 1)):
         count = int(lengths[channel * height : (channel + 1) * height].sum())
         count = count if is_packed else 2 * width * height
-        raw, place = data[place : place + count], place + count
+        raw, offset = data[offset : offset + count], offset + count
         row = (2 * width, height)
         plane = Image.frombytes("L", row, raw, *(("packbits", "L") if is_packed else ()))
         planes.append(np.asarray(plane)[:, ::2])

@@ -255,22 +255,22 @@ def _by_gamma(info: dict[str | tuple[int, int], object]) -> Conversion | None:
 def _profile_within(image: Image.Image, data: bytes) -> bytes:
     """The profile of a format of which Pillow does not hand it on."""
     if image.format == "BMP" and data[70:74] == b"DEBM":  # PROFILE_EMBEDDED
-        place, size = (int.from_bytes(data[i : i + 4], "little") for i in (126, 130))
-        return data[14 + place : 14 + place + size] if data[14] >= 124 else b""
+        offset, size = (int.from_bytes(data[i : i + 4], "little") for i in (126, 130))
+        return data[14 + offset : 14 + offset + size] if data[14] >= 124 else b""
     if image.format == "JPEG2000":
-        place = data.find(b"colr\x02", 0, 1 << 16)  # method 2: a restricted profile
-        if place < 4:  # most name sRGB or grey by a number
+        offset = data.find(b"colr\x02", 0, 1 << 16)  # method 2: a restricted profile
+        if offset < 4:  # most name sRGB or grey by a number
             return b""
-        return data[place + 7 : place - 4 + int.from_bytes(data[place - 4 : place], "big")]
+        return data[offset + 7 : offset - 4 + int.from_bytes(data[offset - 4 : offset], "big")]
     return b""
 
 
 def _png_cicp(data: bytes) -> tuple[int, int] | None:
     """Primaries and transfer of a PNG's chunk cICP, which stands before its pixels."""
-    place = data.find(b"\x00\x00\x00\x04cICP", 8, 1 << 16)
-    if not 0 <= place < data.find(b"IDAT", 8):
+    offset = data.find(b"\x00\x00\x00\x04cICP", 8, 1 << 16)
+    if not 0 <= offset < data.find(b"IDAT", 8):
         return None
-    return data[place + 8], data[place + 9]
+    return data[offset + 8], data[offset + 9]
 
 
 def _nclx(image: Image.Image, data: bytes) -> tuple[int, int] | None:
@@ -279,10 +279,10 @@ def _nclx(image: Image.Image, data: bytes) -> tuple[int, int] | None:
     if isinstance(named, dict):
         return int(named["color_primaries"]), int(named["transfer_characteristics"])
     # Pillow keeps these of an AVIF to itself. The first box is that of the picture shown.
-    place = data.find(b"colrnclx", 0, 1 << 16)
-    if place < 0 or len(data) < place + 12:
+    offset = data.find(b"colrnclx", 0, 1 << 16)
+    if offset < 0 or len(data) < offset + 12:
         return None
-    codes = data[place + 8 : place + 12]
+    codes = data[offset + 8 : offset + 12]
     return int.from_bytes(codes[:2], "big"), int.from_bytes(codes[2:], "big")
 
 

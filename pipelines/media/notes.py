@@ -1,7 +1,7 @@
 """What a picture's file says about the picture: which way is up, when it was taken.
 
 The time is the camera's own clock, without a zone: what the person who took it remembers. Every
-place where cameras and programs write it is asked, those that speak of the moment itself first.
+field in which cameras and programs write it is asked, those that speak of the moment itself first.
 """
 
 from __future__ import annotations
@@ -128,11 +128,11 @@ def _iptc_time(image: Image.Image) -> str | None:
         block = image.tag_v2.get(33723)
     if not isinstance(block, bytes):
         return None
-    place, found = 0, dict[int, str]()
-    while block[place : place + 2] == b"\x1c\x02":
-        start = place + 5
-        place = start + int.from_bytes(block[place + 3 : place + 5], "big")
-        found[block[start - 3]] = block[start:place].decode("latin-1")
+    offset, found = 0, dict[int, str]()
+    while block[offset : offset + 2] == b"\x1c\x02":
+        start = offset + 5
+        offset = start + int.from_bytes(block[offset + 3 : offset + 5], "big")
+        found[block[start - 3]] = block[start:offset].decode("latin-1")
     date = found.get(_IPTC_DATE)
     return f"{date} {found.get(_IPTC_TIME, '')}" if date else None
 

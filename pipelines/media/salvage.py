@@ -274,17 +274,17 @@ def _more_of_jpeg(body: bytes) -> bytes:
 
 def _scans(data: bytes) -> int:
     """Scans that a progressive JPEG begins; 0 for any other."""
-    place = 2
-    while data[place : place + 1] == b"\xff":
-        marker = data[place + 1]
+    offset = 2
+    while data[offset : offset + 1] == b"\xff":
+        marker = data[offset + 1]
         if marker == 0xC2:
-            return data.count(_SCAN_OF_JPEG, place)
+            return data.count(_SCAN_OF_JPEG, offset)
         if marker == 0xFF:
-            place += 1
+            offset += 1
             continue
         if marker in (0xC0, 0xC1, 0xDA):
             break
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
     return 0
 
 
@@ -295,10 +295,10 @@ _KEPT = frozenset((b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf"
 
 def _without_notes(data: bytes) -> bytes:
     """A PNG without what is neither its pixels nor their meaning, with right checksums there."""
-    parts, pixels, place = [data[:8]], list[bytes](), 8
-    while place + 8 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        kind, body = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
+    parts, pixels, offset = [data[:8]], list[bytes](), 8
+    while offset + 8 <= len(data):
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        kind, body = data[offset + 4 : offset + 8], data[offset + 8 : offset + 8 + length]
         if kind == b"IDAT":
             pixels.append(body)
         elif kind == b"IEND":
@@ -308,8 +308,8 @@ def _without_notes(data: bytes) -> bytes:
         elif kind in _KEPT:  # not the head or the palette, without which browsers show nothing
             parts.append(_chunk(kind, body))
         elif kind[:1].isupper():
-            parts.append(data[place : place + 12 + length])
-        place += 12 + length
+            parts.append(data[offset : offset + 12 + length])
+        offset += 12 + length
     if pixels:
         parts.append(_chunk(b"IDAT", _with_right_sum(b"".join(pixels))))
     return b"".join([*parts, _chunk(b"IEND", b"")])
@@ -335,24 +335,24 @@ def _with_right_sum(stream: bytes) -> bytes:
 
 def size_by_boxes(data: bytes) -> int:
     """How long an AVIF or HEIC is by its own boxes; 0 if the last one ends with the file."""
-    place = 0
-    while 0 <= place < len(data):
-        size = int.from_bytes(data[place : place + 4], "big")
+    offset = 0
+    while 0 <= offset < len(data):
+        size = int.from_bytes(data[offset : offset + 4], "big")
         if size < 8:  # up to the end of the file, or not four bytes long
             return 0
-        place += size
-    return place
+        offset += size
+    return offset
 
 
 def size_by_tiles(data: bytes) -> int:
     """How long a JPEG 2000 is by its own tiles; 0 if that cannot be told."""
-    place = data.find(_TILE_OF_JPEG2000)
-    while place >= 0 and data.startswith(_TILE_OF_JPEG2000, place):
-        length = int.from_bytes(data[place + 6 : place + 10], "big")
-        place += length
-        if length < 12 or place > len(data):
+    offset = data.find(_TILE_OF_JPEG2000)
+    while offset >= 0 and data.startswith(_TILE_OF_JPEG2000, offset):
+        length = int.from_bytes(data[offset + 6 : offset + 10], "big")
+        offset += length
+        if length < 12 or offset > len(data):
             break
-    return 0 if place < 0 else place + len(_END_OF_JPEG)
+    return 0 if offset < 0 else offset + len(_END_OF_JPEG)
 
 
 def _with_its_tile(data: bytes, filling: bytes) -> bytes:
@@ -380,22 +380,22 @@ _EXIF_OF_WEBP, _XMP_OF_WEBP = 0x08, 0x04
 
 def _with_its_size(data: bytes, filling: bytes) -> bytes:
     """A WebP of the parts it shows that says how long it is; what is missing of them is filled."""
-    parts, place = [], 12
-    while place + 8 <= len(data):
+    parts, offset = [], 12
+    while offset + 8 <= len(data):
         kind, length = (
-            data[place : place + 4],
-            int.from_bytes(data[place + 4 : place + 8], "little"),
+            data[offset : offset + 4],
+            int.from_bytes(data[offset + 4 : offset + 8], "little"),
         )
-        end = place + 8 + length
+        end = offset + 8 + length
         if kind in _PIXELS_OF_WEBP and end <= 4 * len(data):
             if end > len(data) and kind in (b"VP8 ", b"VP8L"):
                 length = (
                     3 * length + _BLOCK
                 )  # other data may say less a byte, and then be too short
-            part = _padded(data[place:end], 8 + length, filling)
+            part = _padded(data[offset:end], 8 + length, filling)
             part = kind + struct.pack("<I", length) + part[8:]
             parts.append(bytearray(part + bytes(length & 1)))
-        place = end + (length & 1)
+        offset = end + (length & 1)
     if parts and parts[0][:4] == b"VP8X":
         parts[0][8] &= ~(_EXIF_OF_WEBP | _XMP_OF_WEBP)
     body = b"WEBP" + b"".join(parts)

@@ -86,7 +86,7 @@ def _bytes(tags: Tags, pieces: list[bytes], pixel: int) -> np.ndarray:
         tiff_tags.PHOTOMETRIC: [1],
         tiff_tags.SAMPLES: [1],
     }
-    places = list(np.cumsum([8, *map(len, pieces)]))[:-1]
+    offsets = list(np.cumsum([8, *map(len, pieces)]))[:-1]
     if tiff_tags.TILE_OFFSETS in tags.entries:
         step = tags.value(tiff_tags.TILE_WIDTH, width)
         width = -(-width // step) * step
@@ -97,7 +97,7 @@ def _bytes(tags: Tags, pieces: list[bytes], pixel: int) -> np.ndarray:
         entries[tiff_tags.ROWS_PER_STRIP] = [tags.value(tiff_tags.ROWS_PER_STRIP, height)]
         where, lengths = tiff_tags.STRIP_OFFSETS, tiff_tags.STRIP_BYTES
     entries[tiff_tags.WIDTH] = [width * pixel]
-    entries[where], entries[lengths] = places, list(map(len, pieces))
+    entries[where], entries[lengths] = offsets, list(map(len, pieces))
     body = b"".join(pieces)
     directory = 8 + len(body)
     behind = directory + 2 + 12 * len(entries) + 4
@@ -105,11 +105,11 @@ def _bytes(tags: Tags, pieces: list[bytes], pixel: int) -> np.ndarray:
     for tag, values in sorted(entries.items()):
         packed = struct.pack(f"<{len(values)}I", *values)
         if len(values) > 1:
-            place = struct.pack("<I", behind + len(longs))
+            offset = struct.pack("<I", behind + len(longs))
             longs += packed
         else:
-            place = packed
-        table += struct.pack("<HHI", tag, 4, len(values)) + place
+            offset = packed
+        table += struct.pack("<HHI", tag, 4, len(values)) + offset
     head = b"II*\x00" + struct.pack("<I", directory)
     whole = head + body + struct.pack("<H", len(entries)) + table + bytes(4) + longs
     from PIL import TiffImagePlugin

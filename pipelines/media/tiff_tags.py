@@ -37,14 +37,14 @@ class Tags:
 
     def values(self, tag: int, *, most: int) -> tuple[int, ...]:
         """At most ``most`` whole numbers; none if they are missing, or no whole numbers."""
-        kind, count, place = self.entries.get(tag, (0, 0, 0))
+        kind, count, offset = self.entries.get(tag, (0, 0, 0))
         letter = _TYPES.get(kind, "s")
         if letter == "s":
             return ()
         form = f"{self.order}{min(count, most)}{letter}"
-        if place + struct.calcsize(form) > len(self.data):
+        if offset + struct.calcsize(form) > len(self.data):
             return ()
-        return struct.unpack_from(form, self.data, place)
+        return struct.unpack_from(form, self.data, offset)
 
     def value(self, tag: int, otherwise: int) -> int:
         """The first value of a tag."""
@@ -52,8 +52,8 @@ class Tags:
 
     def content(self, tag: int) -> bytes:
         """The bytes of a tag whose values are bytes."""
-        kind, count, place = self.entries.get(tag, (0, 0, 0))
-        return self.data[place : place + count] if kind in (1, 2, 7) else b""
+        kind, count, offset = self.entries.get(tag, (0, 0, 0))
+        return self.data[offset : offset + count] if kind in (1, 2, 7) else b""
 
 
 def first_directory(data: bytes) -> Tags | None:
@@ -64,18 +64,18 @@ def first_directory(data: bytes) -> Tags | None:
     big = data[2:4] in (b"+\x00", b"\x00+")
     head, number, entry, inline = ("Q", "Q", "HHQ", 8) if big else ("I", "H", "HHI", 4)
     try:
-        place = struct.unpack_from(order + head, data, 8 if big else 4)[0]
-        count = struct.unpack_from(order + number, data, place)[0]
-        place += struct.calcsize(order + number)
+        offset = struct.unpack_from(order + head, data, 8 if big else 4)[0]
+        count = struct.unpack_from(order + number, data, offset)[0]
+        offset += struct.calcsize(order + number)
         entries = {}
         for _ in range(min(count, _MOST_ENTRIES)):
-            tag, kind, many = struct.unpack_from(order + entry, data, place)
-            place += struct.calcsize(order + entry)
+            tag, kind, many = struct.unpack_from(order + entry, data, offset)
+            offset += struct.calcsize(order + entry)
             size = struct.calcsize(f"{order}{_TYPES.get(kind, 'q')}") * many
-            where = place if size <= inline else struct.unpack_from(order + head, data, place)[0]
+            where = offset if size <= inline else struct.unpack_from(order + head, data, offset)[0]
             entries[tag] = (kind, many, where)
-            place += inline
-    # The latter: a place beyond what any memory has.
+            offset += inline
+    # The latter: an offset beyond what any memory has.
     except (struct.error, OverflowError):
         return None
     return Tags(data, order, entries)

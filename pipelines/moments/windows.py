@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from maxsight.index.snapshot import Snapshot
 
-    Floats = NDArray[np.float64]
+    DoubleArray = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
 # A run counts as if it held this many frames more, of the film's mean score: one lucky frame does
@@ -74,7 +74,7 @@ class FilmScores:
 
     item_id: int
     path: str
-    spans: Floats
+    spans: DoubleArray
     scores: NDArray[np.float32]
     step: float | None = None
 
@@ -155,9 +155,9 @@ def find_moments(
     Args:
         films: in any order, which decides between equals.
         k: how many moments at most, over all films.
-        vectors: gives the (U, D) unit vectors of the frames of a film, by its place in ``films``,
-            in which cuts are seen; asked only for films that can be among the best. None: the
-            scores decide alone.
+        vectors: gives the (U, D) unit vectors of the frames of a film by its position in
+            ``films``; cuts are seen in them. It is asked only for films that can be among the
+            best. None: the scores decide alone.
         min_s, max_s: seconds a moment lasts at least and at most.
 
     Raises:
@@ -171,18 +171,18 @@ def find_moments(
     standing = _standing([np.repeat(films[number].scores, counts[number]) for number in numbers])
     promises = _promises(standing)
     found: list[tuple[int, Moment]] = []
-    for place in np.argsort(-promises, kind="stable"):
+    for position in np.argsort(-promises, kind="stable"):
         # Films come by what they could reach: below k moments that are better, no other follows.
-        if len(found) == k and promises[place] <= found[-1][1].score:
+        if len(found) == k and promises[position] <= found[-1][1].score:
             break
-        number = numbers[place]
+        number = numbers[position]
         film = films[number]
         changes = None if vectors is None else _changes(vectors(number), counts[number])
-        reel = _Reel([standing[place]], changes=changes)
+        scores = _RunScores([standing[position]], changes=changes)
         spans = _sampled(film.spans, counts[number])
         edges = _edges(spans)
-        for start, stop, value in _best_runs(reel, edges, k=k, min_s=min_s, max_s=max_s):
-            best = start + int(np.argmax(standing[place][start:stop]))
+        for start, stop, value in _best_runs(scores, edges, k=k, min_s=min_s, max_s=max_s):
+            best = start + int(np.argmax(standing[position][start:stop]))
             moment = Moment(
                 rank=0,
                 path=film.path,
@@ -198,7 +198,7 @@ def find_moments(
     return [replace(moment, rank=rank) for rank, (_, moment) in enumerate(found, 1)]
 
 
-class _Reel:
+class _RunScores:
     """Films end to end, and the values of all runs of one length within them.
 
     Between films, before the first and after the last lies a gap that counts as frames of the
@@ -215,13 +215,15 @@ class _Reel:
         longest: frames of the longest film.
     """
 
-    def __init__(self, standing: Sequence[Floats], *, changes: Floats | None = None) -> None:
+    def __init__(
+        self, standing: Sequence[DoubleArray], *, changes: DoubleArray | None = None
+    ) -> None:
         counts = np.array([len(scores) for scores in standing], dtype=np.int64)
         self.firsts = np.cumsum(counts + _MOST_AROUND) - counts - _MOST_AROUND
         self.size = int(self.firsts[-1] + counts[-1])
         self.longest = int(counts.max())
         padded = np.zeros(self.size + 2 * _MOST_AROUND)
-        # Where the film of each place ends; a place in a gap belongs to a film that ended.
+        # Where the film of each frame ends; a frame of a gap belongs to a film that ended.
         self._last = np.zeros(self.size, dtype=np.int64)
         self._mean = np.zeros(self.size)
         for first, scores in zip(self.firsts.tolist(), standing, strict=True):
@@ -234,7 +236,7 @@ class _Reel:
         self._cuts = None if changes is None else np.concatenate([[1.0], changes, [1.0]])
         self._greatest = [] if changes is None else _running_maxima(changes)
 
-    def values(self, length: int) -> Floats:
+    def values(self, length: int) -> DoubleArray:
         """(size - length + 1,) values of the runs of ``length`` frames, by where they start.
 
         Minus infinity where a run would leave its film.
@@ -242,12 +244,12 @@ class _Reel:
         count = self.size - length + 1
         reach = min(max(length, _LEAST_AROUND), _MOST_AROUND)
 
-        def sums(offset: int) -> Floats:
+        def sums(offset: int) -> DoubleArray:
             return self._sums[_MOST_AROUND + offset :][:count]
 
         inside = sums(length) - sums(0)
         around = sums(0) - sums(-reach) + sums(length + reach) - sums(length)
-        values: Floats = inside + _PRIOR_FRAMES * self._mean[:count]
+        values: DoubleArray = inside + _PRIOR_FRAMES * self._mean[:count]
         values /= length + _PRIOR_FRAMES
         values -= _CONTRAST / (2 * reach) * around
         if self._cuts is not None:
@@ -260,7 +262,7 @@ class _Reel:
         return values
 
 
-def _standing(scores: Sequence[NDArray[np.float32]]) -> list[Floats]:
+def _standing(scores: Sequence[NDArray[np.float32]]) -> list[DoubleArray]:
     """Scores as standard deviations from their mean."""
     together = np.concatenate(scores).astype(np.float64)
     finite = np.isfinite(together)
@@ -270,38 +272,38 @@ def _standing(scores: Sequence[NDArray[np.float32]]) -> list[Floats]:
     return np.split(together, np.cumsum([len(part) for part in scores])[:-1])
 
 
-def _promises(standing: Sequence[Floats]) -> Floats:
+def _promises(standing: Sequence[DoubleArray]) -> DoubleArray:
     """(F,) the most a moment of each film can be worth, before its pictures are looked at."""
-    reel = _Reel(standing)
-    best = np.full(reel.size, -np.inf)
-    for length in _lengths(reel.longest):
-        values = reel.values(length)
+    scores = _RunScores(standing)
+    best = np.full(scores.size, -np.inf)
+    for length in _lengths(scores.longest):
+        values = scores.values(length)
         np.maximum(best[: len(values)], values, out=best[: len(values)])
-    most: Floats = np.maximum.reduceat(best, reel.firsts)
+    most: DoubleArray = np.maximum.reduceat(best, scores.firsts)
     return most + _MOST_STRUCTURE
 
 
 def _best_runs(
-    reel: _Reel, edges: Floats, *, k: int, min_s: float, max_s: float
+    scores: _RunScores, edges: DoubleArray, *, k: int, min_s: float, max_s: float
 ) -> list[tuple[int, int, float]]:
     """(start, stop, value) of the best runs of one film that share no frame, best first."""
-    lengths = _lengths(reel.longest)[::-1]  # of equal runs argmax takes the longest
-    taken = np.zeros(reel.size, dtype=np.bool_)
+    lengths = _lengths(scores.longest)[::-1]  # of equal runs argmax takes the longest
+    taken = np.zeros(scores.size, dtype=np.bool_)
 
-    def allowed(length: int) -> Floats:
+    def allowed(length: int) -> DoubleArray:
         """Values of the runs that share no frame with those taken and last neither too long."""
-        values = reel.values(length)
+        values = scores.values(length)
         seconds = edges[length:] - edges[:-length]
         used = np.concatenate([[0], np.cumsum(taken)])
         values[(used[length:] != used[:-length]) | (seconds < min_s) | (seconds > max_s)] = -np.inf
         return values
 
-    values = np.full((len(lengths), reel.size), -np.inf)
+    values = np.full((len(lengths), scores.size), -np.inf)
     for row, length in enumerate(lengths):
-        values[row, : reel.size - length + 1] = allowed(length)
+        values[row, : scores.size - length + 1] = allowed(length)
     found: list[tuple[int, int, float]] = []
     while len(found) < k:
-        row, start = divmod(int(np.argmax(values)), reel.size)
+        row, start = divmod(int(np.argmax(values)), scores.size)
         value, length = float(values[row, start]), lengths[row]
         if value == -np.inf:
             break
@@ -327,7 +329,7 @@ def _samples(film: FilmScores) -> Integers:
     sampled, so that neither it nor what surrounds it weighs less than the same seconds of a film
     that moves.
     """
-    gaps: Floats = np.diff(film.spans[:, 0], append=film.spans[-1:, 1])
+    gaps: DoubleArray = np.diff(film.spans[:, 0], append=film.spans[-1:, 1])
     usual = float(np.quantile(gaps[:-1], _MOVING)) if len(gaps) > 1 else 0.0
     if film.step is not None and usual > _STOOD * (step := max(film.step, _LEAST_STEP_S)):
         usual = step
@@ -340,7 +342,7 @@ def _samples(film: FilmScores) -> Integers:
     return counts
 
 
-def _sampled(spans: Floats, counts: Integers) -> Floats:
+def _sampled(spans: DoubleArray, counts: Integers) -> DoubleArray:
     """(sum counts, 2): each span in as many equal parts."""
     if (counts == 1).all():
         return spans
@@ -353,7 +355,7 @@ def _sampled(spans: Floats, counts: Integers) -> Floats:
     return np.stack([starts, ends], axis=1)
 
 
-def _changes(vectors: NDArray[np.float32], counts: Integers) -> Floats:
+def _changes(vectors: NDArray[np.float32], counts: Integers) -> DoubleArray:
     """(sum counts - 1,) in [0, 1): cosine distance of neighbours against the film's usual."""
     distances = np.zeros(int(counts.sum()) - 1)
     distances[np.cumsum(counts)[:-1] - 1] = 1.0 - np.einsum(
@@ -361,18 +363,18 @@ def _changes(vectors: NDArray[np.float32], counts: Integers) -> Floats:
     ).astype(np.float64)
     distances = np.maximum(distances, 0.0)
     usual = distances.mean() if len(distances) else 0.0
-    changes: Floats = distances / (distances + usual + _STILL)
+    changes: DoubleArray = distances / (distances + usual + _STILL)
     return changes
 
 
-def _edges(spans: Floats) -> Floats:
+def _edges(spans: DoubleArray) -> DoubleArray:
     """(U + 1,) seconds at which a run of frames begins or ends.
 
     A cut lies somewhere between the frame before it and the frame after it: halfway is half as far
     off as either. Where the frames lie further apart than usual, the earlier one stood still, and
     the cut comes within a usual gap of the later one.
     """
-    gaps: Floats = np.diff(spans[:, 0])
+    gaps: DoubleArray = np.diff(spans[:, 0])
     usual = np.median(gaps) if len(gaps) else 0.0
     inner = spans[1:, 0] - np.minimum(gaps, usual) / 2
     return np.concatenate([spans[:1, 0], inner, spans[-1:, 1]])
@@ -386,7 +388,7 @@ def _lengths(longest: int) -> list[int]:
     return lengths
 
 
-def _running_maxima(values: Floats) -> list[Floats]:
+def _running_maxima(values: DoubleArray) -> list[DoubleArray]:
     """Maxima of every 1, 2, 4, ... neighbouring values, by where they begin."""
     maxima = [values]
     while 2 * (1 << (len(maxima) - 1)) <= len(values):

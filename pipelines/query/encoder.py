@@ -28,7 +28,7 @@ class EncodedQuery:
     """A query's terms, encoded.
 
     Attributes:
-        vector: (D,) float32, the terms mixed; a unit vector.
+        vector: (D,) float32, the weighted sum of the terms; a unit vector.
         references: ids of library items that are the reference pictures themselves (the same
             bytes), whose stored vectors were used.
         late: the same terms for scoring by tokens; None if that was not asked for.
@@ -58,7 +58,7 @@ class QueryEncoder:
     def encode(
         self, snapshot: Snapshot, terms: Sequence[Term], *, late: bool = False
     ) -> EncodedQuery:
-        """Encode the terms and mix them.
+        """Encode the terms and sum them by their weights.
 
         Args:
             snapshot: the library to look through; it may hold the pictures of the query.
@@ -98,13 +98,13 @@ class QueryEncoder:
         vectors = np.stack(parts).astype(np.float32)
         weights = [term.weight for term in terms]
         is_text = [term.text is not None for term in terms]
-        mixed = compose.weighted_sum(vectors, weights=weights, is_text=is_text)
+        summed = compose.weighted_sum(vectors, weights=weights, is_text=is_text)
         if not late:
-            return EncodedQuery(mixed, tuple(references))
+            return EncodedQuery(summed, tuple(references))
         tokens = [None if term.text is None else tokens_by_text[term.text] for term in terms]
         shares = compose.shares(vectors, weights=weights, is_text=is_text)
         own = late_query(vectors, shares, tokens, snapshot.manifest.mix)
-        return EncodedQuery(mixed, tuple(references), own)
+        return EncodedQuery(summed, tuple(references), own)
 
     def _texts(
         self, texts: list[str], manifest: Manifest, *, late: bool

@@ -59,7 +59,7 @@ class Query:
     """What is looked for, and where.
 
     Attributes:
-        terms: mixed into one vector by ``maxsight.models.compose``.
+        terms: summed by their weights into one vector (``maxsight.models.compose``).
         k: how many files at most.
         where: SQL over the item columns (docs/storage.md), say ``width > 1000``.
         kinds: restrict to ``image`` or ``video``; None means both.

@@ -224,8 +224,8 @@ class _Figures:
 def _first_reciprocal(before: int, count: int, held: int) -> float:
     """The mean of 1 / rank of the first of ``held`` right answers among ``count`` of any order."""
     return sum(
-        math.comb(count - place, held - 1) / math.comb(count, held) / (before + place)
-        for place in range(1, count - held + 2)
+        math.comb(count - position, held - 1) / math.comb(count, held) / (before + position)
+        for position in range(1, count - held + 2)
     )
 
 

@@ -59,9 +59,9 @@ def stated(path: str, container: str, seconds: float | None) -> Stated:
 def _mp4(file: BinaryIO, size: int, seconds: float | None) -> Stated:
     """Boxes one after the other; those of fragments come without a word of how many there are, but
     for an index (sidx) that may stand before them."""
-    place, is_cut, indexed = 0, False, 0
-    while place + 8 <= size:
-        file.seek(place)
+    offset, is_cut, indexed = 0, False, 0
+    while offset + 8 <= size:
+        file.seek(offset)
         head = file.read(16)
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
@@ -70,11 +70,11 @@ def _mp4(file: BinaryIO, size: int, seconds: float | None) -> Stated:
             break
         if kind == b"moof":
             seconds = None
-        if kind == b"sidx" and place + length <= size:
-            file.seek(place + 8)
-            indexed = max(indexed, place + length + _indexed_bytes(file.read(min(length, _INDEX))))
-        place += length
-        is_cut = place > size and kind in (b"moof", b"mdat")
+        if kind == b"sidx" and offset + length <= size:
+            file.seek(offset + 8)
+            indexed = max(indexed, offset + length + _indexed_bytes(file.read(min(length, _INDEX))))
+        offset += length
+        is_cut = offset > size and kind in (b"moof", b"mdat")
     return Stated(seconds, is_cut or indexed > size)
 
 
@@ -84,39 +84,39 @@ def _indexed_bytes(index: bytes) -> int:
     if len(index) < (32 if wide else 24):
         return 0
     (offset,) = struct.unpack_from(">Q" if wide else ">I", index, 20 if wide else 16)
-    place = 32 if wide else 24
-    (count,) = struct.unpack_from(">H", index, place - 2)
-    count = min(count, (len(index) - place) // 12)
-    sizes = (struct.unpack_from(">I", index, place + 12 * n)[0] & 0x7FFFFFFF for n in range(count))
+    first = 32 if wide else 24
+    (count,) = struct.unpack_from(">H", index, first - 2)
+    count = min(count, (len(index) - first) // 12)
+    sizes = (struct.unpack_from(">I", index, first + 12 * n)[0] & 0x7FFFFFFF for n in range(count))
     return int(offset + sum(sizes))
 
 
 def _segment_end(head: bytes) -> int:
     """Where a Matroska film ends; 0 if it does not say."""
-    place = head.find(_SEGMENT) + len(_SEGMENT)
-    if place < len(_SEGMENT) or place >= len(head) or not head[place]:
+    offset = head.find(_SEGMENT) + len(_SEGMENT)
+    if offset < len(_SEGMENT) or offset >= len(head) or not head[offset]:
         return 0
-    width = 9 - head[place].bit_length()
-    length = int.from_bytes(head[place : place + width], "big") & ((1 << 7 * width) - 1)
+    width = 9 - head[offset].bit_length()
+    length = int.from_bytes(head[offset : offset + width], "big") & ((1 << 7 * width) - 1)
     is_open = length == (1 << 7 * width) - 1
-    return 0 if is_open else place + width + length
+    return 0 if is_open else offset + width + length
 
 
 def _flv_number(head: bytes, name: bytes) -> float:
     """A number from the metadata; 0 if it is not there."""
     key = struct.pack(">H", len(name)) + name + b"\0"
-    place = head.find(key) + len(key)
-    if place < len(key) or place + 8 > len(head):
+    offset = head.find(key) + len(key)
+    if offset < len(key) or offset + 8 > len(head):
         return 0.0
-    number: float = struct.unpack_from(">d", head, place)[0]
+    number: float = struct.unpack_from(">d", head, offset)[0]
     return number if 0 < number < 1e15 else 0.0
 
 
 def _asf(head: bytes, size: int) -> Stated:
-    place = head.find(_FILE_PROPERTIES)
-    if place < 0 or place + 92 > len(head):
+    offset = head.find(_FILE_PROPERTIES)
+    if offset < 0 or offset + 92 > len(head):
         return Stated(None, is_cut=False)
-    whole, _, _, play, _, preroll, flags = struct.unpack_from("<7Q", head, place + 40)
+    whole, _, _, play, _, preroll, flags = struct.unpack_from("<7Q", head, offset + 40)
     if flags & 1:  # a broadcast: nothing else in it counts
         return Stated(None, is_cut=False)
     told = max(0.0, play / 1e7 - preroll / 1e3) or None
@@ -125,10 +125,10 @@ def _asf(head: bytes, size: int) -> Stated:
 
 def _avi(head: bytes) -> float:
     """Seconds by the header, of which FFmpeg makes less where the file is cut short."""
-    place = head.find(b"avih")
-    if place < 0 or len(head) < place + 28:
+    offset = head.find(b"avih")
+    if offset < 0 or len(head) < offset + 28:
         return 0.0
     microseconds, frames = (
-        int.from_bytes(head[place + at : place + at + 4], "little") for at in (8, 24)
+        int.from_bytes(head[offset + at : offset + at + 4], "little") for at in (8, 24)
     )
     return microseconds * frames / 1e6
