@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from maxsight.index.tables.manifest import Manifest
     from maxsight.models.encoder import Encoder
     from maxsight.pipelines.decoding.lone import LoneDecoder
-    from maxsight.pipelines.query.language import Term
+    from maxsight.pipelines.query.language import Rerank, Term
     from maxsight.pipelines.query.text_cache import TextCache
 
 
@@ -31,7 +31,7 @@ class EncodedQuery:
         vector: (D,) float32, the weighted sum of the terms; a unit vector.
         references: ids of library items that are the reference pictures themselves (the same
             bytes), whose stored vectors were used.
-        late: the same terms for scoring by tokens; None if that was not asked for.
+        late: the same terms for scoring by tokens; None if none is scored so.
     """
 
     vector: np.ndarray
@@ -56,19 +56,22 @@ class QueryEncoder:
     decoder: LoneDecoder | None = None
 
     def encode(
-        self, snapshot: Snapshot, terms: Sequence[Term], *, late: bool = False
+        self, snapshot: Snapshot, terms: Sequence[Term], *, rerank: Rerank = "off"
     ) -> EncodedQuery:
         """Encode the terms and sum them by their weights.
 
         Args:
             snapshot: the library to look through; it may hold the pictures of the query.
-            late: also prepare scoring by tokens. Texts are then scored by theirs; a picture and a
-                vector are not, which have one vector in the query.
+            rerank: whether to prepare scoring by tokens, too. Texts are then scored by theirs; a
+                picture and a vector are not, which have one vector in the query. ``auto``: where
+                the encoder's mix was measured.
 
         Raises:
-            UsageError: a vector of the wrong width, a reference picture that cannot be read.
+            UsageError: a vector of the wrong width, a reference picture that cannot be read,
+                ``rerank`` on in a library without tokens.
             EncoderMismatch: ``library.json`` does not fit the encoder.
         """
+        late = _is_reranked(snapshot.manifest, rerank)
         said = [term for term in terms if term.text is not None]
         texts = [text for term in said if (text := term.text) and (late or not term.phrases)]
         texts += [phrase for term in said for phrase in term.phrases]
@@ -129,6 +132,16 @@ class QueryEncoder:
                 self.cache.put_tokens(self.fingerprint, own)
                 tokens |= own
         return vectors, tokens
+
+
+def _is_reranked(manifest: Manifest, rerank: Rerank) -> bool:
+    if rerank == "on" and manifest.token_dim is None:
+        raise UsageError(
+            "the library stores no tokens to rerank by: index into a new one with --tokens, or "
+            "leave --rerank away"
+        )
+    measured = rerank == "on" or (rerank == "auto" and manifest.mix is not None)
+    return measured and manifest.token_dim is not None
 
 
 def _checked(vector: np.ndarray | None, dim: int) -> np.ndarray:

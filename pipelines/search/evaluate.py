@@ -261,11 +261,7 @@ def evaluate_search(
         zip((query.text for query in queries), expansion.apply(terms) if expansion else terms)
     )
     # In one batch, many times as fast as one by one; each search finds its own in the cache.
-    encoder.encode(
-        snapshot,
-        list(said.values()),
-        late=rerank != "off" and snapshot.manifest.token_dim is not None,
-    )
+    encoder.encode(snapshot, list(said.values()), rerank=rerank)
 
     def find(text: str, k: int) -> list[tuple[str, float]]:
         query = Query((said[text],), k=k, rerank=rerank)

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from maxsight.errors import UsageError
 from maxsight.pipelines.search.propose import candidates
 from maxsight.pipelines.search.score import score_rows
 
@@ -55,7 +54,7 @@ def search(
             library without tokens, a reference picture that cannot be read.
     """
     clock = _Clock()
-    encoded = encoder.encode(snapshot, query.terms, late=_is_reranked(snapshot, query))
+    encoded = encoder.encode(snapshot, query.terms, rerank=query.rerank)
     clock.lap("encode")
     left_out = () if query.include_references else encoded.references
     allowed = snapshot.allowed(where=query.where, kinds=query.kinds, without_items=left_out)
@@ -74,17 +73,6 @@ def search(
         for rank, unit in enumerate(best, start=1)
     ]
     return SearchResult(hits, clock.laps)
-
-
-def _is_reranked(snapshot: Snapshot, query: Query) -> bool:
-    manifest = snapshot.manifest
-    if query.rerank == "on" and manifest.token_dim is None:
-        raise UsageError(
-            "the library stores no tokens to rerank by: index into a new one with --tokens, or "
-            "leave --rerank away"
-        )
-    measured = query.rerank == "on" or (query.rerank == "auto" and manifest.mix is not None)
-    return measured and manifest.token_dim is not None
 
 
 class _Clock:
