@@ -47,7 +47,7 @@ _SINGLE_ROUNDS = 3
 _SHORTLISTS = (20, 30, 40, 60, 80, 100, 130, 160, 200, 300, 500)
 # Rows to learn from for each list.
 _ROWS_A_LIST = 64
-_ADD_ROWS = 65_536
+_WIDENED_ROWS = 65_536
 # What scores may be off that a peer computed of bfloat16 numbers.
 _SCORE_ERROR = 0.01
 # The answers that are timed may fall this much short of the recall that a setting had in the sweep.
@@ -187,8 +187,8 @@ def _faiss(collection: Collection, lists: int, name: str, spec: str, refined: bo
     start = time.process_time()
     index = faiss.index_factory(dim, full, faiss.METRIC_INNER_PRODUCT)
     index.train(_sample(collection, lists))
-    for first in range(0, count, _ADD_ROWS):
-        index.add(unpack(collection.vectors[first : first + _ADD_ROWS]))
+    for first in range(0, count, _WIDENED_ROWS):
+        index.add(unpack(collection.vectors[first : first + _WIDENED_ROWS]))
     seconds = time.process_time() - start
     core = faiss.downcast_index(index.base_index) if refined else index
     graph = spec.startswith("HNSW")

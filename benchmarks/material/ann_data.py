@@ -20,7 +20,7 @@ from maxsight.kernels import similarity
 
 Gap = Literal["none", "mild", "strong"]
 
-_CHUNK = 50_000
+_DRAWN_ROWS = 50_000
 # Variance of direction j is (1 + j / 16) ** -1.25: of 512, 128 hold three quarters.
 _KNEE, _DECAY = 16, 1.25
 # Of a picture: how much is its cluster's, its own, and the mean of all.
@@ -99,8 +99,8 @@ def made(
     total = queries + known
     wanted = np.sort(draw.integers(0, count, total))
     asked = np.empty((total, dim), dtype=np.float32)
-    for start in range(0, count, _CHUNK):
-        seen = concepts(min(_CHUNK, count - start))
+    for start in range(0, count, _DRAWN_ROWS):
+        seen = concepts(min(_DRAWN_ROWS, count - start))
         vectors[start : start + len(seen)] = pictures(seen)
         mine = slice(*np.searchsorted(wanted, [start, start + len(seen)]))
         asked[mine] = seen[wanted[mine] - start]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CHUNK = 100_000
+_DRAWN_ROWS = 100_000
 _CLUSTERS = 2_000
 
 
@@ -48,8 +48,8 @@ def cloud(count: int, dim: int, *, queries: int = 64, seed: int = 0) -> Cloud:
     share /= share.sum()
 
     vectors = np.empty((count, dim), dtype=np.float32)
-    for start in range(0, count, _CHUNK):
-        block = vectors[start : start + _CHUNK]
+    for start in range(0, count, _DRAWN_ROWS):
+        block = vectors[start : start + _DRAWN_ROWS]
         block[:] = draw.standard_normal(block.shape, dtype=np.float32) * spread
         block *= 0.6
         block += 0.8 * centres[draw.choice(clusters, len(block), p=share)]

@@ -17,6 +17,9 @@ import numpy.typing as npt
 from maxsight.index.ann.devices import Form
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 
+# Rows that are float32 at a time, 32 MiB at D = 512.
+WIDENED_ROWS = 16_384
+
 
 @dataclass(frozen=True, order=True)
 class Effort:

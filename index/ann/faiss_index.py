@@ -11,7 +11,7 @@ import numpy as np
 from maxsight.errors import LibraryError, UsageError
 from maxsight.index import faiss_build
 from maxsight.index.ann import faiss_calls, faiss_files, faiss_kinds
-from maxsight.index.ann.contract import Effort
+from maxsight.index.ann.contract import WIDENED_ROWS, Effort
 from maxsight.index.ann.coverage import Coverage
 from maxsight.index.ann.devices import Form, form_of
 from maxsight.index.ann.faiss_kinds import Dial
@@ -24,8 +24,6 @@ FILE = "faiss.index"
 # What k-means is given to place each centroid.
 ROWS_A_LIST = 64
 _LEAST_SAMPLE = 20_000
-# Rows turned into float32 at a time, 32 MiB at D = 512.
-_ADD_ROWS = 16_384
 _DEFAULT_SHORTLIST = 200
 # Times k.
 _SHORTLISTS = (1, 2, 5, 10, 20, 50)
@@ -98,8 +96,8 @@ class FaissIndex:
         """Append rows (n, D)."""
         if not self.index.is_trained:
             raise UsageError(f"{self.spec} must be trained before rows are added")
-        for start in range(0, len(vectors), _ADD_ROWS):
-            self.index.add(unpack(vectors[start : start + _ADD_ROWS]))
+        for start in range(0, len(vectors), WIDENED_ROWS):
+            self.index.add(unpack(vectors[start : start + WIDENED_ROWS]))
         self._coverage = None
 
     def search(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maxsight.index.ann.contract import VectorIndex
+from maxsight.index.ann.contract import WIDENED_ROWS, VectorIndex
 
-# Rows that are added at a time, as float16 and float32.
-_ADDED_ROWS = 16_384
 # What k-means, FAISS's buffers and the allocator take besides.
 _BESIDES = 16 * 2**20
 # Working memory of a search, unless told otherwise.
@@ -47,7 +45,8 @@ def of(index: VectorIndex | None, rows: int, dim: int) -> Footprint:
     return Footprint(
         memory=held,
         disk=held,
-        build=held + 4 * dim * sample + 6 * dim * min(rows, _ADDED_ROWS) + _BESIDES,
+        # What is added at a time is there as float16 and float32.
+        build=held + 4 * dim * sample + 6 * dim * min(rows, WIDENED_ROWS) + _BESIDES,
         # For a filter the list of each row is noted.
         search=held + 4 * rows + _WORK,
         sample_rows=sample,

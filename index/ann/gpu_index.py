@@ -21,7 +21,7 @@ from maxsight.index.exact.arguments import checked_queries
 from maxsight.index.exact.gpu import MAX_FETCH, WARM_UP_QUERIES
 from maxsight.kernels.halves import unpack
 
-_ADD_ROWS = 65_536
+_HANDED_ROWS = 65_536
 # Fewer rows of a graph are linked before a GPU has started, and cuVS is not made for so few.
 LEAST_GRAPH_ROWS = 10_000
 # A filter that lets so large a share through, as where some files were removed, hides few of what a
@@ -123,8 +123,8 @@ class GpuIndex:
             self._here.add(vectors)
         else:
             with self._refusals():
-                for start in range(0, len(vectors), _ADD_ROWS):
-                    self._there.add(unpack(vectors[start : start + _ADD_ROWS]))
+                for start in range(0, len(vectors), _HANDED_ROWS):
+                    self._there.add(unpack(vectors[start : start + _HANDED_ROWS]))
 
     def search(
         self,

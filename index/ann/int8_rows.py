@@ -9,14 +9,13 @@ import numpy.typing as npt
 
 from maxsight.errors import LibraryError
 from maxsight.index import faiss_build
+from maxsight.index.ann.contract import WIDENED_ROWS
 from maxsight.index.array_types import Floats, Halves, Rows
 from maxsight.index.files.arrays import read_array
 from maxsight.kernels import int8, similarity
 from maxsight.kernels.halves import unpack
 
 CODES, _SCALES = "int8.npy", "int8-scales.npy"
-# Rows that are rounded at a time, 32 MiB in float32 at D = 512.
-_ADD_ROWS = 16_384
 # From so many queries on, a scan unpacks rows and multiplies matrices: 16 MiB of them at D = 512.
 _PRODUCT_QUERIES = 8
 _SCAN_ROWS = 8192
@@ -44,8 +43,8 @@ class Int8Rows:
         # In place: large arrays move by their page table, so that they never lie in memory twice.
         self._codes.resize((first + len(vectors), self.dim), refcheck=False)
         self._scales.resize(first + len(vectors), refcheck=False)
-        for start in range(0, len(vectors), _ADD_ROWS):
-            rows = unpack(vectors[start : start + _ADD_ROWS])
+        for start in range(0, len(vectors), WIDENED_ROWS):
+            rows = unpack(vectors[start : start + WIDENED_ROWS])
             part = slice(first + start, first + start + len(rows))
             self._codes[part], self._scales[part] = int8.rounded_array(rows)
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from maxsight.errors import LibraryError
-from maxsight.index.ann.contract import Effort, VectorIndex
+from maxsight.index.ann.contract import WIDENED_ROWS, Effort, VectorIndex
 from maxsight.index.ann.projections import Projections, learn
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
 from maxsight.index.exact.arguments import checked_queries
@@ -23,8 +23,6 @@ Kind = Literal["id", "ood"]
 _NAMES: dict[Kind, str] = {"id": "leanvec-id", "ood": "leanvec"}
 _FILE = "projections.npz"
 _INNER = "inner"
-# Rows that are projected at once: 32 MiB at D = 512.
-_CHUNK = 16_384
 
 
 class LeanVec:
@@ -89,8 +87,8 @@ class LeanVec:
     def add(self, vectors: Halves) -> None:
         """Append rows (n, D)."""
         rows = self._learned.rows.T
-        for start in range(0, len(vectors), _CHUNK):
-            part = vectors[start : start + _CHUNK].astype(np.float32)
+        for start in range(0, len(vectors), WIDENED_ROWS):
+            part = vectors[start : start + WIDENED_ROWS].astype(np.float32)
             self.inner.add((part @ rows).astype(np.float16))
 
     def search(

@@ -27,12 +27,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from maxsight.index.ann.contract import WIDENED_ROWS
 from maxsight.index.array_types import Doubles, Floats
 
 # Dimensions in which less than this share of the most lies are scaled as if it were that much.
 _LEAST_SPREAD = 1e-8
-# Vectors that are widened to float32 at once.
-_CHUNK = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +104,8 @@ def mean_outer(vectors: npt.NDArray[np.floating]) -> Doubles:
     """The mean outer product of (n, D) vectors: (D, D) float64."""
     dim = vectors.shape[1]
     total = np.zeros((dim, dim))
-    for start in range(0, len(vectors), _CHUNK):
-        part = vectors[start : start + _CHUNK].astype(np.float32)
+    for start in range(0, len(vectors), WIDENED_ROWS):
+        part = vectors[start : start + WIDENED_ROWS].astype(np.float32)
         total += part.T @ part
     return total / len(vectors)
 

@@ -21,7 +21,7 @@ from maxsight import plain_files
 
 FILE_NAME = "checksums.txt"
 # 100 bytes a file: far more files than a library ever has.
-_MOST_BYTES = 1 << 30
+_MOST_SUMS_BYTES = 1 << 30
 _BLOCK = 1 << 20
 
 
@@ -109,7 +109,7 @@ def line(path: str, found: Checksum) -> bytes:
 
 def _content(library: Path) -> bytes:
     try:
-        return plain_files.read_bytes(library / FILE_NAME, most=_MOST_BYTES)
+        return plain_files.read_bytes(library / FILE_NAME, most=_MOST_SUMS_BYTES)
     except FileNotFoundError:
         return b""
 

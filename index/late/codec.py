@@ -28,9 +28,9 @@ _LLOYD_ROUNDS = 30
 _LLOYD_NUMBERS = 1 << 19
 # Residuals are looked up in steps of so much of an int8 number.
 _FINE = 4
-_CHUNK = 8192
+_CODED_TOKENS = 8192
 # What is multiplied and compared at a time stays in the cache.
-_NEAR_CHUNK = 1024
+_NEAR_TOKENS = 1024
 # Lengths in whole numbers: products of such vectors are below 2^24 up to 36,000 dimensions.
 _WHOLE = 4_000
 
@@ -68,8 +68,8 @@ class Codebook:
         ids = self.nearest(tokens)
         codes = np.empty((len(tokens), tokens.shape[1] * self.bits // 8), np.uint8)
         table, low = self._table()
-        for start in range(0, len(tokens), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        for start in range(0, len(tokens), _CODED_TOKENS):
+            part = slice(start, start + _CODED_TOKENS)
             residual = tokens[part] * np.float32(_FINE / self.scale)
             residual -= self.centroids[ids[part]] * np.float32(_FINE)
             places = np.rint(residual).astype(np.int32) - low
@@ -148,13 +148,13 @@ def _nearest(tokens: Floats, centres: Floats) -> npt.NDArray[np.int64]:
     longest = _at_most(squares)
     whole = np.ascontiguousarray(np.rint(centres * (_WHOLE / longest)).T)
     half = squares * (_WHOLE * _WHOLE / longest / 2)
-    for start in range(0, len(tokens), _NEAR_CHUNK):
-        rows = tokens[start : start + _NEAR_CHUNK]
+    for start in range(0, len(tokens), _NEAR_TOKENS):
+        rows = tokens[start : start + _NEAR_TOKENS]
         length = _at_most(np.einsum("ij,ij->i", rows, rows))
         numbers = rows * (_WHOLE / length)
         products = np.rint(numbers, out=numbers) @ whole
         products -= half / length
-        found[start : start + _NEAR_CHUNK] = products.argmax(1)
+        found[start : start + _NEAR_TOKENS] = products.argmax(1)
     return found
 
 

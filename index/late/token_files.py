@@ -37,7 +37,7 @@ LENGTHS, LABELS = "lengths.bin", "labels.bin"
 CODEBOOK = "codebook.npz"
 _ITEM_BYTES = {LENGTHS: 4, LABELS: 8, SCALES: 4}
 # Tokens turned into float32 at a time.
-_CHUNK = 16_384
+_WRITTEN_TOKENS = 16_384
 # The share of the memory allowed that pages of a larger file may take before they are given back.
 _RESIDENT_SHARE = 0.25
 # What Linux maps around a page that is asked for.
@@ -96,8 +96,8 @@ class TokenWriter:
         self._write(LENGTHS, lengths)
         self.documents += len(lengths)
         self.tokens += len(table.tokens)
-        for start in range(0, len(table.tokens), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        for start in range(0, len(table.tokens), _WRITTEN_TOKENS):
+            part = slice(start, start + _WRITTEN_TOKENS)
             self._write_tokens(table.tokens[part], table.scales[part])
 
     def label(self, labels: Rows) -> None:

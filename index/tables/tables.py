@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError
+from maxsight.index.array_types import Mask
 from maxsight.index.records import EncodedItem, Failure, FileState, TokenTable
 from maxsight.index.tables import lance_tables
 from maxsight.index.tables.manifest import Manifest
@@ -72,7 +73,7 @@ CONTENT_COLUMNS = [
 
 # float16 keeps 11 bits: the norm of a unit vector survives to about 3e-4, and encoders that
 # compute in bfloat16 normalise to about 4e-3.
-NORM_TOLERANCE = 1e-2
+_NORM_TOLERANCE = 1e-2
 
 
 def unit_schema(manifest: Manifest) -> pa.Schema:
@@ -287,6 +288,11 @@ def token_table(rows: pa.Table, width: int) -> TokenTable:
     )
 
 
+def is_one(norms: np.ndarray) -> Mask:
+    """Which norms are those of L2-normalised vectors; NaN is not."""
+    return np.asarray(np.abs(norms - 1) <= _NORM_TOLERANCE)
+
+
 def check_item(item: EncodedItem, manifest: Manifest) -> None:
     """Refuse what could not be found again.
 
@@ -301,8 +307,7 @@ def check_item(item: EncodedItem, manifest: Manifest) -> None:
             f"got {tuple(vectors.shape)}"
         )
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    # Written so that NaN fails too.
-    if not bool(np.all(np.abs(norms - 1) <= NORM_TOLERANCE)):
+    if not is_one(norms).all():
         worst = int(np.argmax(np.where(np.isfinite(norms), np.abs(norms - 1), np.inf)))
         raise ValueError(
             f"{name}: vector {worst} has norm {norms[worst]:.4g}; vectors must be finite and "

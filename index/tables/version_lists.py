@@ -21,10 +21,10 @@ from maxsight.index.files import checksum
 from maxsight.index.files.checksum import Checksum
 
 # Lance looks there first, and takes memory by its size: it holds one number.
-_HINT = "latest_version_hint.json"
-_MOST_BYTES_OF_HINT = 4096
+HINT = "latest_version_hint.json"
+_MOST_HINT_BYTES = 4096
 # Of a list: 200 bytes a fragment. Of the numbers of deleted rows: more than there are.
-_MOST_BYTES = 1 << 28
+_MOST_LIST_BYTES = 1 << 28
 # The file's last 16 bytes: where the list begins, the format's version, a mark.
 _FOOTER = struct.Struct("<QHH4s")
 _MARK = b"LANC"
@@ -46,7 +46,7 @@ def look(library: Path, name: str, version: Path) -> None:
             lies beside it is a pipe, a device or the like.
     """
     try:
-        _require_small(version.with_name(_HINT))
+        _require_small(version.with_name(HINT))
         # Each time: what is sound today may be a pipe tomorrow, which Lance would wait for.
         for folder in ("_versions", "data", "_deletions", "_transactions"):
             _require_files(library / name / folder)
@@ -112,7 +112,7 @@ def _read(library: Path, name: str) -> _Found | None:
     key = (str(file), status.st_ino, status.st_size, status.st_mtime_ns)
     if key in _sound:
         return None
-    content = plain_files.read_bytes(file, most=_MOST_BYTES)
+    content = plain_files.read_bytes(file, most=_MOST_LIST_BYTES)
     expected = checksum.lines_of(library, [name]).get(name)
     if expected is not None:
         found = hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -136,7 +136,7 @@ def _require_small(hint: Path) -> None:
         size = os.stat(hint).st_size
     except FileNotFoundError:
         return
-    if size > _MOST_BYTES_OF_HINT:
+    if size > _MOST_HINT_BYTES:
         raise LibraryError(f"{hint} has {size:,} bytes, and holds one number: delete the file")
 
 

@@ -88,7 +88,7 @@ def check(
             tables.vectors_of(batch["vector"], batch["vector"].type.list_size).astype(np.float32),
             axis=1,
         )
-        odd = claimed & ~(np.abs(norms - 1) <= tables.NORM_TOLERANCE)  # which NaN is, too
+        odd = claimed & ~tables.is_one(norms)
         broken[owner[(steps & claimed) | others | odd]] = True
         np.add.at(found, owner[claimed & ~others], 1)
         wrong_order += int(steps.sum())

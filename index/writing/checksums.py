@@ -15,8 +15,8 @@ from maxsight import plain_files
 from maxsight.index.files.checksum import FILE_NAME, Checksum, checksum, line, read
 from maxsight.index.files.durable import force, replace
 from maxsight.index.tables import tables
+from maxsight.index.tables.version_lists import HINT
 
-_HINT = "latest_version_hint.json"
 _log = logging.getLogger("maxsight.index")
 
 
@@ -121,4 +121,4 @@ class Recorder:
 
 def _is_passing(name: str) -> bool:
     """Whether a file is on its way to another name, or a hint that Lance rewrites."""
-    return name.startswith(".") or "#" in name or "\n" in name or name == _HINT
+    return name.startswith(".") or "#" in name or "\n" in name or name == HINT

@@ -31,15 +31,15 @@ import numpy as np
 from maxsight import plain_files, strict_json
 from maxsight.index.files.durable import force
 from maxsight.index.records import TokenTable
+from maxsight.index.tables import tables
 
 FOLDER = "partial"
 
 _FORMAT = 1
 _LENGTHS = struct.Struct("<III")
 # Of all films together, in bytes; above it no more is kept.
-_MOST_BYTES = 1 << 30
+_MOST_KEPT = 1 << 30
 _MOST_UNITS = 1 << 20
-_NORM_TOLERANCE = 1e-2
 
 _log = logging.getLogger("maxsight.index")
 
@@ -107,8 +107,8 @@ class Keeper:
         try:
             plain_files.require_folder(library / FOLDER)
             (library / FOLDER).mkdir(exist_ok=True)
-            if sum(path.lstat().st_size for path in _files(library)) + len(record) > _MOST_BYTES:
-                raise OSError(f"more than {_MOST_BYTES >> 30} GiB of films that are not done")
+            if sum(path.lstat().st_size for path in _files(library)) + len(record) > _MOST_KEPT:
+                raise OSError(f"more than {_MOST_KEPT >> 30} GiB of films that are not done")
             descriptor = plain_files.open_to_write(file, os.O_RDWR | os.O_CREAT)
             with open(descriptor, "r+b") as stream:
                 end = self._ends.get(file)
@@ -332,7 +332,7 @@ def _stretch(header: dict[str, Any], body: bytes, film: PartialFilm) -> Stretch:
         for (kind, shape), start, size in zip(shapes, places, sizes)
     )
     norms = np.linalg.norm(vectors, axis=1)
-    if not (abs(norms - 1) < _NORM_TOLERANCE).all() or not (spans[:, 0] < spans[:, 1]).all():
+    if not tables.is_one(norms).all() or not (spans[:, 0] < spans[:, 1]).all():
         raise Damaged("its units make no sense")
     table = None
     if width is not None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _MOST_DEVICE_PIXELS = 1 << 24
 
 
-# In the mode "fit": as many times longer than wide may a picture be.
+# Of a picture that is more than this many times as long as wide the middle is taken: a resize would
+# scale what it throws away, 60,000 x 1 pixels to 13 million x 224.
 _LONGEST_STRIP = 8
 
 
@@ -62,6 +63,11 @@ class Preprocess:
         short, long = sorted((width, height))
         fits = (short - 0.5) * (long - 0.5) <= self.size**2
         return short > 0 and fits and long <= 2 * _LONGEST_STRIP * short
+
+
+def strip(width: int, height: int) -> tuple[int, int]:
+    """Width and height of what is taken of a picture: all, or of a long one the middle."""
+    return min(width, _LONGEST_STRIP * height), min(height, _LONGEST_STRIP * width)
 
 
 def resize(
@@ -217,7 +223,7 @@ class _Plan:
 
     @classmethod
     def _fit(cls, size: int, width: int, height: int) -> _Plan:
-        kept = min(width, _LONGEST_STRIP * height), min(height, _LONGEST_STRIP * width)
+        kept = strip(width, height)
         scale = min(1.0, size / math.sqrt(kept[0] * kept[1]))
         window = None
         whole = [max(1, round(side * scale)) for side in (width, height)]

@@ -16,7 +16,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Self
 
 from maxsight.errors import BackendError
@@ -24,13 +23,10 @@ from maxsight.models.pixels.preprocess import Preprocess
 from maxsight.pipelines.decoding.memory import share
 from maxsight.pipelines.decoding.messages import Alive, Finished, Frames, Message, Refused
 from maxsight.pipelines.decoding.orders import Job, Order
-from maxsight.pipelines.decoding.process import DecoderGone, DecoderProcess
+from maxsight.pipelines.decoding.process import END_TIMEOUT_S, DecoderGone, DecoderProcess
 
 # Files a process has been handed at a time: one it is at, and one so that it need not wait.
 _AHEAD = 2
-
-# A thread whose process is stuck on a dead disk is left behind.
-_END_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -83,12 +79,7 @@ class DecodePool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -146,7 +137,7 @@ class DecodePool:
         for process in list(self._running.values()):
             process.kill()
         for driver in self._drivers:
-            driver.join(_END_TIMEOUT_S)
+            driver.join(END_TIMEOUT_S)
 
     def _drive(self, jobs: Iterator[Job]) -> None:
         try:

@@ -31,7 +31,8 @@ _PIPE_BYTES = 1 << 20
 NONSENSE = "damaged: it drove its decoder mad"
 
 _START_TIMEOUT_S = 60.0
-_END_TIMEOUT_S = 5.0
+# One that is stuck on a dead disk is left behind.
+END_TIMEOUT_S = 5.0
 # Longer than that cannot be waited for in one go.
 _LONGEST_MS = (1 << 31) - 1
 
@@ -181,9 +182,9 @@ class DecoderProcess:
     def end(self) -> None:
         """End it and give back what it held."""
         self._popen.kill()
-        # One stuck in the kernel on a dead disk goes when the disk answers.
+        # One in the kernel goes when the disk answers.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(_END_TIMEOUT_S)
+            self._popen.wait(END_TIMEOUT_S)
         self._words = self.last_words
         for stream in (self._stdin, self._stdout, self._stderr):
             stream.close()

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
@@ -136,12 +135,7 @@ class BatchEncoder(Generic[Owner]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
     def add(self, owner: Owner, pixels: np.ndarray) -> Iterator[EncodedUnits[Owner]]:

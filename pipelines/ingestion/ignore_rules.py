@@ -25,7 +25,7 @@ from maxsight.errors import UsageError
 from maxsight.pipelines.media.files import NotNow, open_regular
 
 FILE_NAME = ".maxsightignore"
-_MOST_BYTES = 1 << 16
+_MOST_RULES_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def read_rules(folder: str) -> IgnoreRules:
     """
     path = os.path.join(folder, FILE_NAME)
     with open_regular(path) as file:
-        data = os.read(file, _MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES or b"\0" in data:
+        data = os.read(file, _MOST_RULES_BYTES + 1)
+    if len(data) > _MOST_RULES_BYTES or b"\0" in data:
         raise NotNow("not a text of at most 64 KB")
     return IgnoreRules(folder, os.fsdecode(data).splitlines(), source=path)
 

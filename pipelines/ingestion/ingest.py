@@ -20,6 +20,7 @@ import numpy as np
 from maxsight import settings
 from maxsight.errors import UsageError
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind, KnownItem
+from maxsight.index.tables import tables
 from maxsight.pipelines.decoding.messages import Finished, Frames, Opened, Refused
 from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.decoding.pool import Decoded, DecodePool
@@ -57,7 +58,6 @@ _FEWEST_WAITING = 64
 _PICTURES_AT_ONCE, _FILMS_AT_ONCE = 256, 4
 
 # The library's own measure for vectors it takes; encoders compute in bfloat16, too.
-_NORM_TOLERANCE = 1e-2
 _UNUSABLE = "the encoder made no usable vector of it; please report it"
 
 
@@ -374,7 +374,7 @@ class _Run:
             if assembly.is_void:
                 continue
             norms = np.linalg.norm(units.vectors, axis=1)
-            if not (abs(norms - 1) < _NORM_TOLERANCE).all():  # which NaN fails, too
+            if not tables.is_one(norms).all():
                 self._refuse(assembly, _UNUSABLE, again=True)
                 if assembly.end is not None:
                     self._close(assembly)

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from maxsight.errors import MediaError
-from maxsight.models.pixels.preprocess import Preprocess, resize
+from maxsight.models.pixels.preprocess import Preprocess, resize, strip
 from maxsight.pipelines.media import codings, colour, modes, notes, salvage, squares, tiff_tags
 from maxsight.pipelines.media.files import AboveLimit, NotNow, TooHungry
 from maxsight.pipelines.media.formats import (
@@ -45,11 +45,6 @@ from maxsight.pipelines.media.formats import (
 # and 224 this changes pixels by 0.12 of 255 grey levels on average and 2 at most, the built-in
 # encoder's vectors by a cosine of 0.9996 at least, and takes 0.4 of the time.
 _DRAFT_GAP = 3
-
-# Wider than this many times their height (or the reverse), pictures are cut to the middle before
-# a crop-the-centre resize, which otherwise would scale the parts it throws away: 60,000 x 1 pixels
-# would become 13 million x 224.
-_LONGEST_STRIP = 8
 
 Side = Literal["short", "long"]
 
@@ -120,7 +115,7 @@ def decode_picture(
     squashing = replace(preprocess, resize_mode="squash")
     pieces = [resize(piece, squashing, recolour=recolour) for piece in squares.cut(image, number)]
     if preprocess.resize_mode == "shortest":
-        image, full = _middle_of_strip(image), _strip(*full)
+        image, full = _middle_of_strip(image), strip(*full)
     whole = resize(image, preprocess, full=full, recolour=recolour)
     return np.stack([whole, *pieces]), upright
 
@@ -396,12 +391,8 @@ def _scaled(size: tuple[int, int], side: int, of: Side) -> tuple[int, int]:
 
 
 def _middle_of_strip(image: Image.Image) -> Image.Image:
-    width, height = _strip(*image.size)
+    width, height = strip(*image.size)
     if (width, height) == image.size:
         return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
-
-
-def _strip(width: int, height: int) -> tuple[int, int]:
-    return min(width, height * _LONGEST_STRIP), min(height, width * _LONGEST_STRIP)

@@ -16,7 +16,7 @@ from maxsight.models.builtin.training import corpus
 from maxsight.models.builtin.training.corpus import Picture
 
 _LOG = logging.getLogger(__name__)
-_CHUNK = 256
+_DRAWN_PICTURES = 256
 
 
 def render_all(pictures: Iterable[Picture], size: int) -> Iterator[tuple[Picture, Image.Image]]:
@@ -53,5 +53,5 @@ def _render_or_reason(picture: Picture, *, size: int) -> Image.Image | str:
 
 def _chunks(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, ...]]:
     remaining = iter(pictures)
-    while chunk := tuple(islice(remaining, _CHUNK)):
+    while chunk := tuple(islice(remaining, _DRAWN_PICTURES)):
         yield chunk
