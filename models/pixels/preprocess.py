@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # Larger pictures are scaled before they are sent to a device, which they would fill.
 _MOST_DEVICE_PIXELS = 1 << 24
-
-
 # Of a picture that is more than this many times as long as wide the middle is taken: a resize would
 # scale what it throws away, 60,000 x 1 pixels to 13 million x 224.
 _LONGEST_STRIP = 8
