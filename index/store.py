@@ -26,7 +26,7 @@ from maxsight.index.tables.annotations import Annotation, annotate, drop_columns
 from maxsight.index.tables.manifest import FILE_NAME, Manifest
 from maxsight.index.writing import checksums, compaction, creation, migrate, partial, recovery
 from maxsight.index.writing.copies import copies
-from maxsight.index.writing.ids import Ledger, Step
+from maxsight.index.writing.ids import Ids, Step
 from maxsight.index.writing.lock import WriteLock
 from maxsight.index.writing.writable import require_writable
 from maxsight.mix import Mix
@@ -49,8 +49,8 @@ class Store:
         self.path = path
         self.manifest = manifest
         self._lock = lock
-        self._checksums = None if lock is None else checksums.Recorder(path)
-        self._ledger: Ledger | None = None
+        self._checksums = None if lock is None else checksums.LedgerWriter(path)
+        self._ids: Ids | None = None
         self._snapshot: Snapshot | None = None
         self._snapshot_stamp: tuple[int | None, list[Stamp | None]] | None = None
         self._guard = threading.RLock()
@@ -98,7 +98,7 @@ class Store:
             lance_tables.learn_links(draft)
             tables.create(draft, manifest)
             manifest.write(draft)
-            checksums.Recorder(draft).rewrite()
+            checksums.LedgerWriter(draft).rewrite()
             with contextlib.suppress(PermissionError):  # where files have no modes of their own
                 draft.chmod(0o777 & ~_umask())
             draft.rename(path)
@@ -135,7 +135,7 @@ class Store:
                     recovery.clear_leftovers(path)
                     lance_tables.learn_links(path)
                     if manifest.schema > 1:  # which had no checksums to tell by
-                        recovery.drop_torn_steps(path, checksums.Recorder(path).missing())
+                        recovery.drop_torn_steps(path, checksums.LedgerWriter(path).missing())
                     manifest = migrate.upgrade(path, manifest)
                 for name in (tables.ITEMS, tables.UNITS):
                     lance_tables.open_table(path, name)
@@ -162,7 +162,7 @@ class Store:
                 self._lock.release()
                 self._lock = None
             self._checksums = None
-            self._ledger = None
+            self._ids = None
             self._snapshot = None
 
     def known(self) -> dict[str, KnownItem]:
@@ -274,22 +274,22 @@ class Store:
             LibraryError: the disk refused. Nothing of this step is visible; what was stored
                 before is safe.
         """
-        recorder = self._writing()
+        ledger = self._writing()
         for item in [*changes.added, *(item for _, item in changes.replaced)]:
             tables.check_item(item, self.manifest)
         with self._guard:
-            ledger = self._ledger or Ledger.read(self.path)
+            ids = self._ids or Ids.read(self.path)
             # Whatever happens on the way, what is on disk is the truth to start from again.
-            self._ledger = None
-            step = ledger.plan(changes)
-            added = list(range(ledger.next_item, ledger.next_item + len(changes.added)))
+            self._ids = None
+            step = ids.plan(changes)
+            added = list(range(ids.next_item, ids.next_item + len(changes.added)))
             encoded = [*changes.added, *(item for _, item in changes.replaced)]
             owners = [*added, *(item_id for item_id, _ in changes.replaced)]
             if encoded:
-                rows = tables.unit_rows(encoded, owners, ledger.next_unit, self.manifest)
+                rows = tables.unit_rows(encoded, owners, ids.next_unit, self.manifest)
                 self._append(tables.UNITS, rows)
-                self._force(recorder)  # after a power cut, too, what items claim is there
-            new, old = self._item_rows(changes, step, ledger)
+                self._force(ledger)  # after a power cut, too, what items claim is there
+            new, old = self._item_rows(changes, step, ids)
             if len(old):
                 rows = pa.concat_tables([old, new], promote_options="default")
                 with lance_tables.storage_errors(self.path):
@@ -297,10 +297,10 @@ class Store:
                     merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
             elif len(new):
                 self._append(tables.ITEMS, new)
-            self._force(recorder)
-            recorder.commit()
-            ledger.advance(changes, step)
-            self._ledger = ledger
+            self._force(ledger)
+            ledger.commit()
+            ids.advance(changes, step)
+            self._ids = ids
         return added
 
     def annotate(self, given: pa.Table) -> Annotation:
@@ -314,7 +314,7 @@ class Store:
             UsageError: a column cannot be one, or a path is there twice. Nothing was changed.
             LibraryError: the disk refused; no value was changed.
         """
-        recorder = self._writing()
+        ledger = self._writing()
         with self._guard:
             item_of: dict[str, int] = {}
             for path, item in self.known().items():
@@ -322,8 +322,8 @@ class Store:
                 if raw is None or shown not in item_of:
                     item_of[shown] = item.item_id
             done = annotate(self.path, given, item_of)
-            self._force(recorder)
-            recorder.commit()
+            self._force(ledger)
+            ledger.commit()
         return done
 
     def drop_columns(self, names: Sequence[str]) -> None:
@@ -333,11 +333,11 @@ class Store:
             UsageError: a column is not there, or not the user's. Nothing was changed.
             LibraryError: the disk refused; nothing was changed.
         """
-        recorder = self._writing()
+        ledger = self._writing()
         with self._guard:
             drop_columns(self.path, names)
-            self._force(recorder)
-            recorder.commit()
+            self._force(ledger)
+            ledger.commit()
 
     def compact(self, *, grace_seconds: float = GRACE_SECONDS) -> Compaction:
         """Merge small files, drop what is dead, delete versions older than the grace period.
@@ -348,10 +348,10 @@ class Store:
         Raises:
             LibraryError: the disk refused; the library is as it was.
         """
-        recorder = self._writing()
+        ledger = self._writing()
         with self._guard, lance_tables.storage_errors(self.path):
-            self._ledger = None
-            done = compaction.compact(self.path, recorder, timedelta(seconds=grace_seconds))
+            self._ids = None
+            done = compaction.compact(self.path, ledger, timedelta(seconds=grace_seconds))
             partial.clear(
                 self.path, {(item.content_hash, item.settings) for item in self.known().values()}
             )
@@ -393,11 +393,11 @@ class Store:
         with lance_tables.storage_errors(self.path):
             table.insert(rows)
 
-    def _item_rows(self, changes: Changes, step: Step, ledger: Ledger) -> tuple[pa.Table, pa.Table]:
+    def _item_rows(self, changes: Changes, step: Step, ids: Ids) -> tuple[pa.Table, pa.Table]:
         """``(new, changed)`` rows of the items table for this step."""
         ends = np.cumsum([0, *(len(item.vectors) for item in changes.added)])
-        starts = ledger.next_unit + ends
-        added = range(ledger.next_item, ledger.next_item + len(changes.added))
+        starts = ids.next_unit + ends
+        added = range(ids.next_item, ids.next_item + len(changes.added))
         new = [
             tables.item_rows(
                 list(added), tables.LIVE, tables.content_columns(changes.added, starts[:-1])
@@ -420,22 +420,22 @@ class Store:
             ([item_id for item_id, _ in step.old_failures], again),
             (removed, {"status": status}),
         ]
-        wanted = [item_id for ids, _ in groups for item_id in ids]
+        wanted = [item_id for changing, _ in groups for item_id in changing]
         if not wanted:
             return pa.concat_tables(new), tables.ITEM_SCHEMA.empty_table()
         current = tables.rows_by_id(self.path, wanted)
         changed = []
-        for ids, columns in groups:
-            rows = current.slice(0, len(ids))
-            current = current.slice(len(ids))
+        for changing, columns in groups:
+            rows = current.slice(0, len(changing))
+            current = current.slice(len(changing))
             changed.append(tables.changed_rows(rows, columns))
         return pa.concat_tables(new), pa.concat_tables(changed)
 
-    def _force(self, recorder: checksums.Recorder) -> None:
+    def _force(self, ledger: checksums.LedgerWriter) -> None:
         with lance_tables.storage_errors(self.path):
-            recorder.take()
+            ledger.take()
 
-    def _writing(self) -> checksums.Recorder:
+    def _writing(self) -> checksums.LedgerWriter:
         if self._checksums is None:
             raise LibraryLocked(
                 f"{self.path} is open for reading: open it with write=True to change it"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from maxsight.index.array_types import Rows
+from maxsight.index.building.progress import OnProgress, silent
 from maxsight.index.derived import generations, token_folder
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.records import TokenTable
@@ -21,15 +22,13 @@ _TAIL_SHARE = 0.02
 # Units read at a time.
 _STEP = 4_096
 
-Step = Callable[[int, int], None]
 
-
-def bring_up_to_date(snapshot: Snapshot, *, recall: float, step: Step | None = None) -> str:
+def bring_up_to_date(snapshot: Snapshot, *, recall: float, progress: OnProgress = silent) -> str:
     """Make, extend, leave or delete the index of a library's tokens. For the writer alone.
 
     Args:
         recall: of the ten best of exact MaxSim, that candidates are chosen for.
-        step: called with how many units have been read, and how many there are.
+        progress: called at each read of units.
 
     Returns:
         ``built``, ``extended``, ``kept``, or ``none`` where tokens are few, or not stored.
@@ -52,13 +51,13 @@ def bring_up_to_date(snapshot: Snapshot, *, recall: float, step: Step | None = N
             if len(new) <= _TAIL_SHARE * len(rows):
                 return "kept"
             with lance_tables.storage_errors(built.index.folder):
-                built.index.add(_tables(snapshot, rows[new], step), labels=unit_ids[new])
+                built.index.add(_tables(snapshot, rows[new], progress), labels=unit_ids[new])
             return "extended"
     with lance_tables.storage_errors(library / generations.FOLDER):
         folder = generations.following(library, token_folder.NAME)
         LateIndex.build(
             folder,
-            _tables(snapshot, rows, step),
+            _tables(snapshot, rows, progress),
             codes="4bit",
             recall=recall,
             labels=unit_ids,
@@ -68,10 +67,8 @@ def bring_up_to_date(snapshot: Snapshot, *, recall: float, step: Step | None = N
     return "built"
 
 
-def _tables(snapshot: Snapshot, rows: Rows, step: Step | None) -> Iterator[TokenTable]:
+def _tables(snapshot: Snapshot, rows: Rows, progress: OnProgress) -> Iterator[TokenTable]:
     for start in range(0, len(rows), _STEP):
-        if step is not None:
-            step(start, len(rows))
+        progress("tokens", start, len(rows))
         yield snapshot.tokens.of_rows(rows[start : start + _STEP])
-    if step is not None:
-        step(len(rows), len(rows))
+    progress("tokens", len(rows), len(rows))

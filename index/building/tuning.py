@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from maxsight.index.ann.contract import Effort
 from maxsight.index.array_types import Floats, Rows
+from maxsight.index.building.progress import OnProgress, silent
 
 # What recall is measured on: enough that 95 % is known to about one point, two errors wide.
 QUERIES = 400
@@ -117,7 +118,7 @@ def settle(
     *,
     recall: float,
     enough: float,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = silent,
 ) -> tuple[list[OperatingPoint], OperatingPoint]:
     """Try efforts, cheapest first, and take the fastest that surely finds enough.
 
@@ -213,7 +214,7 @@ def sweep(
     asked: Mapping[str, Asked],
     *,
     enough: float = ENOUGH,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = silent,
 ) -> list[OperatingPoint]:
     """Try efforts, cheapest first, until one finds enough.
 
@@ -221,17 +222,15 @@ def sweep(
         search: gives the ``DEPTH`` best rows of each query at an effort.
         asked: kind -> queries with their truth.
         enough: recall, with its margin to spare, on every kind of query at which to stop.
-        progress: called with how many efforts are tried, and how many there are.
+        progress: called with ``measure``, how many efforts are tried, and how many there are.
     """
     points: list[OperatingPoint] = []
     for done, effort in enumerate(efforts):
-        if progress is not None:
-            progress(done, len(efforts))
+        progress("measure", done, len(efforts))
         points.append(_measure(search, effort, asked))
         if points[-1].surely >= enough:
             break
-    if progress is not None:
-        progress(len(efforts), len(efforts))
+    progress("measure", len(efforts), len(efforts))
     return points
 
 

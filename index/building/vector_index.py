@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from maxsight.index.ann.indexed_vectors import IndexedVectors
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.building import questions, token_index, tuning
 from maxsight.index.building.dimensionality import OrderEffect, order_effect
+from maxsight.index.building.progress import OnProgress, silent
 from maxsight.index.building.tuning import OperatingPoint, Questions
 from maxsight.index.derived import generations, vector_folder
 from maxsight.index.exact.disk import DiskVectors, chunks
@@ -39,10 +39,6 @@ _GROWTH = 2.0
 _TAIL_SHARE = 0.05
 _ORDER_SAMPLE = 10_000
 
-Stage = Literal["tokens", "train", "fill", "truth", "measure"]
-# Called with what is being done, how far it is, and how far it goes; ``truth`` is searching
-# exactly, to compare with.
-Step = Callable[[Stage, int, int], None]
 # Vectors of texts, (m, D) float32: what people ask. Called only where an index is made or measured.
 Texts = Callable[[], Floats]
 
@@ -81,7 +77,7 @@ def bring_up_to_date(
     spec: str | None = None,
     *,
     texts: Texts | None = None,
-    step: Step | None = None,
+    progress: OnProgress = silent,
     device: DeviceLike = "auto",
 ) -> IndexReport:
     """What ``maxsight index`` does at its end: make, extend or leave the indexes.
@@ -89,12 +85,10 @@ def bring_up_to_date(
     Args:
         spec: of the index from now on; None: as it was asked for before, or chosen by size.
         texts: to learn from and to be measured by; without, pictures are the only queries.
-        step: progress.
+        progress: called as the work goes on.
         device: where an index is made: ``auto`` is a GPU, if FAISS can compute on one.
     """
-    token_index.bring_up_to_date(
-        snapshot, recall=RECALL, step=lambda done, total: _tell(step, "tokens", done, total)
-    )
+    token_index.bring_up_to_date(snapshot, recall=RECALL, progress=progress)
     library, built = snapshot.state.library, snapshot.state.built
     before = generations.wanted(library) or auto.AUTO
     asked = spec or before
@@ -107,9 +101,9 @@ def bring_up_to_date(
         if not (is_grown or is_hollow):
             if missing <= _TAIL_SHARE * known:
                 return _kept(built, "kept")
-            return _kept(_extended(snapshot, built, step), "extended")
+            return _kept(_extended(snapshot, built, progress), "extended")
     try:
-        report = build(snapshot, asked, texts=texts, step=step, device=device)
+        report = build(snapshot, asked, texts=texts, progress=progress, device=device)
     except UsageError as error:
         if spec is not None:
             raise
@@ -133,7 +127,7 @@ def build(
     *,
     recall: float = RECALL,
     texts: Texts | None = None,
-    step: Step | None = None,
+    progress: OnProgress = silent,
     device: DeviceLike = "auto",
     thorough: bool = False,
 ) -> IndexReport:
@@ -143,8 +137,8 @@ def build(
         spec: ``auto``, ``exact``, or what ``maxsight.index.ann.auto.make`` takes.
         recall: to reach on every kind of query, if it can be.
         texts: to learn from and to be measured by; without, pictures are the only queries.
-        step, device: as in :func:`bring_up_to_date`. What a GPU refuses, the processor makes; it
-            also does the measuring, as most searches are its.
+        progress, device: as in :func:`bring_up_to_date`. What a GPU refuses, the processor makes;
+            it also does the measuring, as most searches are its.
         thorough: try every setting, and report on the order of insertion, as :func:`tune` does; not
             only until a setting finds enough.
 
@@ -171,22 +165,22 @@ def build(
     unit_ids, stored = _live(snapshot)
     gpu = auto.device_for(choice, rows, dim, device=device, budget=budget)
     try:
-        index, efforts = _made(choice, stored, learned, step, gpu or "cpu")
+        index, efforts = _made(choice, stored, learned, progress, gpu or "cpu")
     except BackendError as error:
         if gpu is None:
             raise
         _log.warning("%s is made on the processor: %s", choice.spec, error)
         gpu = None
-        index, efforts = _made(choice, stored, learned, step, "cpu")
+        index, efforts = _made(choice, stored, learned, progress, "cpu")
     points, point = tuning.settle(
         lambda queries, effort: searcher.search(
             index, stored, queries, tuning.DEPTH, effort=effort
         ),
         efforts,
-        _asked(stored, stored, asked, step),
+        _asked(stored, stored, asked, progress),
         recall=recall,
         enough=tuning.ENOUGH if thorough else recall,
-        progress=lambda done, total: _tell(step, "measure", done, total),
+        progress=progress,
     )
     index.effort = point.effort
     details = {"spec": choice.spec, "trained_rows": rows, **_measured(point, recall)}
@@ -210,7 +204,7 @@ def tune(
     *,
     recall: float = RECALL,
     texts: Texts | None = None,
-    step: Step | None = None,
+    progress: OnProgress = silent,
 ) -> IndexReport:
     """Try every setting of the library's index and keep the fastest that reaches ``recall``.
 
@@ -232,10 +226,10 @@ def tune(
     points, point = tuning.settle(
         lambda queries, effort: vectors.search(queries, tuning.DEPTH, allowed=live, effort=effort),
         built.index.efforts(tuning.DEPTH),
-        _asked(vectors.stored, stored, asked, step, live),
+        _asked(vectors.stored, stored, asked, progress, live),
         recall=recall,
         enough=tuning.ENOUGH,
-        progress=lambda done, total: _tell(step, "measure", done, total),
+        progress=progress,
     )
     built.index.effort = point.effort
     details = {**built.details, **_measured(point, recall)}
@@ -259,7 +253,7 @@ def _made(
     choice: auto.Choice,
     stored: DiskVectors,
     learned: Floats | None,
-    step: Step | None,
+    progress: OnProgress,
     device: DeviceLike,
 ) -> tuple[VectorIndex, list[Effort]]:
     """An index over all rows, and the settings it can be searched with."""
@@ -267,21 +261,21 @@ def _made(
     rows = len(stored)
     draw = np.random.default_rng(0)
     sampled = np.sort(draw.choice(rows, min(rows, choice.footprint.sample_rows), replace=False))
-    _tell(step, "train", 0, 1)
+    progress("train", 0, 1)
     index.train(stored.take(sampled).astype(np.float32), learned)
-    _tell(step, "train", 1, 1)
-    _add(index, stored, np.arange(rows), step)
+    progress("train", 1, 1)
+    _add(index, stored, np.arange(rows), progress)
     # To be asked for them, it comes back from the GPU that made it, which may refuse.
     return index, index.efforts(tuning.DEPTH)
 
 
-def _extended(snapshot: Snapshot, built: Built, step: Step | None) -> Built:
+def _extended(snapshot: Snapshot, built: Built, progress: OnProgress) -> Built:
     """The index with the rows it lacks, saved in the old one's place."""
     unit_ids, stored = _live(snapshot)
     new = np.flatnonzero(unit_ids > built.newest)
     # A copy of its own: readers in this process go on searching the old one.
     index, _ = saved.load(built.folder, device="cpu")
-    _add(index, stored, new, step)
+    _add(index, stored, new, progress)
     known = np.concatenate([built.unit_ids, unit_ids[new]])
     return vector_folder.save(
         snapshot.state.library, snapshot.manifest, index, known, built.details
@@ -311,25 +305,25 @@ def _live(snapshot: Snapshot) -> tuple[Rows, DiskVectors]:
     return unit_ids, DiskVectors.of(state.units, unit_ids, snapshot.dim, state.library / UNITS)
 
 
-def _add(index: VectorIndex, stored: DiskVectors, rows: Rows, step: Step | None) -> None:
+def _add(index: VectorIndex, stored: DiskVectors, rows: Rows, progress: OnProgress) -> None:
     done = 0
     for part in chunks(rows, stored.dim):
-        _tell(step, "fill", done, len(rows))
+        progress("fill", done, len(rows))
         index.add(stored.take(part))
         done += len(part)
-    _tell(step, "fill", done, len(rows))
+    progress("fill", done, len(rows))
 
 
 def _asked(
     searched: ExactIndex | DiskVectors,
     stored: DiskVectors,
     texts: Floats | None,
-    step: Step | None,
+    progress: OnProgress,
     allowed: Mask | None = None,
 ) -> Questions:
-    _tell(step, "truth", 0, 1)
+    progress("truth", 0, 1)
     asked = questions.sampled(searched, stored, texts, allowed=allowed)
-    _tell(step, "truth", 1, 1)
+    progress("truth", 1, 1)
     return asked
 
 
@@ -341,8 +335,3 @@ def _measured(point: OperatingPoint, target: float) -> dict[str, object]:
         "target": target,
         "queries_per_second": round(point.queries_per_second, 1),
     }
-
-
-def _tell(step: Step | None, what: Stage, done: int, total: int) -> None:
-    if step is not None:
-        step(what, done, total)

@@ -34,7 +34,7 @@ class Checksum:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Ledger:
     """What ``checksums.txt`` says.
 
     Attributes:
@@ -48,7 +48,7 @@ class Recorded:
     whole_bytes: int
 
 
-def read(library: Path) -> Recorded:
+def read(library: Path) -> Ledger:
     """The ledger of the library at ``library``; empty if there is none.
 
     Raises:
@@ -63,7 +63,7 @@ def read(library: Path) -> Recorded:
             damaged.append(number)
         else:
             files[entry[0]] = entry[1]
-    return Recorded(files, tuple(damaged), whole)
+    return Ledger(files, tuple(damaged), whole)
 
 
 def lines_of(library: Path, names: Iterable[str]) -> dict[str, Checksum]:
@@ -76,10 +76,10 @@ def lines_of(library: Path, names: Iterable[str]) -> dict[str, Checksum]:
     found = {}
     for name in names:
         end = b" " + os.fsencode(name) + b"\n"
-        place = content.rfind(end)
-        if place >= 0:
-            begin = content.rfind(b"\n", 0, place) + 1
-            entry = _entry(content[begin : place + len(end) - 1])
+        last = content.rfind(end)
+        if last >= 0:
+            begin = content.rfind(b"\n", 0, last) + 1
+            entry = _entry(content[begin : last + len(end) - 1])
             if entry is not None:
                 found[name] = entry[1]
     return found

@@ -130,20 +130,20 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
     problems: list[Problem] = []
     manifest = _manifest(library, problems)
     with lance_tables.storage_errors(library):
-        recorded = checksum.read(library)
+        ledger = checksum.read(library)
         present = checksums.table_files(library)
-        same, different = hashes.compare(recorded.files, progress)
+        same, different = hashes.compare(ledger.files, progress)
     problems += [
         Problem("ledger", checksum.FILE_NAME, f"line {number} is damaged")
-        for number in recorded.damaged_lines[:_LINES_SHOWN]
+        for number in ledger.damaged_lines[:_LINES_SHOWN]
     ]
-    if (more := len(recorded.damaged_lines) - _LINES_SHOWN) > 0:
+    if (more := len(ledger.damaged_lines) - _LINES_SHOWN) > 0:
         problems.append(Problem("ledger", checksum.FILE_NAME, f"and {more:,} lines more"))
     states = {}
     needed: set[str] = set()
     # Items first: the units read after them hold every unit that these items claim.
     for name in (tables.ITEMS, tables.UNITS):
-        states[name] = _table(library, name, recorded.files, different, problems, needed)
+        states[name] = _table(library, name, ledger.files, different, problems, needed)
     if manifest is not None:
         problems += _columns(library, manifest, states)
     remains = sorted(different - needed)
@@ -191,7 +191,7 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
         damaged_films=tuple(damaged_films),
         orphans=rows.orphans,
         leftovers=tuple(os.path.relpath(path, library) for path in leftovers(library)),
-        unrecorded=len(present - recorded.files.keys()),
+        unrecorded=len(present - ledger.files.keys()),
         files=len(same | different),
         bytes=sum(hashes.found[name].bytes for name in same | different),
         items=rows.items,

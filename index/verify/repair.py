@@ -18,7 +18,7 @@ from maxsight.index.files.durable import clear
 from maxsight.index.tables import lance_tables, tables, versions
 from maxsight.index.verify.examine import Examination, Hashes, Progress, examine
 from maxsight.index.writing import checksums, partial
-from maxsight.index.writing.ids import Ledger
+from maxsight.index.writing.ids import Ids
 
 # Above what lost rows may have used: far more than one step ever adds.
 _SKIPPED_IDS = 1_000_000
@@ -65,7 +65,7 @@ def repair(library: Path, hashes: Hashes, progress: Progress) -> list[str]:
     if lost_rows:
         _skip_ids(library)
     with lance_tables.storage_errors(library):
-        checksums.Recorder(library).rewrite()
+        checksums.LedgerWriter(library).rewrite()
     return done
 
 
@@ -77,7 +77,7 @@ def _forget_lost_versions(library: Path, found: Examination, done: list[str]) ->
     if gone:
         with lance_tables.storage_errors(library):
             # The next versions will have the names of the lost: their lines must not outlive them.
-            checksums.Recorder(library).rewrite()
+            checksums.LedgerWriter(library).rewrite()
     return bool(gone)
 
 
@@ -96,7 +96,7 @@ def _drop_damaged_versions(library: Path, found: Examination, done: list[str]) -
         with lance_tables.storage_errors(library / name):
             (library / place).unlink()
             # The next version will have this name: its line must not outlive it.
-            checksums.Recorder(library).rewrite()
+            checksums.LedgerWriter(library).rewrite()
         done.append(
             f"dropped {place}, damaged: {name} is as it was one step before, so that what that "
             "step removed is back and what it added is not there"
@@ -146,12 +146,12 @@ def _remove_items(library: Path, found: Examination, done: list[str]) -> None:
 
 def _skip_ids(library: Path) -> None:
     """Leave a tombstone above every id that lost rows may have had."""
-    ledger = Ledger.read(library)
+    ids = Ids.read(library)
     units = lance_tables.open_table(library, tables.UNITS)
     with lance_tables.storage_errors(library):
         owners = units.to_table(columns=["item_id"])["item_id"].to_numpy()
-        top = max(ledger.next_item, int(owners.max(initial=-1)) + 1) + _SKIPPED_IDS
-        first = pa.array([ledger.next_unit + _SKIPPED_IDS], pa.int64())
+        top = max(ids.next_item, int(owners.max(initial=-1)) + 1) + _SKIPPED_IDS
+        first = pa.array([ids.next_unit + _SKIPPED_IDS], pa.int64())
         columns = {"path": pa.array([""]), "first_unit": first}
         rows = tables.item_rows([top], tables.REMOVED, columns)
         # Without the empty ones: a library of an older schema has not all of them.

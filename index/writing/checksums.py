@@ -25,19 +25,19 @@ def table_files(library: Path) -> set[str]:
     found = set()
     for table in (tables.ITEMS, tables.UNITS):
         for folder, _, names in os.walk(library / table):
-            place = f"{table}{folder.removeprefix(str(library / table))}/"
-            found |= {place + name for name in names if not _is_passing(name)}
+            prefix = f"{table}{folder.removeprefix(str(library / table))}/"
+            found |= {prefix + name for name in names if not _is_passing(name)}
     return found
 
 
-class Recorder:
+class LedgerWriter:
     """The writer's side: knows which files have a line, and gives the others one."""
 
     def __init__(self, library: Path) -> None:
         self._library = library
-        recorded = read(library)
-        self._whole_bytes = recorded.whole_bytes
-        self._sums = recorded.files
+        ledger = read(library)
+        self._whole_bytes = ledger.whole_bytes
+        self._sums = ledger.files
         self._pending: dict[str, Checksum] = {}
         # Folders whose own name is on the disk for certain.
         self._folders: set[Path] = set()

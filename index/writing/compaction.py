@@ -9,10 +9,10 @@ from typing import Any
 from maxsight.index.records import Compaction
 from maxsight.index.tables import lance_tables, tables
 from maxsight.index.tables.unit_reader import owners
-from maxsight.index.writing.checksums import Recorder
+from maxsight.index.writing.checksums import LedgerWriter
 
 
-def compact(library: Path, recorder: Recorder, grace: timedelta) -> Compaction:
+def compact(library: Path, ledger: LedgerWriter, grace: timedelta) -> Compaction:
     """Compact both tables, and delete versions older than ``grace``. For the writer alone.
 
     Killed at any moment, it leaves the library as it was or a part of it compacted.
@@ -27,8 +27,8 @@ def compact(library: Path, recorder: Recorder, grace: timedelta) -> Compaction:
     for table in (items, units):
         table.optimize.compact_files()
     # Old files go only when the new ones would survive a power cut.
-    recorder.take()
-    recorder.commit()
+    ledger.take()
+    ledger.commit()
     freed = 0
     for table in (items, units):
         stats = table.cleanup_old_versions(
@@ -37,7 +37,7 @@ def compact(library: Path, recorder: Recorder, grace: timedelta) -> Compaction:
             delete_unverified=True,
         )
         freed += stats.bytes_removed
-    recorder.rewrite()
+    ledger.rewrite()
     return Compaction(dropped_items, dropped_units, freed)
 
 

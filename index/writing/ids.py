@@ -34,7 +34,7 @@ class Step:
     units: int
 
 
-class Ledger:
+class Ids:
     """Which paths are taken, by whom, and the next free ids.
 
     Attributes:
@@ -51,8 +51,8 @@ class Ledger:
         self.next_unit = next_unit
 
     @classmethod
-    def read(cls, library: Path) -> Ledger:
-        """The ledger of the library's newest state."""
+    def read(cls, library: Path) -> Ids:
+        """Those of the library's newest state."""
         items = lance_tables.open_table(library, tables.ITEMS)
         units = lance_tables.open_table(library, tables.UNITS)
         columns = ["item_id", "status", "path", "path_bytes", "first_unit", "unit_count"]
@@ -93,7 +93,7 @@ class Ledger:
         vacated = {self._paths[item_id] for item_id in changed}
 
         claims = [
-            (item.state.path, self.next_item + place) for place, item in enumerate(changes.added)
+            (item.state.path, item_id) for item_id, item in enumerate(changes.added, self.next_item)
         ]
         claims += [(item.state.path, item_id) for item_id, item in changes.replaced]
         claims += [(state.path, item_id) for item_id, state in changes.restated]
@@ -128,7 +128,7 @@ class Ledger:
         self._failed = {path: row for path, row in self._failed.items() if row not in gone}
         first = self.next_item + len(changes.added)
         self._failed |= {
-            failure.state.path: first + place for place, failure in enumerate(step.new_failures)
+            failure.state.path: item_id for item_id, failure in enumerate(step.new_failures, first)
         }
         self.next_item += step.items
         self.next_unit += step.units

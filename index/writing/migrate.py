@@ -34,12 +34,12 @@ def upgrade(library: Path, manifest: Manifest) -> Manifest:
     upgraded = dataclasses.replace(manifest, schema=SCHEMA)
     with lance_tables.storage_errors(library):
         _add_columns(library)
-        recorder = checksums.Recorder(library)
+        ledger = checksums.LedgerWriter(library)
         if manifest.schema < 2:
             # Schema 2 added the checksums of the tables' files, and one to library.json itself.
-            recorder.rewrite()
-        recorder.take()
-        recorder.commit()
+            ledger.rewrite()
+        ledger.take()
+        ledger.commit()
         upgraded.write(library)
     _log.info("%s: schema %d is now %d", library, manifest.schema, SCHEMA)
     return upgraded

@@ -4,12 +4,12 @@ again.
 A file for each film, appended to and forced to the disk every few seconds, and deleted when the
 film is stored. All of it is derived: deleted or damaged, it costs encoding the film from its start.
 
-Each record is::
+Each entry is::
 
     BYTES OF HEADER (u32) BYTES OF BODY (u32) CRC-32 OF BOTH (u32) HEADER (JSON) BODY
 
 The first says whose it is and has no body; the others hold some units each. What follows the last
-whole record was being written when the writer died.
+whole entry was being written when the writer died.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ class Keeper:
 
         A disk or a bound that refuses costs a warning: nothing that is stored depends on it.
         """
-        library, file = self._library, _place(self._library, film)
-        record = _stretch_record(stretch)
+        library, file = self._library, _path(self._library, film)
+        entry = _stretch_entry(stretch)
         try:
             plain_files.require_folder(library / FOLDER)
             (library / FOLDER).mkdir(exist_ok=True)
-            if sum(path.lstat().st_size for path in _files(library)) + len(record) > _MOST_KEPT:
+            if sum(path.lstat().st_size for path in _files(library)) + len(entry) > _MOST_KEPT:
                 raise OSError(f"more than {_MOST_KEPT >> 30} GiB of films that are not done")
             descriptor = plain_files.open_to_write(file, os.O_RDWR | os.O_CREAT)
             with open(descriptor, "r+b") as stream:
@@ -115,21 +115,21 @@ class Keeper:
                 if end is None:
                     end = _whole_bytes(stream, film)
                 if end == 0:
-                    record = _record(asdict(film)) + record
+                    entry = _entry(asdict(film)) + entry
                 stream.truncate(end)
                 stream.seek(end)
-                stream.write(record)
+                stream.write(entry)
                 stream.flush()
                 os.fsync(descriptor)
             if end == 0:
                 force(library / FOLDER)
-            self._ends[file] = end + len(record)
+            self._ends[file] = end + len(entry)
         except OSError as error:
             _log.warning("the progress of %s is not kept: %s", film.path, error.strerror or error)
 
     def remove(self, film: PartialFilm) -> None:
         """It is stored, beyond storing, or to be read from its start."""
-        file = _place(self._library, film)
+        file = _path(self._library, film)
         self._ends.pop(file, None)
         delete(file)
 
@@ -137,14 +137,14 @@ class Keeper:
 def load(library: Path, film: PartialFilm) -> list[Stretch]:
     """All that is kept of a film, in order; empty if that is nothing, or damaged.
 
-    A killed writer's last record is left out.
+    A killed writer's last entry is left out.
     """
     try:
-        with plain_files.open_to_read(_place(library, film)) as stream:
-            records = _records(stream)
-            if _owner(next(records, None)) != _key(film):
+        with plain_files.open_to_read(_path(library, film)) as stream:
+            entries = _entries(stream)
+            if _owner(next(entries, None)) != _key(film):
                 return []
-            return [_stretch(header, body, film) for header, body in records]
+            return [_stretch(header, body, film) for header, body in entries]
     except (OSError, Damaged):
         return []
 
@@ -155,10 +155,10 @@ def found(library: Path) -> list[PartialFilm]:
     for file in _files(library):
         try:
             with plain_files.open_to_read(file) as stream:
-                film = _film(next(_records(stream), None))
+                film = _film(next(_entries(stream), None))
         except (OSError, Damaged):
             continue
-        if file == _place(library, film):
+        if file == _path(library, film):
             films.append(film)
     return films
 
@@ -172,7 +172,7 @@ def clear(library: Path, stored: Collection[tuple[str, str | None]]) -> None:
     for file in _files(library):
         try:
             with plain_files.open_to_read(file) as stream:
-                film = _film(next(_records(stream), None))
+                film = _film(next(_entries(stream), None))
         except (OSError, Damaged):
             delete(file)
             continue
@@ -185,9 +185,9 @@ def problems(library: Path) -> Iterator[tuple[Path, str]]:
     for file in _files(library):
         try:
             with plain_files.open_to_read(file) as stream:
-                records = _records(stream)
-                film = _film(next(records, None))
-                for header, body in records:
+                entries = _entries(stream)
+                film = _film(next(entries, None))
+                for header, body in entries:
                     _stretch(header, body, film)
         except FileNotFoundError:  # a writer is done with it
             continue
@@ -204,7 +204,7 @@ def _files(library: Path) -> list[Path]:
         return []
 
 
-def _place(library: Path, film: PartialFilm) -> Path:
+def _path(library: Path, film: PartialFilm) -> Path:
     return library / FOLDER / hashlib.blake2b(_key(film).encode(), digest_size=16).hexdigest()
 
 
@@ -214,13 +214,13 @@ def _key(film: PartialFilm) -> str:
     return json.dumps([_FORMAT, *same])
 
 
-def _owner(record: tuple[dict[str, Any], bytes] | None) -> str:
-    return _key(_film(record))
+def _owner(entry: tuple[dict[str, Any], bytes] | None) -> str:
+    return _key(_film(entry))
 
 
-def _film(record: tuple[dict[str, Any], bytes] | None) -> PartialFilm:
+def _film(entry: tuple[dict[str, Any], bytes] | None) -> PartialFilm:
     try:
-        header, _ = record or ({}, b"")
+        header, _ = entry or ({}, b"")
         film = PartialFilm(**header)
         texts = (film.content_hash, film.settings, film.fingerprint, film.path)
         numbers = [film.dim, film.bytes] + ([] if film.token_dim is None else [film.token_dim])
@@ -253,22 +253,22 @@ def delete(file: Path) -> None:
 def _whole_bytes(stream: BinaryIO, film: PartialFilm) -> int:
     """Where to append; 0 for a file that is new, damaged or another's."""
     try:
-        records = _records(stream)
-        if _owner(next(records, None)) != _key(film):
+        entries = _entries(stream)
+        if _owner(next(entries, None)) != _key(film):
             return 0
         end = stream.tell()
-        for _ in records:
+        for _ in entries:
             end = stream.tell()
         return end
     except Damaged:
         return 0
 
 
-def _records(stream: BinaryIO) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Headers and bodies up to the last whole record.
+def _entries(stream: BinaryIO) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Headers and bodies up to the last whole entry.
 
     Raises:
-        Damaged: a record that is all there is not what was written.
+        Damaged: an entry that is all there is not what was written.
     """
     size = os.fstat(stream.fileno()).st_size
     while len(prefix := stream.read(_LENGTHS.size)) == _LENGTHS.size:
@@ -287,12 +287,12 @@ def _records(stream: BinaryIO) -> Iterator[tuple[dict[str, Any], bytes]]:
         yield header, body
 
 
-def _record(header: dict[str, Any], body: bytes = b"") -> bytes:
+def _entry(header: dict[str, Any], body: bytes = b"") -> bytes:
     text = json.dumps(header).encode()
     return _LENGTHS.pack(len(text), len(body), zlib.crc32(body, zlib.crc32(text))) + text + body
 
 
-def _stretch_record(stretch: Stretch) -> bytes:
+def _stretch_entry(stretch: Stretch) -> bytes:
     parts = [stretch.spans.astype("<f8"), stretch.vectors.astype("<f4")]
     tokens = 0
     if stretch.tokens is not None:
@@ -305,7 +305,7 @@ def _stretch_record(stretch: Stretch) -> bytes:
             table.sizes.astype("<f4"),
         ]
     header = {"units": len(stretch.spans), "tokens": tokens, "mark": stretch.mark}
-    return _record(header, b"".join(part.tobytes() for part in parts))
+    return _entry(header, b"".join(part.tobytes() for part in parts))
 
 
 def _stretch(header: dict[str, Any], body: bytes, film: PartialFilm) -> Stretch:
@@ -326,10 +326,10 @@ def _stretch(header: dict[str, Any], body: bytes, film: PartialFilm) -> Stretch:
     sizes = [np.dtype(kind).itemsize * math.prod(shape) for kind, shape in shapes]
     if sum(sizes) != len(body):
         raise Damaged("a record has not the size it says")
-    places = np.cumsum([0, *sizes])
+    starts = np.cumsum([0, *sizes])
     spans, vectors, *rest = (
         np.frombuffer(body[start : start + size], kind).reshape(shape)
-        for (kind, shape), start, size in zip(shapes, places, sizes)
+        for (kind, shape), start, size in zip(shapes, starts, sizes)
     )
     norms = np.linalg.norm(vectors, axis=1)
     if not tables.is_one(norms).all() or not (spans[:, 0] < spans[:, 1]).all():

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from maxsight.index.building.vector_index import IndexReport, Step
+    from maxsight.index.building.progress import OnProgress
+    from maxsight.index.building.vector_index import IndexReport
     from maxsight.index.store import Store
     from maxsight.index.tables.annotations import Annotation
     from maxsight.index.tables.manifest import Manifest
@@ -119,7 +120,7 @@ class Writer(Handle):
                     store.snapshot(),
                     index,
                     texts=self._texts,
-                    step=_stepper(progress),
+                    progress=_on_progress(progress),
                     device=self._device,
                 )
                 report = replace(report, index=made)
@@ -245,11 +246,11 @@ class Writer(Handle):
             auto.check(index, self._store().manifest.dim)
         if not 0 < recall < 1:
             raise UsageError(f"recall={recall} must lie between 0 and 1, say 0.95")
-        step = _stepper(progress)
+        on_progress = _on_progress(progress)
         with self._open_for_writing() as store:
             if index is None and store.snapshot().state.built is not None:
                 return vector_index.tune(
-                    store.snapshot(), recall=recall, texts=self._texts, step=step
+                    store.snapshot(), recall=recall, texts=self._texts, progress=on_progress
                 )
             spec = index or generations.wanted(store.path) or "auto"
             report = vector_index.build(
@@ -257,7 +258,7 @@ class Writer(Handle):
                 spec,
                 recall=recall,
                 texts=self._texts,
-                step=step,
+                progress=on_progress,
                 device=self._device,
                 thorough=True,
             )
@@ -339,10 +340,12 @@ class Writer(Handle):
         return known_texts(self._query_encoder())
 
 
-def _stepper(progress: Callable[[Progress], None] | None) -> Step | None:
+def _on_progress(progress: Callable[[Progress], None] | None) -> OnProgress:
     """What tells ``progress`` how far an index is."""
-    if progress is None:
-        return None
+    from maxsight.index.building.progress import silent
     from maxsight.pipelines.ingestion.report import Progress
+
+    if progress is None:
+        return silent
 
     return lambda stage, done, total: progress(Progress(stage, done, total))

@@ -63,7 +63,7 @@ def read_tokens(library: Path) -> None:
 
 
 def reseal_ledger(library: Path) -> None:
-    checksums.Recorder(library).rewrite(without=checksums.table_files(library))
+    checksums.LedgerWriter(library).rewrite(without=checksums.table_files(library))
 
 
 @pytest.mark.parametrize("table", [tables.ITEMS, tables.UNITS])

@@ -183,7 +183,7 @@ def test_an_index_is_built_extended_tuned_and_removed(create: Create, samples: A
         "IVF4,Flat",
         recall=0.9,
         texts=lambda: samples.unit_vectors(20, seed=9),
-        step=lambda stage, done, total: seen.append(stage),
+        progress=lambda stage, done, total: seen.append(stage),
     )
     assert (report.action, report.index, report.rows) == ("built", "IVF4,Flat", 400)
     vector_index.remember(store.path, "IVF4,Flat")
@@ -233,7 +233,7 @@ def test_a_thorough_build_needs_no_tuning(create: Create, samples: Any) -> None:
         store.snapshot(),
         "IVF4,Flat",
         recall=0.3,
-        step=lambda stage, done, total: seen.append((stage, done)),
+        progress=lambda stage, done, total: seen.append((stage, done)),
         thorough=True,
     )
     assert seen.count(("truth", 0)) == 1

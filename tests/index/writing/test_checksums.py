@@ -20,7 +20,7 @@ from maxsight.index.store import Store
 from maxsight.index.tables import versions
 from maxsight.index.verify.verify import verify
 from maxsight.index.writing import checksums
-from maxsight.index.writing.checksums import Recorder
+from maxsight.index.writing.checksums import LedgerWriter
 
 Create = Callable[..., Store]
 
@@ -63,9 +63,9 @@ def test_the_ledger_at_every_length(create: Create, samples: Any) -> None:
         assert recorded.damaged_lines == ()
         assert recorded.files.items() <= whole.items()
         assert len(recorded.files) == content[:length].count(b"\n")
-        recorder = Recorder(library)
-        recorder.take()
-        recorder.commit()
+        writer = LedgerWriter(library)
+        writer.take()
+        writer.commit()
         assert checksum.read(library).files == whole
 
 

@@ -31,7 +31,7 @@ def make_old(library: Path, schema: int) -> None:
     lance.dataset(str(library / tables.ITEMS)).drop_columns(["settings", "remark"])
     manifest = dataclasses.replace(Manifest.read(library), schema=schema)
     if schema == 2:
-        checksums.Recorder(library).rewrite()
+        checksums.LedgerWriter(library).rewrite()
         manifest.write(library)
         return
     (library / checksum.FILE_NAME).unlink()
@@ -102,7 +102,7 @@ def test_a_users_own_column_of_a_new_name_is_kept_under_another(
     items.add_columns(
         {"remark": f"CAST(item_id AS {'STRING' if kind == pa.string() else 'BIGINT'})"}
     )
-    checksums.Recorder(store.path).rewrite()
+    checksums.LedgerWriter(store.path).rewrite()
     with Store.open(store.path) as reader:
         own = dict(
             zip(*reader.items(columns=["item_id", "remark"]).to_pydict().values(), strict=True)
@@ -179,7 +179,7 @@ def test_a_damaged_old_library_is_repaired(
         kind = "STRING" if own_type == pa.string() else "BIGINT"
         own = "NULLIF(CAST(item_id AS STRING), '9')" if kind == "STRING" else "NULLIF(item_id, 9)"
         items.add_columns({"remark": own})
-        checksums.Recorder(store.path).rewrite()
+        checksums.LedgerWriter(store.path).rewrite()
     data = max((store.path / tables.UNITS / "data").iterdir(), key=os.path.getmtime)
     content = bytearray(data.read_bytes())
     content[len(content) // 4] ^= 1

@@ -75,7 +75,7 @@ class World:
     def age(self) -> None:
         """Make it one of schema 2, which did not know settings."""
         lance.dataset(str(self.library / tables.ITEMS)).drop_columns(["settings", "remark"])
-        checksums.Recorder(self.library).rewrite()
+        checksums.LedgerWriter(self.library).rewrite()
         manifest = Manifest.read(self.library)
         dataclasses.replace(manifest, schema=2).write(self.library)
 
