@@ -78,7 +78,8 @@ class Reader(Handle):
         """Answer a query with any number of weighted terms."""
         from maxsight.pipelines.search.search import search
 
-        return search(self._store().snapshot(), query, self._query_encoder())
+        encoder = self._query_encoder()
+        return search(self._store().snapshot(), query, encoder)
 
     def moments(
         self,

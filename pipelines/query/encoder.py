@@ -101,13 +101,11 @@ class QueryEncoder:
         vectors = np.stack(parts).astype(np.float32)
         weights = [term.weight for term in terms]
         is_text = [term.text is not None for term in terms]
+        tokens = [tokens_by_text[term.text] if late and term.text else None for term in terms]
+        mix = snapshot.manifest.mix
+        scored = late_query(vectors, tokens, mix, weights=weights, is_text=is_text)
         summed = compose.weighted_sum(vectors, weights=weights, is_text=is_text)
-        if not late:
-            return EncodedQuery(summed, tuple(references))
-        tokens = [None if term.text is None else tokens_by_text[term.text] for term in terms]
-        shares = compose.shares(vectors, weights=weights, is_text=is_text)
-        own = late_query(vectors, shares, tokens, snapshot.manifest.mix)
-        return EncodedQuery(summed, tuple(references), own)
+        return EncodedQuery(summed, tuple(references), scored)
 
     def _texts(
         self, texts: list[str], manifest: Manifest, *, late: bool

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maxsight.mix import Mix
+from maxsight.models import compose
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +32,25 @@ class LateQuery:
 
 
 def late_query(
-    vectors: np.ndarray, shares: np.ndarray, tokens: Sequence[np.ndarray | None], mix: Mix | None
+    vectors: np.ndarray,
+    tokens: Sequence[np.ndarray | None],
+    mix: Mix | None,
+    *,
+    weights: Sequence[float],
+    is_text: Sequence[bool],
 ) -> LateQuery | None:
     """Put a query of several parts together; None if no part has tokens.
 
     Args:
         vectors: (N, D) float32, of the parts.
-        shares: (N,) float32, from ``compose.shares``.
         tokens: of each part, (n, d) float32; None or empty where it is scored by its vector alone.
         mix: the encoder's.
+        weights, is_text: as :func:`maxsight.models.compose.shares` takes them.
     """
     late = [part for part, own in enumerate(tokens) if own is not None and len(own)]
     if not late:
         return None
+    shares = compose.shares(vectors, weights=weights, is_text=is_text)
     others = [part for part in range(len(vectors)) if part not in late]
     own_tokens = [own for own in tokens if own is not None and len(own)]
     return LateQuery(vectors[late], own_tokens, shares[late], shares[others] @ vectors[others], mix)

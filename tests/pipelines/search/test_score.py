@@ -347,7 +347,7 @@ def test_a_unit_without_tokens_is_left_to_its_vector() -> None:
         offsets=np.array([0, 0, 1]),
     )
     asked = np.array([[1.0, 0.0]], np.float32)
-    query = late_query(asked, np.ones(1, np.float32), [asked], MIX)
+    query = late_query(asked, [asked], MIX, weights=[1.0], is_text=[True])
     assert query is not None
     # Its MaxSim is below that of every unit with tokens, but no part of its score.
     assert snapshot_tokens.mean_maxsim([asked], table, np.arange(2)).tolist() == [[-np.inf, -1.0]]
