@@ -2,7 +2,7 @@
 
 With N rows of D numbers in I items:
 
-    rows      43 * N            ids, spans, owners, places, masks
+    rows      43 * N            ids, spans, owners, positions, masks
     items     160 * I           ids, paths; what paths take is judged by those of other libraries
     vectors   2 * D * N         float16, where they are held
     index     as it says        where there is one (docs/indexes.md)

@@ -95,9 +95,9 @@ def remove(library: Path, name: str, *, but: Path | None = None) -> None:
 def drafts(library: Path) -> list[Path]:
     """What killed writers left half made. Other programs' files (``.DS_Store``) are not that."""
     return [
-        place
-        for place in (library / FOLDER).glob(".*")
-        if place.is_dir() or place.is_symlink() or place.suffix in (".partial", ".deleted")
+        path
+        for path in (library / FOLDER).glob(".*")
+        if path.is_dir() or path.is_symlink() or path.suffix in (".partial", ".deleted")
     ]
 
 

@@ -60,9 +60,9 @@ def require_own_folders(folder: Path) -> None:
         OSError: one of them is a link, or something else; or ``folder`` itself holds a link.
     """
     plain_files.require_folder(folder)
-    for place, folders, files in os.walk(folder):
-        for name in folders + (files if place == str(folder) else []):
-            if (path := Path(place, name)).is_symlink():
+    for parent, folders, files in os.walk(folder):
+        for name in folders + (files if parent == str(folder) else []):
+            if (path := Path(parent, name)).is_symlink():
                 plain_files.require_folder(path)
 
 

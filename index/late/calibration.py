@@ -10,7 +10,7 @@ import numpy as np
 from maxsight import machine
 from maxsight.index.array_types import Doubles, Floats, Rows
 from maxsight.index.late.token_files import units
-from maxsight.kernels import maxsim
+from maxsight.kernels import array_ordering, maxsim
 from maxsight.kernels.maxsim import CodedTokens
 
 K = 10
@@ -67,7 +67,7 @@ def imagined(raw: CodedTokens, count: int, draw: np.random.Generator) -> list[Fl
         own = units(raw.decoded(slice(*raw.offsets[row : row + 2])))
         anchors = own[draw.integers(0, len(own), _ANCHORS)]
         near = np.argsort(-(anchors @ own.T), axis=1)[:, : max(1, len(own) // 6)]
-        picked = np.concatenate([draw.choice(places, _QUERY_TOKENS // _ANCHORS) for places in near])
+        picked = np.concatenate([draw.choice(rows, _QUERY_TOKENS // _ANCHORS) for rows in near])
         noise = units(draw.standard_normal((len(picked), own.shape[1])).astype(np.float32))
         found.append(units(own[picked] + np.float32(_NOISE) * noise))
     return found
@@ -123,7 +123,7 @@ def calibrate(
             .T
             for kept in (raw, coded)
         )
-        best = np.argsort(-truth, axis=1, kind="stable")[:, :K]
+        best = _top(truth, None)
         bests[start : start + step] = best
         proposed = None if propose is None else propose(tokens, offsets, ladder[-1])
         ceiling[start : start + step] = overlap(_top(stored, None), best)
@@ -169,8 +169,8 @@ def _first(values: Doubles, aim: float) -> int:
 def _top(scores: Floats, kept: Rows | None) -> Rows:
     """The best of some rows (B, K); -1 where there are fewer."""
     if kept is None:
-        found: Rows = np.argsort(-scores, axis=1, kind="stable")[:, :K]
-        return found
+        rows = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+        return array_ordering.best(scores, rows, K)[1]
     own = np.take_along_axis(scores, np.maximum(kept, 0), axis=1)
     own[kept < 0] = -np.inf
     order = np.argsort(-own, axis=1, kind="stable")[:, :K]

@@ -72,8 +72,8 @@ class Codebook:
             part = slice(start, start + _CODED_TOKENS)
             residual = tokens[part] * np.float32(_FINE / self.scale)
             residual -= self.centroids[ids[part]] * np.float32(_FINE)
-            places = np.rint(residual).astype(np.int32) - low
-            codes[part] = _packed(table.take(places, mode="clip"), self.bits)
+            positions = np.rint(residual).astype(np.int32) - low
+            codes[part] = _packed(table.take(positions, mode="clip"), self.bits)
         return ids, codes
 
     def decode(self, ids: Ids, codes: npt.NDArray[np.uint8]) -> Floats:

@@ -318,15 +318,15 @@ class LateIndex:
         self, tokens: Floats, offsets: Rows, rows: Rows, k: int, *, fine: bool
     ) -> tuple[Rows, Floats]:
         """The ``k`` best of rows (B, C), best first: (B, k') each, -1 where there are fewer."""
-        queries, places = np.nonzero(rows >= 0)
-        listed = rows[queries, places]
+        queries, columns = np.nonzero(rows >= 0)
+        listed = rows[queries, columns]
         # A document is read once for all queries that want it, and the file from front to back.
         order = np.argsort(listed, kind="stable")
-        queries, places, listed = queries[order], places[order], listed[order]
+        queries, columns, listed = queries[order], columns[order], listed[order]
         coded = self._tokens.coded
         scores = np.full(rows.shape, -np.inf, np.float32)
         pairs = np.array([queries, listed]).T
-        scores[queries, places] = maxsim.score_pairs(
+        scores[queries, columns] = maxsim.score_pairs(
             tokens, offsets, coded, pairs=pairs, fine=fine, threads=machine.threads()
         )
         read = listed[np.diff(listed, prepend=-1) > 0]
@@ -364,8 +364,8 @@ class LateIndex:
         for start in range(0, len(asked), _QUERIES):
             part = slice(start, start + _QUERIES)
             found = np.full((len(asked[part]), best.shape[1]), -1)
-            for place, (rows, _) in enumerate(self.search(asked[part], calibration.K)):
-                found[place, : len(rows)] = rows
+            for query, (rows, _) in enumerate(self.search(asked[part], calibration.K)):
+                found[query, : len(rows)] = rows
             shares.append(calibration.overlap(found, best[part]))
         recall = float(np.concatenate(shares).mean())
         return dataclasses.replace(

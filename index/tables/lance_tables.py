@@ -118,40 +118,40 @@ def learn_links(library: Path) -> None:
 
 
 @contextlib.contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
-    """Turn what Lance raises while it works on ``place`` into LibraryError."""
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what Lance raises while it works on ``path`` into LibraryError."""
     try:
         yield
     except MaxsightError:
         raise
     # Lance has no exception classes of its own; every failure of a read or a write is one of these.
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-        raise _refused(place, error) from error
+        raise _refused(path, error) from error
     except BaseException as error:
         if not _is_panic(error):
             raise
         raise LibraryError(
-            f"{place} is damaged: Lance gave up reading it ({_reason(error)}); "
-            f"`maxsight verify {_library_of(place)} --repair` goes on with what is sound"
+            f"{path} is damaged: Lance gave up reading it ({_reason(error)}); "
+            f"`maxsight verify {_library_of(path)} --repair` goes on with what is sound"
         ) from None
 
 
-def _refused(place: Path, error: Exception) -> LibraryError:
+def _refused(path: Path, error: Exception) -> LibraryError:
     text = str(error)
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if any(os.strerror(code) in text or f"os error {code})" in text for code in full):
         return LibraryError(
-            f"no space left for {place} (disk of {_mount_point(place)}): what was stored "
+            f"no space left for {path} (disk of {_mount_point(path)}): what was stored "
             "before is safe; free some space and run the same command again"
         )
     if "Not found" in text:
         return LibraryError(
-            f"{place} has lost a file: a compaction deleted what this process had open, take a "
+            f"{path} has lost a file: a compaction deleted what this process had open, take a "
             "new snapshot; if that does not help, the library is damaged, and `maxsight verify "
             f"--repair` tells what of it is left ({text[:300]})"
         )
     return LibraryError(
-        f"{place} cannot be used: {_reason(error)}; `maxsight verify` tells whether it is damaged"
+        f"{path} cannot be used: {_reason(error)}; `maxsight verify` tells whether it is damaged"
     )
 
 
@@ -166,15 +166,15 @@ def _is_panic(error: BaseException) -> bool:
     return (kind.__module__, kind.__name__) == ("pyo3_runtime", "PanicException")
 
 
-def _library_of(place: Path) -> Path:
-    return place.parent if place.suffix == ".lance" else place
+def _library_of(path: Path) -> Path:
+    return path.parent if path.suffix == ".lance" else path
 
 
-def _mount_point(place: Path) -> Path:
-    place = place.absolute()
-    while not place.is_mount() and place != place.parent:
-        place = place.parent
-    return place
+def _mount_point(path: Path) -> Path:
+    path = path.absolute()
+    while not path.is_mount() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def _address(library: Path, name: str) -> str:

@@ -94,7 +94,7 @@ def unit_schema(manifest: Manifest) -> pa.Schema:
     return pa.schema(fields)
 
 
-def require_columns(opened: Any, expected: pa.Schema, place: Path) -> None:
+def require_columns(opened: Any, expected: pa.Schema, path: Path) -> None:
     """Look whether a table has columns of the types that readers take them for.
 
     Raises:
@@ -105,7 +105,7 @@ def require_columns(opened: Any, expected: pa.Schema, place: Path) -> None:
         found = there.field(field.name).type if field.name in there.names else None
         if found != field.type:
             raise LibraryError(
-                f"{place} has a column {field.name} of type {found}, not {field.type}: it was not "
+                f"{path} has a column {field.name} of type {found}, not {field.type}: it was not "
                 "made by maxsight, or is damaged; `maxsight verify` tells more"
             )
 
@@ -207,8 +207,8 @@ def rows_by_id(library: Path, ids: Sequence[int]) -> pa.Table:
     few = f"item_id IN ({', '.join(map(str, ids))})" if len(ids) <= 1000 else None
     with lance_tables.storage_errors(library):
         rows = items.to_table(filter=few)
-    places = pc.index_in(pa.array(ids, pa.int64()), rows["item_id"].combine_chunks())
-    return rows.take(places)
+    positions = pc.index_in(pa.array(ids, pa.int64()), rows["item_id"].combine_chunks())
+    return rows.take(positions)
 
 
 def changed_rows(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:

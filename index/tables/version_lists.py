@@ -42,7 +42,7 @@ def look(library: Path, name: str, version: Path) -> None:
         version: its list.
 
     Raises:
-        LibraryError: the list is not what was written; it names a place outside the table; or what
+        LibraryError: the list is not what was written; it names a path outside the table; or what
             lies beside it is a pipe, a device or the like.
     """
     try:
@@ -56,11 +56,11 @@ def look(library: Path, name: str, version: Path) -> None:
     except OSError as error:
         raise _unreadable(error) from error
     try:
-        places = list(_outside(found.content))
+        outside = list(_outside(found.content))
     except (ValueError, IndexError, struct.error) as error:
         raise _damaged(library, version, f"{error}") from None
-    if places:
-        shown = ", ".join(repr(place)[:200] for place in places[:3])
+    if outside:
+        shown = ", ".join(repr(path)[:200] for path in outside[:3])
         raise LibraryError(
             f"{library / name} takes rows from elsewhere ({shown}), which its list {version.name} "
             "names: maxsight opens nothing that a library names. Whoever made it can copy "
@@ -141,7 +141,7 @@ def _require_small(hint: Path) -> None:
 
 
 def _outside(content: bytes) -> Iterator[str]:
-    """The places that the list of a version names.
+    """The paths that the list of a version names.
 
     Raises:
         ValueError, IndexError, struct.error: it is no such list.
@@ -159,36 +159,36 @@ def _outside(content: bytes) -> Iterator[str]:
             yield inner.get(4, b"").decode("utf-8", "backslashreplace")
 
 
-def _fields(message: bytes, place: int, end: int) -> Iterator[tuple[int, bytes]]:
+def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
     """The fields of a protobuf message by number; of numbers only that they are there."""
-    while place < end:
-        key, place = _varint(message, place)
+    while at < end:
+        key, at = _varint(message, at)
         match key & 7:
             case 0:
                 length = 0
-                _, place = _varint(message, place)
+                _, at = _varint(message, at)
             case 1:
                 length = 8
             case 2:
-                length, place = _varint(message, place)
+                length, at = _varint(message, at)
             case 5:
                 length = 4
             case kind:
                 raise ValueError(f"it has a field of kind {kind}")
-        if place + length > end:
+        if at + length > end:
             raise ValueError("it breaks off")
-        yield key >> 3, message[place : place + length]
-        place += length
+        yield key >> 3, message[at : at + length]
+        at += length
 
 
-def _varint(message: bytes, place: int) -> tuple[int, int]:
+def _varint(message: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = message[place]
-        place += 1
+        byte = message[at]
+        at += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
+            return value, at
         shift += 7
         if shift > 63:
             raise ValueError("it has a number of more than 64 bits")

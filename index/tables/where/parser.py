@@ -436,8 +436,8 @@ class _Parser:
         return self._advance()
 
     def _expected(self, what: str) -> NoCondition:
-        place = "" if self._next.kind == "end" else f" at character {self._next.place + 1}"
-        return NoCondition(f"expected {what}{place}, found{_of(self._next)}")
+        at = "" if self._next.kind == "end" else f" at character {self._next.start + 1}"
+        return NoCondition(f"expected {what}{at}, found{_of(self._next)}")
 
 
 def _number(token: Token) -> Part:

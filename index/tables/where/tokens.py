@@ -33,13 +33,13 @@ class Token(NamedTuple):
 
     Attributes:
         text: the content of a text or name, quotes taken off; else as it was written.
-        place: where it begins, in characters.
+        start: where it begins, in characters.
         upper: a word in capitals, a sign as it is, "" for all else: what the grammar looks at.
     """
 
     kind: Kind
     text: str
-    place: int
+    start: int
     upper: str = ""
 
     def __str__(self) -> str:
@@ -56,24 +56,24 @@ def tokens(text: str) -> Iterator[Token]:
         raise NoCondition(
             f"it has {len(text):,} characters, and {_MOST_CHARACTERS:,} are allowed: ask in parts"
         )
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
+    start = 0
+    while start < len(text):
+        match = _TOKEN.match(text, start)
         if match is None:
-            raise NoCondition(_what_is_wrong(text, place))
+            raise NoCondition(_what_is_wrong(text, start))
         kind, found = match.lastgroup, match[0]
         if kind == "text":
-            yield Token("text", found[1:-1].replace("''", "'"), place)
+            yield Token("text", found[1:-1].replace("''", "'"), start)
         elif kind == "name":
-            yield Token("name", found[1:-1], place)
+            yield Token("name", found[1:-1], start)
         elif kind == "number":
-            yield Token("number", found, place)
+            yield Token("number", found, start)
         elif kind == "word":
-            yield Token("word", found, place, found.upper())
+            yield Token("word", found, start, found.upper())
         elif kind == "sign":
-            yield Token("sign", found, place, found)
-        place = match.end()
-    yield Token("end", "", place)
+            yield Token("sign", found, start, found)
+        start = match.end()
+    yield Token("end", "", start)
 
 
 def brief(text: str, most: int = _SHOWN) -> str:
@@ -83,9 +83,9 @@ def brief(text: str, most: int = _SHOWN) -> str:
     return f"{text[: most * 3 // 4]} … {text[-most // 4 :]} ({len(text):,} characters)"
 
 
-def _what_is_wrong(text: str, place: int) -> str:
-    if text[place] in "'\"`":
-        return f"Unterminated string: {text[place]} at character {place + 1} is never closed"
-    if text.startswith("/*", place):
-        return f"a comment that begins at character {place + 1} does not end"
-    return f"{brief(text[place : place + 41], 20)!r} at character {place + 1} cannot be read"
+def _what_is_wrong(text: str, start: int) -> str:
+    if text[start] in "'\"`":
+        return f"Unterminated string: {text[start]} at character {start + 1} is never closed"
+    if text.startswith("/*", start):
+        return f"a comment that begins at character {start + 1} does not end"
+    return f"{brief(text[start : start + 41], 20)!r} at character {start + 1} cannot be read"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-# Function -> the places of its arguments that must be written out as values: with a column there
+# Function -> the positions of its arguments that must be written out as values: with a column there
 # the work could grow with the square of a row's text.
 #
 # What is not here is left out for a reason: it makes more than it is given (repeat, lpad, replace,

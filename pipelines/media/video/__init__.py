@@ -22,7 +22,7 @@ from maxsight.settings import video_backend
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from maxsight.pipelines.media.video.pyav import Film
+    from maxsight.pipelines.media.video.pyav import PyAVReader
 
 __all__ = ["Frame", "VideoInfo", "frame_at", "probe", "sample_frames"]
 
@@ -94,7 +94,7 @@ def sample_frames(
 
                 if decord.is_right_for(film):
                     info = probe(path, on_step=on_step)
-                    by_decord = decord.Film(
+                    by_decord = decord.DecordReader(
                         os.fspath(path), info, size=size, threads=threads, on_step=on_step
                     )
                     if not by_decord.is_trimmed:
@@ -151,11 +151,13 @@ def _damage_named() -> Iterator[None]:
         raise MediaError(f"damaged: {type(error).__name__} ({error})") from error
 
 
-def _open(path: str | os.PathLike[str], *, threads: int = 1, on_step: _OnStep = _nothing) -> Film:
+def _open(
+    path: str | os.PathLike[str], *, threads: int = 1, on_step: _OnStep = _nothing
+) -> PyAVReader:
     try:
-        from maxsight.pipelines.media.video.pyav import Film
+        from maxsight.pipelines.media.video.pyav import PyAVReader
     except ImportError as error:
         raise BackendError(
             f"films need PyAV, which does not import here ({error}): pip install 'maxsight[video]'"
         ) from error
-    return Film(os.fspath(path), threads=threads, on_step=on_step)
+    return PyAVReader(os.fspath(path), threads=threads, on_step=on_step)

@@ -30,7 +30,7 @@ _CONTAINERS = {"mov", "matroska"}
 _STRIDE = 32
 
 
-class Film:
+class DecordReader:
     """An open film.
 
     Args:
@@ -116,7 +116,7 @@ class Film:
         return pixels
 
 
-def is_right_for(film: pyav.Film) -> bool:
+def is_right_for(film: pyav.PyAVReader) -> bool:
     """Whether decord returns the frames that are asked for; reads the film to its end."""
     return (
         film.codec in _CODECS

@@ -80,7 +80,7 @@ _TELL_CUT_PACKETS = {"mov", "avi", "flv", "ivf", "gxf", "swf"}
 _RUN_UPS = (0.0, 2.0, 20.0)
 
 
-class Film:
+class PyAVReader:
     """An open film.
 
     Args:
