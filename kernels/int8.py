@@ -24,24 +24,14 @@ def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
 
     codes = rows.new_empty(rows.shape, dtype=torch.int8)
     scales = rows.new_empty(len(rows), dtype=torch.float32)
-    round_into(rows, codes, scales)
-    return codes, scales
-
-
-def round_into(rows: Tensor, codes: Tensor, scales: Tensor) -> None:
-    """:func:`rounded`, written to ``codes`` (N, D) and ``scales`` (N,)."""
     # On a processor what is rounded should stay in its cache; a GPU takes much at once.
     limit = CACHE_BYTES if rows.device.type == "cpu" else 8 * BYTES
     for part in chunks(len(rows), rows.shape[1], limit=limit):
         numbers = rows[part].float()
-        step = steps(numbers)
+        step = numbers.abs().amax(1) / _LARGEST if rows.shape[1] else scales.new_zeros(len(numbers))
         codes[part] = (numbers / step.where(step > 0, 1)[:, None]).round()
         scales[part] = step
-
-
-def steps(rows: Tensor) -> Tensor:
-    """The scales (N,) of float32 rows (N, D)."""
-    return rows.abs().amax(1) / _LARGEST if rows.shape[1] else rows.new_zeros(len(rows))
+    return codes, scales
 
 
 def rounded_array(rows: FloatArray) -> tuple[Int8Array, FloatArray]:

@@ -20,7 +20,6 @@ Source: Khattab and Zaharia, "ColBERT", 2020.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maxsight.kernels.array_types import BoolArray, FloatArray, IntArray
-    from maxsight.kernels.maxsim.screen import Int8Screen
     from maxsight.kernels.maxsim.values import Side
 
     Tokens = Tensor | Int8Tokens
@@ -41,21 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CodedTokens",
-    "Int8Screen",
     "Int8Tokens",
     "answers",
-    "answers_of_pairs",
     "interact",
     "score",
     "score_pairs",
     "topk",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Int8Screen":  # needs torch
-        return importlib.import_module("maxsight.kernels.maxsim.screen").Int8Screen
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def score(
@@ -202,35 +192,7 @@ def score_pairs(
             queries, query_offsets, documents, pairs=pairs, fine=fine, threads=threads
         )
     left = (queries, query_offsets, query_weight)
-    return _pairs(left, (documents, document_offsets, document_weight), pairs, normalize, False)[0]
-
-
-def answers_of_pairs(
-    queries: Tokens,
-    query_offsets: Tensor,
-    documents: Documents,
-    document_offsets: Tensor | None = None,
-    *,
-    pairs: Tensor | None = None,
-    query_weight: Tensor | None = None,
-    document_weight: Tensor | None = None,
-    normalize: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Which document token answers which query token of some pairs, and their scores.
-
-    Args:
-        queries, query_offsets, documents, document_offsets, pairs, query_weight, document_weight,
-            normalize: as for :func:`score_pairs`.
-
-    Returns:
-        ``(scores, places)``: (P,), and packed in the order of the pairs an int32 for each token of
-        the pair's query, as :func:`answers` gives it.
-
-    Raises:
-        ValueError, BackendError: as :func:`score_pairs`.
-    """
-    left = (queries, query_offsets, query_weight)
-    return _pairs(left, (documents, document_offsets, document_weight), pairs, normalize, True)
+    return _pairs(left, (documents, document_offsets, document_weight), pairs, normalize)
 
 
 def topk(
@@ -244,7 +206,6 @@ def topk(
     query_weight: Tensor | None = None,
     document_weight: Tensor | None = None,
     normalize: bool = False,
-    screen: Int8Screen | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` documents of highest score with each query.
 
@@ -256,8 +217,6 @@ def topk(
         k: at least 1.
         allowed: which documents may be returned, for all queries or one row a query: (B_d,) or
             (B_q, B_d) bool, or a bitmap of these (:mod:`maxsight.kernels.bitmap`).
-        screen: an int8 copy of these documents, made once by ``Int8Screen.of``: with it most are
-            never read in full. It must have been made with the same weights and ``normalize``.
         queries, query_offsets, documents, document_offsets, query_weight, document_weight,
             normalize: as for :func:`score`.
 
@@ -268,7 +227,7 @@ def topk(
         :func:`score_pairs`.
 
     Raises:
-        ValueError: as :func:`score`; ``k`` below 1; a screen of other documents.
+        ValueError: as :func:`score`; ``k`` below 1.
 
     Example:
         >>> tokens = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -281,13 +240,6 @@ def topk(
     left, right = _sides(
         (queries, query_offsets, query_weight), (documents, document_offsets, document_weight)
     )
-    if screen is not None and (
-        screen.values.shape != (right.rows, right.dim) or len(screen.step) != right.count
-    ):
-        raise ValueError(
-            f"the screen is of {len(screen.step)} documents with {tuple(screen.values.shape)} "
-            f"tokens, not of these {right.count} with {right.rows}; make it anew"
-        )
     from maxsight.kernels import bitmap
     from maxsight.kernels.maxsim import operators
 
@@ -297,7 +249,6 @@ def topk(
         k,
         bitmap.checked(allowed, rows=right.count, queries=left.count),
         normalize,
-        [] if screen is None else operators.flat_screen(screen),
     )
     return best
 
@@ -360,9 +311,7 @@ def _score(
     return found
 
 
-def _pairs(
-    queries: _Given, documents: _Given, pairs: Tensor | None, normalize: bool, answers: bool
-) -> tuple[Tensor, Tensor]:
+def _pairs(queries: _Given, documents: _Given, pairs: Tensor | None, normalize: bool) -> Tensor:
     import torch
 
     from maxsight.kernels.maxsim import operators
@@ -375,8 +324,8 @@ def _pairs(
         )
     if pairs is not None and (pairs.dtype != torch.int64 or pairs.ndim != 2 or pairs.shape[1] != 2):
         raise ValueError(f"pairs must be (P, 2) int64, got {pairs.dtype} {tuple(pairs.shape)}")
-    needed = answers or operators.differentiates(left, right)
-    found: tuple[Tensor, Tensor] = operators.score_pairs(
+    needed = operators.differentiates(left, right)
+    scores: Tensor = operators.score_pairs(
         *operators.flat(left), *operators.flat(right), pairs, normalize, needed
-    )
-    return found
+    )[0]
+    return scores

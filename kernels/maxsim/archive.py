@@ -79,12 +79,6 @@ class Archive:
         rows, scale = self._rows(slice(int(offsets[0]), int(offsets[-1])))
         return Read(rows, scale, offsets - offsets[0])
 
-    def whole(self) -> Read | None:
-        """All documents, where they are read as they lie, in native code."""
-        if not self._lies() or self.dtype == torch.float64:
-            return None
-        return Read(*self._rows(slice(None)), self.offsets)
-
     def gather(self, chosen: Tensor) -> Read:
         """A list of the documents."""
         if self._lies():

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from maxsight.kernels.chunks import BYTES
 from maxsight.kernels.maxsim.archive import Archive
 from maxsight.kernels.maxsim.codes import sum_dtype
 from maxsight.kernels.maxsim.cpu_queries import Queries
-from maxsight.kernels.maxsim.cpu_topk import topk
 
 # Plain torch is as fast as it gets there: gathers and sums.
-from maxsight.kernels.maxsim.reference import score_backward, score_pairs_backward
+from maxsight.kernels.maxsim.reference import best_of, score_backward, score_pairs_backward
 from maxsight.kernels.maxsim.values import Side
 
 __all__ = ["score", "score_backward", "score_pairs", "score_pairs_backward", "topk"]
@@ -63,3 +63,15 @@ def score_pairs(
             if places is not None:
                 found[first[chosen][:, None] + torch.arange(len(places))] = places.T
     return scores, found
+
+
+def topk(
+    queries: Side, documents: Side, k: int, *, allowed: Tensor | None, normalize: bool
+) -> tuple[Tensor, Tensor]:
+    """As :func:`reference.topk`."""
+    given = Queries.of(queries, documents, normalize)
+    archive = Archive(documents, normalize, given.rows.dtype)
+    parts = archive.parts(max(1, BYTES // 32 // max(1, given.count)))
+    return best_of(
+        lambda part: given.scores(archive.read(part)), parts, queries, documents, k, allowed=allowed
+    )

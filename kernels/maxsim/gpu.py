@@ -22,7 +22,6 @@ from maxsight.kernels.launch import on
 from maxsight.kernels.maxsim import gpu_kernels, reference
 from maxsight.kernels.maxsim.gpu_backward import score_backward
 from maxsight.kernels.maxsim.gpu_operands import Operands, prepared
-from maxsight.kernels.maxsim.screen import Int8Screen
 from maxsight.kernels.maxsim.values import Side
 
 __all__ = [
@@ -99,23 +98,11 @@ def score_pairs(
 
 
 def topk(
-    queries: Side,
-    documents: Side,
-    k: int,
-    *,
-    allowed: Tensor | None,
-    normalize: bool,
-    screen: Int8Screen | None,
+    queries: Side, documents: Side, k: int, *, allowed: Tensor | None, normalize: bool
 ) -> tuple[Tensor, Tensor]:
-    """As ``reference.topk``: the tokens of forbidden documents are not read.
-
-    Args:
-        screen: not used: every document is scored exactly.
-    """
+    """As ``reference.topk``: the tokens of forbidden documents are not read."""
     if _is_for_reference(queries, documents):
-        return reference.topk(
-            queries, documents, k, allowed=allowed, normalize=normalize, screen=screen
-        )
+        return reference.topk(queries, documents, k, allowed=allowed, normalize=normalize)
     grid = _Grid.over(prepared(queries, documents, normalize), queries, documents, allowed, False)
     count, device, rows = documents.count, queries.offsets.device, queries.count
     kept = torch.empty((rows, 0), dtype=torch.int64, device=device)

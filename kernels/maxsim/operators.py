@@ -17,7 +17,6 @@ from torch import Tensor
 from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.dispatch import room_of
 from maxsight.kernels.maxsim.checks import check_finite, check_offsets
-from maxsight.kernels.maxsim.screen import Int8Screen
 from maxsight.kernels.maxsim.values import Int8Tokens, Side
 from maxsight.kernels.operator import operator
 
@@ -33,11 +32,6 @@ def flat(side: Side) -> tuple[list[Tensor], Tensor | None]:
         arrays = (tokens.ids, tokens.centroids, tokens.data, tokens.levels, tokens.scale)
         return [side.offsets, *map(_as_tensor, arrays)], side.weight
     return [side.offsets, tokens], side.weight
-
-
-def flat_screen(screen: Int8Screen) -> list[Tensor]:
-    """A screen as an operator takes it."""
-    return [screen.values, screen.scale, screen.step, screen.length, screen.sums]
 
 
 def differentiates(*sides: Side) -> bool:
@@ -187,18 +181,12 @@ def topk(
     k: int,
     allowed: Tensor | None,
     normalize: bool,
-    screen: list[Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Scores (B_q, min(k, B_d)) and indices int64; ``screen`` holds an ``Int8Screen``'s tensors."""
+    """Scores (B_q, min(k, B_d)) and indices int64."""
     left = _checked(queries, query_weight, "query")
     right = _checked(documents, document_weight, "document")
-    return _room(queries, documents, allowed, *screen).topk(
-        left,
-        right,
-        k,
-        allowed=allowed,
-        normalize=normalize,
-        screen=Int8Screen(*screen) if screen else None,
+    return _room(queries, documents, allowed).topk(
+        left, right, k, allowed=allowed, normalize=normalize
     )
 
 
@@ -211,7 +199,6 @@ def _topk_shapes(
     k: int,
     allowed: Tensor | None,
     normalize: bool,
-    screen: list[Tensor],
 ) -> tuple[Tensor, Tensor]:
     shape = (queries[0].shape[0] - 1, min(k, documents[0].shape[0] - 1))
     return _empty_scores(queries, documents, shape), queries[0].new_empty(shape)

@@ -6,6 +6,7 @@ Sums are float32, or float64 if the queries or documents are.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from maxsight.kernels import bitmap, ordering
 from maxsight.kernels.chunks import chunks
 from maxsight.kernels.maxsim.codes import Documents, decode, inverse_norm, sum_dtype
-from maxsight.kernels.maxsim.screen import Int8Screen
 from maxsight.kernels.maxsim.values import Side
 
 
@@ -76,36 +76,53 @@ def score_pairs(
 
 
 def topk(
-    queries: Side,
-    documents: Side,
-    k: int,
-    *,
-    allowed: Tensor | None,
-    normalize: bool,
-    screen: Int8Screen | None,
+    queries: Side, documents: Side, k: int, *, allowed: Tensor | None, normalize: bool
 ) -> tuple[Tensor, Tensor]:
     """The k best documents a query: scores (B_q, k') and indices (B_q, k') int64.
 
     Args:
         allowed: bitmap over documents, contiguous.
-        screen: not used; the answer does not depend on it.
+    """
+
+    def scores_of(part: slice) -> Tensor:
+        some = replace(documents, offsets=documents.offsets[part.start : part.stop + 1])
+        return score(queries, some, normalize=normalize, answers=False)[0]
+
+    parts = chunks(documents.count, queries.count + 1)
+    return best_of(scores_of, parts, queries, documents, k, allowed=allowed)
+
+
+def best_of(
+    scores_of: Callable[[slice], Tensor],
+    parts: Iterable[slice],
+    queries: Side,
+    documents: Side,
+    k: int,
+    *,
+    allowed: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`topk` of scores that a room computes, a slice of the documents at a time.
+
+    Args:
+        scores_of: the scores (B_q, S) of the S documents of a slice.
+        parts: the slices, in order.
     """
     count = documents.count
-    dtype = sum_dtype(queries, documents)
-    best = queries.offsets.new_empty((queries.count, 0), dtype=dtype)
+    best = queries.offsets.new_empty((queries.count, 0), dtype=sum_dtype(queries, documents))
     places = best.to(torch.int64)
     keep = None if allowed is None else bitmap.unpack(allowed, count)
-    for part in chunks(count, queries.count + 1):
-        some = replace(documents, offsets=documents.offsets[part.start : part.stop + 1])
-        scores, _ = score(queries, some, normalize=normalize, answers=False)
+    for part in parts:
+        scores = scores_of(part)
         indices = torch.arange(part.start, part.stop, device=best.device).expand_as(scores)
         if keep is not None:
             forbidden = ~keep[..., part].expand_as(scores)
             scores = scores.masked_fill(forbidden, -torch.inf)
             indices = indices.masked_fill(forbidden, count)
-        # By index, the forbidden last.
-        places, order = torch.cat([places, indices], 1).sort(dim=1)
-        best = torch.cat([best, scores], 1).gather(1, order)
+        best, places = torch.cat([best, scores], 1), torch.cat([places, indices], 1)
+        if keep is not None:
+            # By index, the forbidden last: an allowed document may score -inf, too.
+            places, order = places.sort(dim=1)
+            best = best.gather(1, order)
         best, places = ordering.first(best, places, k)
     return best, places.masked_fill(places == count, -1)
 

@@ -6,7 +6,7 @@ stand for, ``unmerge`` puts them back. ``reduce`` does the same for packed docum
 """
 
 from maxsight.kernels.merge.attention import attention
-from maxsight.kernels.merge.merge import merge, rounds, unmerge
+from maxsight.kernels.merge.merge import merge
 from maxsight.kernels.merge.reduce import reduce
 from maxsight.kernels.merge.schedule import Keep, Linear, Schedule, schedule
 from maxsight.kernels.merge.values import Merged, Reduced
@@ -20,7 +20,5 @@ __all__ = [
     "attention",
     "merge",
     "reduce",
-    "rounds",
     "schedule",
-    "unmerge",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -79,68 +77,6 @@ def merge(
         totals.view(batch, kept),
         source.view(batch, count) - (step * kept)[:-1, None],
     )
-
-
-def rounds(
-    tokens: Tensor,
-    removed: Sequence[int],
-    *,
-    sizes: Tensor | None = None,
-    protected: int = 0,
-    weighted: bool = True,
-) -> Merged:
-    """:func:`merge` several times over, comparing the tokens themselves each time.
-
-    ``rounds(features, (98, 49), weighted=False)`` is AIM's merging before a language model, 196
-    patches to 49.
-
-    Args:
-        tokens, sizes, weighted: as in :func:`merge`.
-        removed: ``r`` of every round.
-        protected: as in :func:`merge`, but none is the rule here.
-
-    Returns:
-        :class:`Merged`; its ``source`` leads from the first inputs to the last outputs.
-
-    Raises:
-        ValueError: as :func:`merge`.
-
-    Source: Zhong et al., AIM: Adaptive Inference of Multi-Modal LLMs, 2024, section 3.
-
-    Example:
-        >>> rounds(torch.rand(2, 196, 8), (98, 49), weighted=False).tokens.shape
-        torch.Size([2, 49, 8])
-    """
-    done = merge(tokens, 0, sizes=sizes, protected=protected)
-    for r in removed:
-        step = merge(done.tokens, r, sizes=done.sizes, protected=protected, weighted=weighted)
-        done = Merged(step.tokens, step.sizes, step.source.gather(1, done.source))
-    return done
-
-
-def unmerge(tokens: Tensor, source: Tensor) -> Tensor:
-    """Give every input place the token that it went to.
-
-    Args:
-        tokens: (B, M, C), merged, or anything computed from them place by place.
-        source: (B, N) int64 of :class:`Merged`.
-
-    Returns:
-        (B, N, C): what did not merge stands where it was.
-
-    Raises:
-        ValueError: shapes that do not fit.
-
-    Example:
-        >>> unmerge(torch.tensor([[[1.0], [5.0]]]), torch.tensor([[0, 1, 1]])).tolist()
-        [[[1.0], [5.0], [5.0]]]
-    """
-    if tokens.ndim != 3 or source.ndim != 2 or len(tokens) != len(source):
-        raise ValueError(
-            f"tokens must be (B, M, C) and source (B, N) of one B, got {tuple(tokens.shape)} and "
-            f"{tuple(source.shape)}"
-        )
-    return tokens.gather(1, source[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def _checked(tokens: Tensor, sizes: Tensor | None, metric: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,9 @@
 """Compiled arithmetic for the CPU, shared by similarity search and late interaction.
 
-``segment_max`` and ``segment_max_sum`` multiply packed rows with queries and keep only the maximum
-of each segment; ``topk`` and ``above`` scan a database, ``rescore`` scores some of its rows;
-``dither``, ``gram_bound``, ``prepare`` and ``screened_topk`` are what a MaxSim screen needs;
-``rescore_rows``, ``interact`` and ``score_pairs`` take NumPy's arrays and need no torch. The C++
-beside this file is compiled for several instruction sets at installation; the best one of the
-machine is taken at the first call.
+``segment_max_sum`` multiplies packed rows with queries and keeps only the maximum of each segment;
+``topk`` scans a database. ``topk_rows``, ``rescore_rows``, ``interact`` and ``score_pairs`` take
+NumPy's arrays and need no torch. The C++ beside this file is compiled for several instruction sets
+at installation; the best one of the machine is taken at the first call.
 Where it could not be compiled, :func:`available` is None and every other function raises.
 """
 
@@ -21,30 +19,18 @@ from maxsight.kernels.native import binding
 if TYPE_CHECKING:
     from maxsight.kernels.native.late import interact, score_pairs
     from maxsight.kernels.native.rescoring import rescore_rows
-    from maxsight.kernels.native.rounding import dither, gram_bound
     from maxsight.kernels.native.scanning import topk_rows
-    from maxsight.kernels.native.screening import Coarse, Prepared, prepare, screened_topk
-    from maxsight.kernels.native.search import above, rescore, topk
-    from maxsight.kernels.native.segments import segment_max, segment_max_sum
-    from maxsight.kernels.native.tensors import fits, multiplies
+    from maxsight.kernels.native.search import topk
+    from maxsight.kernels.native.segments import segment_max_sum
+    from maxsight.kernels.native.tensors import fits
 
 __all__ = [
-    "Coarse",
-    "Prepared",
-    "above",
     "available",
-    "dither",
     "fits",
-    "gram_bound",
     "interact",
     "is_compiled",
-    "multiplies",
-    "prepare",
-    "rescore",
     "rescore_rows",
     "score_pairs",
-    "screened_topk",
-    "segment_max",
     "segment_max_sum",
     "topk",
     "topk_rows",
@@ -54,12 +40,10 @@ __all__ = [
 _PLACES = {
     "late": ("interact", "score_pairs"),
     "rescoring": ("rescore_rows",),
-    "rounding": ("dither", "gram_bound"),
     "scanning": ("topk_rows",),
-    "screening": ("Coarse", "Prepared", "prepare", "screened_topk"),
-    "search": ("above", "rescore", "topk"),
-    "segments": ("segment_max", "segment_max_sum"),
-    "tensors": ("fits", "multiplies"),
+    "search": ("topk",),
+    "segments": ("segment_max_sum",),
+    "tensors": ("fits",),
 }
 
 

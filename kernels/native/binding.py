@@ -14,7 +14,7 @@ from typing import Any
 
 from maxsight.errors import BackendError
 
-P, N, F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+P, N = ctypes.c_void_p, ctypes.c_int64
 
 
 def _fields(**kinds: type) -> list[tuple[str, type]]:
@@ -24,8 +24,8 @@ def _fields(**kinds: type) -> list[tuple[str, type]]:
 # The structs are those of task.h, field by field.
 
 
-class Rows(ctypes.Structure):
-    _fields_ = _fields(data=P, scale=P, allowed=P, allowed_stride=N, kind=N, dim=N, sums=P, rise=F)
+class Matrix(ctypes.Structure):
+    _fields_ = _fields(data=P, scale=P, allowed=P, allowed_stride=N, kind=N, dim=N)
 
 
 class Packing(ctypes.Structure):
@@ -36,51 +36,17 @@ class Packing(ctypes.Structure):
 
 class Segments(ctypes.Structure):
     _fields_ = [
-        *_fields(rows=Rows, offsets=P, segments=P, first=N, last=N, packed=P, kind=N, queries=N),
+        *_fields(rows=Matrix, offsets=P, segments=P, first=N, last=N, packed=P, kind=N, queries=N),
         *_fields(group_offsets=P, groups=N, weight=P, output=P, places=P, places_stride=N),
         *_fields(failed=N),
     ]
 
 
-class Dithering(ctypes.Structure):
-    _fields_ = [
-        *_fields(
-            rows=Rows, first=N, last=N, seed=ctypes.c_uint64, values=P, step=P, norm=P, failed=N
-        ),
-    ]
-
-
-class Spectra(ctypes.Structure):
-    _fields_ = _fields(rows=Rows, offsets=P, groups=N, bound=P, failed=N)
-
-
-class Screen(ctypes.Structure):
-    _fields_ = _fields(rows=Rows, offsets=P, documents=N, step=P, length=P)
-
-
-class Preparation(ctypes.Structure):
-    _fields_ = [
-        *_fields(
-            dithering=Dithering, offsets=P, groups=N, screen=Screen, certainty=ctypes.c_double
-        ),
-        *_fields(spread=P, margin=P, rounding=P, rise=F, failed=N),
-    ]
-
-
-class Search(ctypes.Structure):
-    _fields_ = [
-        *_fields(queries=Rows, query_offsets=P, groups=N, rows=Rows, screen=Screen),
-        *_fields(allowed=P, allowed_stride=N, seed=ctypes.c_uint64, certainty=ctypes.c_double),
-        *_fields(threads=N, k=N, scores=P, indices=P, failed=N),
-    ]
-
-
 class Scan(ctypes.Structure):
     _fields_ = [
-        *_fields(rows=Rows, first=N, last=N, queries=P, count=N, stride=N, candidates=P, width=N),
+        *_fields(rows=Matrix, first=N, last=N, queries=P, count=N, stride=N, candidates=P, width=N),
         *_fields(packed=P, kind=N, query_scale=P, query_error=P, query_norm=P),
-        *_fields(k=N, scores=P, indices=P, threshold=P, hits=P, hit_count=N, hit_capacity=N),
-        *_fields(rescored=N, failed=N),
+        *_fields(k=N, scores=P, indices=P, rescored=N, failed=N),
     ]
 
 
@@ -110,10 +76,10 @@ class Pairs(ctypes.Structure):
     ]
 
 
-# Kinds of rows, as task.h numbers them.
+# Kinds of numbers, as task.h numbers them.
 FLOAT32, BFLOAT16, FLOAT16, INT8 = range(4)
 
-_Task = Segments | Scan | Dithering | Spectra | Preparation | Search | Interaction | Pairs
+_Task = Segments | Scan | Interaction | Pairs
 
 
 def run(function: Any, tasks: Sequence[_Task]) -> None:
@@ -134,7 +100,7 @@ def find_library() -> ctypes.CDLL | None:
     if not found:
         return None
     library = ctypes.CDLL(os.fspath(found[0]))
-    tasks = "pack reduce scan dither bound prepare search interact score_pairs"
+    tasks = "pack reduce scan interact score_pairs"
     signatures: dict[str, tuple[list[Any], Any]] = {
         "engine": ([N], P),
         "name": ([P], ctypes.c_char_p),
@@ -142,7 +108,6 @@ def find_library() -> ctypes.CDLL | None:
         "product_kind": ([P, N], N),
         "fits": ([P, N, N, N], N),
         "run": ([P, P, ctypes.POINTER(P), N], None),
-        "free": ([P], None),
         **dict.fromkeys(tasks.split(), ([P, P], None)),
     }
     for name, (arguments, result) in signatures.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from maxsight.kernels.array_types import FloatArray, Int8Array, IntArray
 from maxsight.kernels.native import binding
-from maxsight.kernels.native.binding import INT8, Rows, Scan
+from maxsight.kernels.native.binding import INT8, Matrix, Scan
 
 # Fewer pairs than this a thread are not worth a thread.
 _THREAD_PAIRS = 4096
@@ -25,7 +25,7 @@ def rescore_rows(
 ) -> tuple[FloatArray, IntArray]:
     """See ``similarity.rescore``.
 
-    Rows are called from memory ahead of their turn, and first multiplied in int16: the product in
+    Matrix are called from memory ahead of their turn, and first multiplied in int16: the product in
     float32 is taken of those only that may be among the best.
 
     Raises:
@@ -47,7 +47,7 @@ def rescore_rows(
     codes = np.ascontiguousarray(codes, np.int8)
     scale = np.ascontiguousarray(scale, np.float32)
     candidates = np.ascontiguousarray(candidates, np.int64)
-    shared = Rows(data=codes.ctypes.data, scale=scale.ctypes.data, kind=INT8, dim=dim)
+    shared = Matrix(data=codes.ctypes.data, scale=scale.ctypes.data, kind=INT8, dim=dim)
     parts = max(1, min(threads, count, count * width // _THREAD_PAIRS))
     tasks = [
         Scan(

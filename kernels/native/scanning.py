@@ -16,8 +16,8 @@ from maxsight.kernels.native.binding import (
     FLOAT16,
     FLOAT32,
     INT8,
+    Matrix,
     Packing,
-    Rows,
     Scan,
 )
 from maxsight.kernels.native.rescoring import lines_of
@@ -27,7 +27,7 @@ _KINDS = {np.dtype(np.int8): INT8, np.dtype(np.float16): FLOAT16}
 FEW_QUERIES = 8
 # From this many on, an int8 screen repays rounding the rows to int8.
 _INT8_QUERIES = 48
-# IntArray of a product in a word of packed queries.
+# Numbers of a product in a word of packed queries.
 _IN_A_WORD = {INT8: 4, BFLOAT16: 2, FLOAT32: 1}
 # More queries are scanned in several passes, which bounds the memory of their packed form.
 MOST_QUERIES = 4096
@@ -82,7 +82,7 @@ def topk_rows(
     held_rows: npt.NDArray[Any] = np.ascontiguousarray(rows)
     scale = None if scale is None else np.ascontiguousarray(scale, np.float32)
     bits = None if allowed is None else np.packbits(allowed, bitorder="little")
-    shared = Rows(
+    shared = Matrix(
         data=held_rows.ctypes.data,
         scale=None if scale is None else scale.ctypes.data,
         allowed=None if bits is None else bits.ctypes.data,

@@ -1,8 +1,7 @@
-"""Scans of a database for the best rows of each query, and the scoring of a shortlist."""
+"""Scans of a database for the best rows of each query, on tensors."""
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from collections.abc import Iterator
 
@@ -13,10 +12,7 @@ from maxsight.kernels import ordering
 from maxsight.kernels.native import binding
 from maxsight.kernels.native.binding import FLOAT32, Scan
 from maxsight.kernels.native.scanning import FEW_QUERIES, MOST_QUERIES, screen_kind
-from maxsight.kernels.native.tensors import KINDS, THREAD_ROWS, check, pack, rows_of
-
-# Hit of task.h as int64 words: query, row, and the score in the first half of the last.
-_HIT_WORDS = 3
+from maxsight.kernels.native.tensors import KINDS, THREAD_ROWS, check, matrix_of, pack
 
 
 def topk(
@@ -68,98 +64,6 @@ def topk(
     return found.contiguous(), places
 
 
-def above(
-    queries: Tensor,
-    rows: Tensor,
-    threshold: Tensor,
-    *,
-    allowed: Tensor | None,
-    scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs whose product is at least the query's threshold, exactly; see :func:`topk`.
-
-    Args:
-        threshold: (Q,) float32.
-
-    Returns:
-        ``(scores, indices, queries)``: (H,) float32, int64 and int64, in no useful order.
-
-    Raises:
-        BackendError: the library is not there.
-        ValueError: shapes that do not fit.
-    """
-    _check(queries, rows, allowed, scale)
-    check("threshold", threshold, torch.float32, (len(queries),))
-    pieces = [torch.empty(0, _HIT_WORDS, dtype=torch.int64)]
-    threshold = threshold.contiguous()
-    for start in range(0, len(queries), MOST_QUERIES):
-        part = slice(start, start + MOST_QUERIES)
-        inside = allowed if allowed is None or allowed.ndim == 1 else allowed[part]
-        tasks, kept = scans(queries[part], rows, inside, scale)
-        for task in tasks:
-            task.threshold = threshold[part].data_ptr()
-        try:
-            binding.run(binding.library().maxsight_scan, tasks)
-            for task in tasks:
-                if task.hit_count:
-                    words = (ctypes.c_int64 * (task.hit_count * _HIT_WORDS)).from_address(task.hits)
-                    hits = torch.frombuffer(words, dtype=torch.int64).view(-1, _HIT_WORDS).clone()
-                    hits[:, 0] += start
-                    pieces.append(hits)
-        finally:
-            del kept
-            for task in tasks:
-                binding.library().maxsight_free(task.hits)
-    hits = torch.cat(pieces)
-    scores = hits.view(torch.float32)[:, 2 * _HIT_WORDS - 2]
-    return scores.contiguous(), hits[:, 1].contiguous(), hits[:, 0].contiguous()
-
-
-def rescore(
-    queries: Tensor, rows: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The ``k`` best of some rows a query, scored as :func:`topk` scores them.
-
-    Args:
-        candidates: (Q, C) int64 rows, none twice a query; -1, or what is no row, is none.
-        queries, rows, k, scale: as in :func:`topk`.
-
-    Returns:
-        ``(scores, indices)``: (Q, min(k, C)), as :func:`topk`.
-
-    Raises:
-        BackendError: the library is not there.
-        ValueError: shapes that do not fit.
-    """
-    _check(queries, rows, None, scale)
-    check("candidates", candidates, torch.int64, (len(queries), candidates.shape[1]))
-    count, width = candidates.shape
-    k = min(k, width)
-    scores, indices = _nothing_yet(count, k)
-    if k == 0:
-        return scores, indices
-    lines, candidates = _lines(queries), candidates.contiguous()
-    kept: list[Tensor] = []
-    shared = rows_of(rows, KINDS[rows.dtype], rows.shape[1], None, scale, kept)
-    tasks = [
-        Scan(
-            rows=shared,
-            last=len(rows),
-            queries=lines.data_ptr() + 4 * first * lines.shape[1],
-            count=last - first,
-            stride=lines.shape[1],
-            candidates=candidates.data_ptr() + 8 * first * width,
-            width=width,
-            k=k,
-            scores=scores.data_ptr() + 4 * first * k,
-            indices=indices.data_ptr() + 8 * first * k,
-        )
-        for first, last in _cuts(count, count * width)
-    ]
-    binding.run(binding.library().maxsight_scan, tasks)
-    return scores, indices
-
-
 def _check(queries: Tensor, rows: Tensor, allowed: Tensor | None, scale: Tensor | None) -> None:
     """Compiled code trusts shapes."""
     (count, dim), held = queries.shape, len(rows)
@@ -208,7 +112,7 @@ def scans(
         packed, *rest = pack(queries.float().contiguous(), FLOAT32, kind, bounds=True)
         bounds = tuple(rest)
         kept += [packed, *bounds]
-    shared = rows_of(rows, row_kind, dim, allowed, scale, kept)
+    shared = matrix_of(rows, row_kind, dim, allowed, scale, kept)
     tasks = []
     for first, last in _cuts(len(rows), len(rows)):
         task = Scan(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from maxsight.kernels.native.binding import (
     FLOAT16,
     FLOAT32,
     INT8,
+    Matrix,
     Packing,
-    Rows,
 )
 
 KINDS = {
@@ -26,18 +25,6 @@ KINDS = {
 }
 # Fewer rows than this a thread are not worth a thread.
 THREAD_ROWS = 2048
-
-
-def multiplies(dtype: torch.dtype) -> bool:
-    """Whether rows of a dtype are multiplied as they are, not as float32."""
-    binding.library()
-    return _product_kind(binding.engine(), KINDS[dtype]) == KINDS[dtype]
-
-
-@cache
-def _product_kind(engine: int, kind: int) -> int:
-    found: int = binding.library().maxsight_product_kind(engine, kind)
-    return found
 
 
 def pack(queries: Tensor, source: int, kind: int, *, bounds: bool) -> list[Tensor]:
@@ -65,15 +52,15 @@ def pack(queries: Tensor, source: int, kind: int, *, bounds: bool) -> list[Tenso
     return pieces
 
 
-def rows_of(
+def matrix_of(
     rows: Tensor,
     kind: int,
     dim: int,
     allowed: Tensor | None,
     scale: Tensor | None,
     kept: list[Tensor],
-) -> Rows:
-    return Rows(
+) -> Matrix:
+    return Matrix(
         data=rows.data_ptr(),
         scale=pointer(scale, kept),
         allowed=pointer(allowed, kept),

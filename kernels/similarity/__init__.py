@@ -1,8 +1,7 @@
 """Similarity search: which rows of a database are nearest to each query.
 
-``topk`` asks for a number of rows, ``above`` for all that score at least a threshold; both are
-exact, filter while they search, and never hold a (Q, N) matrix of scores. ``rescore`` scores a
-shortlist. Tensors are searched where they lie; NumPy's arrays on the CPU, without torch.
+``topk`` is exact, filters while it searches, and never holds a (Q, N) matrix of scores. ``rescore``
+scores a shortlist. Tensors are searched where they lie; NumPy's arrays on the CPU, without torch.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from maxsight.kernels.similarity import arrays
-from maxsight.kernels.similarity.values import Rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +23,13 @@ if TYPE_CHECKING:
         IntArray,
     )
 
-__all__ = ["Rounded", "above", "rescore", "topk"]
+__all__ = ["rescore", "topk"]
 
 
 @overload
 def topk(
     queries: Tensor,
-    database: Tensor | Rounded,
+    database: Tensor,
     k: int,
     *,
     allowed: Tensor | None = None,
@@ -78,8 +76,7 @@ def topk(
     Args:
         queries: (Q, D) floating point tensor, finite.
         database: (N, D) on the same device: float32, float16, bfloat16 or float64, which may differ
-            from the queries' dtype; or int8 with one ``scale`` a row; or :class:`Rounded`,
-            whose answers may miss a row.
+            from the queries' dtype; or int8 with one ``scale`` a row.
         k: at least 1.
         allowed: rows that may be returned: (N,) or, a row a query, (Q, N) bool, or a bitmap of
             either (``maxsight.kernels.bitmap``).
@@ -113,70 +110,14 @@ def topk(
     from maxsight.kernels import bitmap
     from maxsight.kernels.similarity import checks, operators
 
-    rounded = isinstance(database, Rounded)
-    vectors = database.vectors if rounded else database
-    checks.check(queries, vectors, scale)
+    checks.check(queries, database, scale)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    allowed = bitmap.checked(allowed, rows=len(vectors), queries=len(queries))
-    queries, scale = checks.scaled(queries, vectors, scale, normalize)
-    queries = queries if largest else -queries
-    if rounded:
-        codes, factor = checks.codes_of(database)
-        if scale is not None:
-            factor = scale if factor is None else factor * scale
-        wide = operators.topk(queries, codes, k * database.shortlist, allowed, factor)[1]
-        scores, indices = operators.rescore(queries, vectors, wide, k, scale)
-    else:
-        scores, indices = operators.topk(queries, database.contiguous(), k, allowed, scale)
-    return (scores, indices) if largest else (-scores, indices)
-
-
-def above(
-    queries: Tensor,
-    database: Tensor,
-    threshold: float | Tensor,
-    *,
-    allowed: Tensor | None = None,
-    scale: Tensor | None = None,
-    normalize: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Every database row whose inner product with a query is at least a threshold.
-
-    Args:
-        threshold: one for all queries, or (Q,) a query.
-        queries, database, allowed, scale, normalize: as in :func:`topk`, without ``Rounded``.
-
-    Returns:
-        ``(scores, indices, offsets)``: (H,) float32, (H,) int64 and (Q + 1,) int64: query i has the
-        hits ``offsets[i]:offsets[i + 1]``, best first, equal scores by lower index.
-
-    Raises:
-        ValueError, BackendError: as in :func:`topk`.
-
-    Example:
-        >>> database = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-        >>> scores, indices, offsets = above(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), database, 0.5)
-        >>> indices.tolist(), offsets.tolist()
-        ([0, 2, 1, 2], [0, 2, 4])
-    """
-    import torch
-
-    from maxsight.kernels import bitmap
-    from maxsight.kernels.similarity import checks, operators
-
-    checks.check(queries, database, scale)
-    limits = torch.as_tensor(threshold, dtype=torch.float32, device=queries.device)
-    if tuple(limits.shape) not in {(), (len(queries),)}:
-        raise ValueError(
-            f"threshold must be a number or ({len(queries)},), got {tuple(limits.shape)}"
-        )
     allowed = bitmap.checked(allowed, rows=len(database), queries=len(queries))
     queries, scale = checks.scaled(queries, database, scale, normalize)
-    limits = limits.expand(len(queries)).contiguous()
-    found: tuple[Tensor, Tensor, Tensor]
-    found = operators.above(queries, database.contiguous(), limits, allowed, scale)
-    return found
+    queries = queries if largest else -queries
+    scores, indices = operators.topk(queries, database.contiguous(), k, allowed, scale)
+    return (scores, indices) if largest else (-scores, indices)
 
 
 def rescore(

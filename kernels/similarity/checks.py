@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maxsight.kernels.similarity.values import Rounded
-
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # Rows whose norms are taken at once.
 _NORM_ROWS = 8192
@@ -29,27 +27,6 @@ def check(queries: Tensor, database: Tensor, scale: Tensor | None) -> None:
         raise ValueError(
             f"scale must be ({len(database)},) floating point, got {scale.dtype} "
             f"{tuple(scale.shape)}"
-        )
-
-
-def codes_of(database: Rounded) -> tuple[Tensor, Tensor | None]:
-    """What a shortlist is found with, and the factor of every row of it."""
-    if database.shortlist < 1:
-        raise ValueError(f"shortlist must be at least 1, got {database.shortlist}")
-    rows, dim = database.vectors.shape
-    _expect("codes", database.codes, (torch.int8, torch.float16, torch.bfloat16), (rows, dim))
-    if database.scale is not None:
-        _expect("scale", database.scale, (torch.float32,), (rows,))
-    return database.codes.contiguous(), database.scale
-
-
-def _expect(
-    name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...], shape: tuple[int, ...]
-) -> None:
-    if tensor.dtype not in dtypes or tuple(tensor.shape) != shape:
-        raise ValueError(
-            f"{name} must be {' or '.join(map(str, dtypes))} {shape}, got {tensor.dtype} "
-            f"{tuple(tensor.shape)}"
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from maxsight.kernels import native
 from maxsight.kernels.similarity import reference
 
-__all__ = ["above", "rescore", "topk"]
+__all__ = ["topk"]
 
 
 def topk(
@@ -21,31 +21,6 @@ def topk(
     if not _compiled(queries, database):
         return reference.topk(queries, database, k, allowed=allowed, scale=scale)
     return native.topk(queries, database, k, allowed=allowed, scale=scale)
-
-
-def above(
-    queries: Tensor,
-    database: Tensor,
-    threshold: Tensor,
-    *,
-    allowed: Tensor | None,
-    scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``reference.above``, compiled."""
-    if not _compiled(queries, database):
-        return reference.above(queries, database, threshold, allowed=allowed, scale=scale)
-    found = native.above(queries, database, threshold, allowed=allowed, scale=scale)
-    return reference.ragged(*found, queries=len(queries))
-
-
-def rescore(
-    queries: Tensor, database: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """``reference.rescore``, compiled: rows are read where they lie."""
-    # A copy of the whole database for the sake of a shortlist would be worse than gathering it.
-    if not database.is_contiguous() or not _compiled(queries, database):
-        return reference.rescore(queries, database, candidates, k, scale=scale)
-    return native.rescore(queries, database, candidates, k, scale=scale)
 
 
 def _compiled(queries: Tensor, database: Tensor) -> bool:

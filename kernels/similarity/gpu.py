@@ -3,9 +3,8 @@
 The screen multiplies float32 as three TF32 products, and 16-bit and int8 rows with the query as the
 sum of two 16-bit numbers, so that it is right to 2^-16 of |query| |row|. It keeps a margin of
 blocks beyond k, and a row is missed only where its error exceeds the margin's difference in score.
-Equal rows have equal screened scores, so ties go to the lower index. A search by threshold takes
-the error into account with the norms of the rows, and misses nothing. float64 is left to the
-reference. Nothing waits for the device but ``above``, whose answer has the size that it has.
+Equal rows have equal screened scores, so ties go to the lower index. float64 is left to the
+reference. Nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from maxsight.kernels.configs import Tile, tile
 from maxsight.kernels.launch import architecture_of, on
 from maxsight.kernels.similarity import gpu_kernels, reference
 
-__all__ = ["above", "rescore", "topk"]
+__all__ = ["topk"]
 
 # Blocks kept beyond k.
 _MARGIN = 8
@@ -37,30 +36,6 @@ def topk(
     if torch.float64 in (queries.dtype, database.dtype) or not queries.numel():
         return reference.topk(queries, database, k, allowed=allowed, scale=scale)
     return _Search.over(queries, database, allowed, scale).topk(k)
-
-
-def above(
-    queries: Tensor,
-    database: Tensor,
-    threshold: Tensor,
-    *,
-    allowed: Tensor | None,
-    scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As ``reference.above``. Reads the database twice: its norms bound the screen's error."""
-    if torch.float64 in (queries.dtype, database.dtype) or not queries.numel():
-        return reference.above(queries, database, threshold, allowed=allowed, scale=scale)
-    return _Search.over(queries, database, allowed, scale).above(threshold)
-
-
-def rescore(
-    queries: Tensor, database: Tensor, candidates: Tensor, k: int, *, scale: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """As ``reference.rescore``."""
-    if torch.float64 in (queries.dtype, database.dtype) or not queries.numel():
-        return reference.rescore(queries, database, candidates, k, scale=scale)
-    search = _Search.over(queries, database.contiguous(), None, scale)
-    return search.best_of(candidates.contiguous(), k, block=1)
 
 
 @dataclass(frozen=True)
@@ -107,29 +82,6 @@ class _Search:
             kept = ordering.best(torch.cat([kept, found], 1), wanted)
         _, blocks = ordering.read(kept)
         return self.best_of(blocks, min(k, rows), block)
-
-    def above(self, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows, block = len(self.database), self.tile.blocks["BLOCK"]
-        count = len(self.queries)
-        lengths = torch.linalg.vector_norm(self.queries, dim=1)
-        # 2^-16 of rounding, and the order of two float32 sums of D products.
-        error = (2.0**-16 + self.queries.shape[1] * 2.0**-22) * lengths
-        pieces: list[tuple[Tensor, Tensor, Tensor]] = []
-        for part in chunks(triton.cdiv(rows, block), count, limit=_MAXIMA):
-            bound = error[:, None] * self._longest(part, block)[None, :]
-            maxima = self.maxima(part) if self.unit is None else self.maxima(part) * self.unit
-            passing = (maxima >= threshold[:, None] - bound).nonzero()
-            for some in chunks(len(passing), block, limit=_SCORES):
-                query, place = passing[some].unbind(1)
-                place = place + part.start
-                scores = self._scores(query.to(torch.int32), place[:, None], block)
-                hit = (scores >= threshold[query][:, None]) & (scores > -torch.inf)
-                line, column = hit.nonzero(as_tuple=True)
-                pieces.append((scores[hit], place[line] * block + column, query[line]))
-        if not pieces:
-            empty = torch.empty(0, dtype=torch.int64, device=self.queries.device)
-            pieces.append((empty.float(), empty, empty))
-        return reference.ragged(*(torch.cat(parts) for parts in zip(*pieces)), queries=count)
 
     def maxima(self, blocks: slice) -> Tensor:
         """The best score of each query in some blocks, in its unit: (Q, blocks) float32."""
@@ -202,24 +154,6 @@ class _Search:
                 **chosen_tile.blocks,
             )
         return out
-
-    def _longest(self, blocks: slice, block: int) -> Tensor:
-        """The largest |row| times |scale| in each of some blocks."""
-        rows = slice(blocks.start * block, min(blocks.stop * block, len(self.database)))
-        part = self.database[rows]
-        if part.dtype == torch.int8:
-            lengths = torch.cat(
-                [
-                    torch.linalg.vector_norm(part[some].float(), dim=1)
-                    for some in chunks(len(part), part.shape[1], limit=_SCORES)
-                ]
-            )
-        else:
-            lengths = torch.linalg.vector_norm(part, dim=1, dtype=torch.float32)
-        if self.scale is not None:
-            lengths = lengths * self.scale[rows].abs()
-        padded = torch.nn.functional.pad(lengths, (0, -len(lengths) % block))
-        return padded.view(-1, block).amax(1)
 
     @property
     def _allowed_stride(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +84,10 @@ def test_maxsim(data: st.DataObject) -> None:
     pairs = torch.tensor(data.draw(st.lists(NUMBERS, min_size=4, max_size=4))).view(2, 2)
     k = data.draw(st.integers(-1, 9))
     queries, query_offsets, documents, offsets = sides
-    screen = maxsim.Int8Screen
     for call in (
         lambda: maxsim.score(*sides),
         lambda: maxsim.score_pairs(*sides, pairs=pairs),
         lambda: maxsim.topk(queries, query_offsets, documents, offsets, k),
-        lambda: maxsim.topk(
-            queries, query_offsets, documents, offsets, k, screen=screen.of(documents, offsets)
-        ),
     ):
         try:
             call()
@@ -161,20 +156,11 @@ def test_scans(data: st.DataObject) -> None:
         wide = length(draw, -(-held // 8))
         shape = (wide,) if draw(st.booleans()) else (length(draw, count), wide)
         allowed = torch.full(shape, draw(st.integers(0, 255)), dtype=torch.uint8)
-    threshold = torch.full((length(draw, count),), draw(VALUES))
-    numbers = st.lists(NUMBERS, min_size=4, max_size=4, unique=True)
-    candidates = torch.tensor([draw(numbers)] * length(draw, count), dtype=torch.int64).view(-1, 4)
-    calls: list[Any] = [
-        lambda: native.topk(queries, rows, k, allowed=allowed, scale=scale)[1],
-        lambda: native.above(queries, rows, threshold, allowed=allowed, scale=scale)[1],
-        lambda: native.rescore(queries, rows, candidates, k, scale=scale)[1],
-    ]
-    for call in calls:
-        try:
-            found = call()
-        except OUTSIDE:
-            continue
-        assert ((found >= -1) & (found < held)).all()
+    try:
+        _, found = native.topk(queries, rows, k, allowed=allowed, scale=scale)
+    except OUTSIDE:
+        return
+    assert ((found >= -1) & (found < held)).all()
 
 
 @given(data=st.data())
@@ -210,13 +196,7 @@ def test_segments(data: st.DataObject) -> None:
     segments = torch.tensor(draw(chosen), dtype=torch.int64) if draw(st.booleans()) else None
     listed = len(offsets) - 1 if segments is None else len(segments)
     places = torch.zeros(len(queries), length(draw, max(0, listed)), dtype=torch.int32)
-    allowed = torch.ones(length(draw, 1), dtype=torch.uint8) if draw(st.booleans()) else None
-    more: dict[str, Any] = {"row_scale": scale, "segments": segments}
-    sums = torch.ones(length(draw, count), dtype=torch.int32) if draw(st.booleans()) else None
     weight = torch.ones(length(draw, len(queries))) if draw(st.booleans()) else None
-    rise = draw(st.sampled_from([0.0, 0.5, float("inf")]))
-    with contextlib.suppress(*OUTSIDE):
-        native.segment_max(rows, offsets, queries, allowed=allowed, **more)
     try:
         native.segment_max_sum(
             rows,
@@ -224,59 +204,13 @@ def test_segments(data: st.DataObject) -> None:
             queries,
             groups,
             query_weight=weight,
-            row_sums=sums,
-            rise=rise,
+            row_scale=scale,
+            segments=segments,
             places=places if draw(st.booleans()) else None,
-            **more,
         )
     except OUTSIDE:
         return
     assert ((places >= -1) & (places < count)).all()
-
-
-@given(data=st.data())
-def test_rounding_and_screens(data: st.DataObject) -> None:
-    draw = data.draw
-    count, dim, value = draw(st.sampled_from([0, 5, 5, 5])), draw(DIMS), draw(VALUES)
-    kind = draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int8]))
-    rows = torch.full((count, dim), 1 if kind == torch.int8 else value).to(kind)
-    offsets, groups = (torch.tensor(draw(OFFSETS), dtype=torch.int64) for _ in range(2))
-    scale = torch.full((length(draw, count),), draw(VALUES)) if draw(st.booleans()) else None
-    seed, documents = draw(st.integers(0, 2**63)), length(draw, max(0, len(offsets) - 1))
-    for call in (
-        lambda: native.dither(rows, seed, scale=scale),
-        lambda: native.gram_bound(rows, offsets, scale=scale),
-    ):
-        try:
-            call()
-        except OUTSIDE:
-            continue
-    coarse = native.Coarse(
-        torch.ones(count, length(draw, dim), dtype=torch.int8),
-        torch.ones(length(draw, count)),
-        torch.ones(length(draw, count), dtype=torch.int32),
-        offsets,
-        torch.ones(documents),
-        torch.full((documents,), draw(VALUES)),
-    )
-    queries = torch.full((5, length(draw, dim)), 1 if kind == torch.int8 else draw(VALUES)).to(kind)
-    more: dict[str, Any] = {"weight": None, "seed": seed, "certainty": draw(st.floats(0, 100))}
-    allowed = torch.ones(documents, dtype=torch.bool) if draw(st.booleans()) else None
-    try:
-        native.prepare(queries, groups, coarse, **more)
-        _, found = native.screened_topk(
-            queries,
-            groups,
-            rows,
-            coarse,
-            draw(st.integers(-1, 3)),
-            allowed=allowed,
-            row_scale=scale,
-            **more,
-        )
-    except OUTSIDE:
-        return
-    assert ((found >= -1) & (found < len(offsets) - 1)).all()
 
 
 @pytest.fixture(scope="module")

@@ -121,14 +121,11 @@ def _measure(vectors: Cloud, truth: Tensor, cores: int, rounds: int, *, large: b
 
 def _contenders(database: Tensor, queries: Tensor) -> dict[str, Search]:
     low = database.bfloat16()
-    half, quarter = (similarity.Rounded.of(database, dtype) for dtype in (low.dtype, torch.int8))
     found: dict[str, Search] = {
         FLAT: _flat(database, queries),
         "torch, float32 in chunks": _chunked(database, queries),
         "torch, bfloat16 in chunks": _chunked(low, queries),
         "maxsight, float32": lambda _: similarity.topk(queries, database, K),
-        "maxsight, bfloat16 then float32": lambda _: similarity.topk(queries, half, K),
-        "maxsight, int8 then float32": lambda _: similarity.topk(queries, quarter, K),
     }
     if importlib.util.find_spec("numkong"):
         found["numkong, bfloat16"] = _numkong(database, queries)

@@ -1,4 +1,4 @@
-// What a search keeps: the best rows of each query, or all above its threshold.
+// What a search keeps: the best rows of each query.
 #pragma once
 
 #include "panels.h"
@@ -81,26 +81,12 @@ struct Exact {
 
     void keep(int64_t query, int64_t row, float score) {
         if (task.rows.scale) score *= task.rows.scale[row];
-        if (task.k) return best.add(query, score, row);
-        if (!(score >= task.threshold[query])) return;
-        if (task.hit_count == task.hit_capacity) {
-            int64_t capacity = task.hit_capacity ? 2 * task.hit_capacity : 1024;
-            Hit* hits = (Hit*)std::realloc(task.hits, capacity * sizeof(Hit));
-            if (!hits) {
-                task.failed = OUT_OF_MEMORY;
-                return;
-            }
-            task.hits = hits;
-            task.hit_capacity = capacity;
-        }
-        task.hits[task.hit_count++] = {query, row, score, 0};
+        best.add(query, score, row);
     }
     // A lower score cannot belong to the answer.
-    float least(int64_t query) const {
-        return task.k ? best.worst(query) : task.threshold[query];
-    }
+    float least(int64_t query) const { return best.worst(query); }
     bool is_wanted(int64_t query, int64_t row) const {
-        const Rows& rows = task.rows;
+        const Matrix& rows = task.rows;
         return !rows.allowed || is_allowed(rows.allowed + query * rows.allowed_stride, row);
     }
     void add(int64_t query, int64_t row) {

@@ -16,7 +16,7 @@ constexpr int64_t FEW_QUERIES = 128;
 
 template <class P, int64_t KIND, bool PLACES>
 void reduce_rows(Segments& task) {
-    const Rows& rows = task.rows;
+    const Matrix& rows = task.rows;
     const int64_t steps = steps_of(P::kind, rows.dim), lanes = padded(task.queries);
     PanelMemory memory(P::kind, rows.dim);
     float* best = (float*)std::malloc((lanes + W) * sizeof(float));
@@ -50,10 +50,6 @@ void reduce_rows(Segments& task) {
         if (PLACES)
             for (int64_t query = 0; query < task.queries; ++query)
                 task.places[query * task.places_stride + at] = places[query];
-        if (!task.group_offsets) {
-            std::memcpy(task.output + at * task.queries, best, task.queries * sizeof(float));
-            continue;
-        }
         for (int64_t group = 0; group < task.groups; ++group) {
             const int64_t begin = task.group_offsets[group], end = task.group_offsets[group + 1];
             // Not the sum of weights times -inf, which may be +inf or no number.
@@ -85,12 +81,10 @@ inline void reduce(Segments& task) {
 }  // namespace
 
 #include "late.h"
-#include "screen.h"
 
 namespace {
 
-const Engine engine = {NAME, W, product_kind, pack_queries, reduce, scan, dither, bound, prepare, choose,
-                       interact, score_pairs};
+const Engine engine = {NAME, W, product_kind, pack_queries, reduce, scan, interact, score_pairs};
 
 }  // namespace
 

@@ -1,11 +1,8 @@
 // The functions that Python calls, on the best instruction set of this machine.
-#include <cstdlib>
-#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
 
-#include "screened.h"
 #include "task.h"
 
 extern const Engine* const portable_engine;
@@ -74,9 +71,6 @@ int64_t maxsight_fits(const int64_t* offsets, int64_t count, int64_t rows, int64
 void maxsight_pack(const Engine* engine, Packing* task) { engine->pack(*task); }
 void maxsight_reduce(const Engine* engine, Segments* task) { engine->reduce(*task); }
 void maxsight_scan(const Engine* engine, Scan* task) { engine->scan(*task); }
-void maxsight_dither(const Engine* engine, Dithering* task) { engine->dither(*task); }
-void maxsight_bound(const Engine* engine, Spectra* task) { engine->bound(*task); }
-void maxsight_prepare(const Engine* engine, Preparation* task) { engine->prepare(*task); }
 void maxsight_interact(const Engine* engine, Interaction* task) { engine->interact(*task); }
 void maxsight_score_pairs(const Engine* engine, Pairs* task) { engine->score_pairs(*task); }
 // Tasks side by side, the first in the calling thread. A thread costs a tenth of Python's.
@@ -94,23 +88,4 @@ void maxsight_run(void (*function)(const Engine*, void*), const Engine* engine, 
     if (count) function(engine, tasks[0]);
     for (std::thread& thread : threads) thread.join();
 }
-// Splits its own work over threads.
-void maxsight_search(const Engine* engine, Search* task) {
-    try {
-        search(*engine, *task, [&](std::vector<Segments> shares) {
-            std::vector<void*> tasks;
-            for (Segments& share : shares) tasks.push_back(&share);
-            const auto reduce = [](const Engine* engine, void* task) {
-                engine->reduce(*(Segments*)task);
-            };
-            maxsight_run(reduce, engine, tasks.data(), tasks.size());
-            for (Segments& share : shares)
-                if (share.failed) throw std::bad_alloc();
-        });
-    } catch (const std::bad_alloc&) {
-        task->failed = OUT_OF_MEMORY;
-    }
-}
-void maxsight_free(void* pointer) { std::free(pointer); }
-
 }  // extern "C"

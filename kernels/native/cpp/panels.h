@@ -155,7 +155,7 @@ inline void start_sums(const uint8_t* rows, int64_t stride, int64_t bytes, int64
 // The next panel of rows first .. last that the shared filter allows; moves `first` on. Errors and
 // norms are only taken where `bounds` asks for them.
 template <class P, int64_t KIND>
-inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t limit, bool bounds,
+inline Panel next_panel(const Matrix& rows, int64_t& first, int64_t last, int64_t limit, bool bounds,
                         PanelMemory& memory) {
     const int64_t stored = row_bytes(KIND, rows.dim);
     const int64_t bytes = 4 * steps_of(P::kind, rows.dim);
@@ -201,25 +201,9 @@ inline Panel next_panel(const Rows& rows, int64_t& first, int64_t last, int64_t 
 #ifdef HAS_VNNI
     if constexpr (P::kind == INT8) {
         panel.starts = memory.starts;
-        const int32_t* sums = rows.sums ? rows.sums + panel.base : nullptr;
-        if (!sums)
-            start_sums(panel.data, panel.stride, bytes, panel.count, memory.starts);
-        else if (panel.numbers)
-            for (int64_t r = 0; r < panel.count; ++r)
-                memory.starts[r] = -128 * rows.sums[panel.numbers[r]];
-        else
-            for (int64_t r = 0; r < panel.count; ++r) memory.starts[r] = -128 * sums[r];
+        start_sums(panel.data, panel.stride, bytes, panel.count, memory.starts);
     }
 #endif
-    if (rows.rise != 0) {
-        if (!panel.starts) std::memset(memory.starts, 0, panel.count * sizeof(int32_t));
-        for (int64_t r = 0; r < panel.count; ++r) {
-            const float more = rows.rise * panel.factor[r];
-            // 2^30 is above every product of int8 numbers, and so as good a bound as any above it.
-            memory.starts[r] += more < 0x1p30f ? int32_t(more) + 1 : 1 << 30;
-        }
-        panel.starts = memory.starts;
-    }
     if constexpr (same)
         for (int64_t r = 0; bounds && r < panel.count; ++r) {
             const int64_t number = panel.number(r);

@@ -12,7 +12,7 @@ namespace {
 struct Float32Product {
     static constexpr int64_t kind = FLOAT32, unit = 1;
     typedef Floats Sum;
-    static Sum start(int32_t from) { return splat(float(from)); }
+    static Sum start(int32_t) { return Sum{}; }
     static Sum add(Sum sum, Ints queries, int32_t row) {
         return sum + (Floats)queries * (Floats)splat(row);
     }

@@ -19,7 +19,7 @@ inline void with_count(int64_t count, Visit visit) {
 }
 
 // Whether any of some queries may have a row.
-inline bool any_wants(const Rows& rows, int64_t first, int count, int64_t row) {
+inline bool any_wants(const Matrix& rows, int64_t first, int count, int64_t row) {
     if (!rows.allowed) return true;
     bool wanted = false;
     for (int n = 0; n < (rows.allowed_stride ? count : 1); ++n)
@@ -34,7 +34,7 @@ constexpr float TINY = 4e-38f;
 template <int64_t KIND, int Q>
 void score_rows(Exact<KIND>& exact, int64_t first, int64_t begin, int64_t end) {
     const Scan& task = exact.task;
-    const Rows& rows = task.rows;
+    const Matrix& rows = task.rows;
     const float* right[Q];
     float least[Q];
     for (int n = 0; n < Q; ++n) {
@@ -144,7 +144,7 @@ inline void products(const uint8_t* row, const Shortened* queries, int64_t dim, 
 template <int Q>
 void screen_rows(Exact<INT8>& exact, const Shortened* queries, int64_t first, int64_t begin,
                  int64_t end) {
-    const Rows& rows = exact.task.rows;
+    const Matrix& rows = exact.task.rows;
     float least[Q];
     for (int n = 0; n < Q; ++n) least[n] = exact.least(first + n);
     for (int64_t row = begin; row < end; ++row) {

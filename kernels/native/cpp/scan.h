@@ -14,7 +14,7 @@ constexpr int64_t WARM_ROWS = 2048;
 // Stops where a finer screen would be faster; returns the first row that is not done.
 template <class P, int64_t KIND>
 int64_t screen_panels(Scan& task, Best& best, int64_t first) {
-    const Rows& rows = task.rows;
+    const Matrix& rows = task.rows;
     const int64_t steps = steps_of(P::kind, rows.dim);
     // Rows of a product's own kind are exact in it, but their queries are not.
     constexpr bool finest = P::kind == FLOAT32;
@@ -28,10 +28,10 @@ int64_t screen_panels(Scan& task, Best& best, int64_t first) {
     Exact<KIND> exact{task, best};
     // Rounding of float32 sums, in the screen and in the exact product.
     const float slack = (rows.dim + 16) * 1.2e-7f;
-    int64_t seen = best.seen, screened = 0, open = 0, hits = task.hit_count;
+    int64_t seen = best.seen, screened = 0, open = 0;
     while (first < task.last) {
         // Small panels first: a limit is as old as its panel, and the first has none.
-        const int64_t limit = task.k && seen < memory.limit ? (seen < 32 ? 32 : seen) : memory.limit;
+        const int64_t limit = seen < memory.limit ? (seen < 32 ? 32 : seen) : memory.limit;
         Panel panel = next_panel<P, KIND>(rows, first, task.last, limit, true, memory);
         seen += panel.count;
         for (int64_t query = 0; query < task.count;) {
@@ -47,9 +47,7 @@ int64_t screen_panels(Scan& task, Best& best, int64_t first) {
                 const float bound = 1.001f * (task.query_norm[q] * panel.error +
                                               task.query_error[q] * (panel.norm + panel.error)) +
                                     slack * task.query_norm[q] * panel.norm;
-                const float least =
-                    task.k ? best.worst(q) : std::nextafter(task.threshold[q], -INFINITY);
-                limits[lane] = (least - bound) / task.query_scale[q];
+                limits[lane] = (best.worst(q) - bound) / task.query_scale[q];
             }
             int64_t count = 0;
             run_panel(ScreenTile<P>{limits, found, &count}, panel, width,
@@ -62,11 +60,10 @@ int64_t screen_panels(Scan& task, Best& best, int64_t first) {
         }
         screened += panel.count;
         if (finest || screened < WARM_ROWS) continue;
-        // Rows in random order are among the k best so far, and hits are hits, in any precision.
-        const int64_t due = task.k ? task.count * screened * task.k / seen : task.hit_count - hits;
+        // Rows in random order are among the k best so far in any precision.
+        const int64_t due = task.count * screened * task.k / seen;
         if (seen > WARM_ROWS && (open - due) * OPEN_SHARE > screened * task.count) break;
         screened = open = 0;
-        hits = task.hit_count;
     }
     best.seen = seen;
     std::free(found);
@@ -121,20 +118,11 @@ void scan_panels(Scan& task, Best& best) {
 // Rows of a shortlist lie anywhere in memory: each is called for this many places ahead of its turn.
 constexpr int64_t CALLED_AHEAD = 6;
 
-// Which rows of a shortlist may belong to the answer: of floating point rows, all.
-template <int64_t KIND>
-struct Promising {
-    bool ok = true;
-    Promising(const Exact<KIND>&) {}
-    void turn_to(int64_t) {}
-    bool operator()(int64_t, int64_t) const { return true; }
-};
-
+// Which rows of a shortlist may belong to the answer.
 #if LANES >= 8
 
 // Products in int16 tell nearly exactly.
-template <>
-struct Promising<INT8> {
+struct Promising {
     const Exact<INT8>& exact;
     int16_t* numbers;
     Shortened shortened{};
@@ -151,7 +139,7 @@ struct Promising<INT8> {
         shortened = shorten(task.queries + query * task.stride, task.rows.dim, numbers);
     }
     bool operator()(int64_t query, int64_t row) const {
-        const Rows& rows = exact.task.rows;
+        const Matrix& rows = exact.task.rows;
         float score;
         products<1>(rows.data + row * exact.stored, &shortened, rows.dim, &score);
         const float scale = rows.scale ? rows.scale[row] : 1.f;
@@ -160,12 +148,20 @@ struct Promising<INT8> {
     }
 };
 
+#else
+
+struct Promising {
+    bool ok = true;
+    Promising(const Exact<INT8>&) {}
+    void turn_to(int64_t) {}
+    bool operator()(int64_t, int64_t) const { return true; }
+};
+
 #endif
 
-template <int64_t KIND>
-void score_candidates(Scan& task, Best& best) {
-    Exact<KIND> exact{task, best};
-    Promising<KIND> promising(exact);
+inline void score_candidates(Scan& task, Best& best) {
+    Exact<INT8> exact{task, best};
+    Promising promising(exact);
     if (!promising.ok) {
         task.failed = OUT_OF_MEMORY;
         return;
@@ -195,15 +191,16 @@ inline void scan(Scan& task) {
         return;
     }
     Best best{task, filled};
-    with_kind(task.rows.kind, [&](auto known) {
-        if (task.candidates)
-            score_candidates<known.kind>(task, best);
-        else if (task.packed)
-            scan_panels<known.kind>(task, best);
-        else
-            scan_rows<known.kind>(task, best);
-    });
-    for (int64_t query = 0; task.k && query < task.count; ++query) best.sort(query);
+    if (task.candidates)
+        score_candidates(task, best);
+    else
+        with_kind(task.rows.kind, [&](auto known) {
+            if (task.packed)
+                scan_panels<known.kind>(task, best);
+            else
+                scan_rows<known.kind>(task, best);
+        });
+    for (int64_t query = 0; query < task.count; ++query) best.sort(query);
     std::free(filled);
 }
 

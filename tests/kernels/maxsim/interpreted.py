@@ -10,7 +10,7 @@ from maxsim_truth import Case, case, truth
 from tolerance import assert_close
 
 from maxsight.kernels import bitmap, dispatch, maxsim
-from maxsight.kernels.maxsim import gpu, reference
+from maxsight.kernels.maxsim import gpu, operators, reference
 from maxsight.kernels.maxsim.values import Side
 
 # More query tokens than one tile holds, queries that lie across its edge, empty ones on both sides.
@@ -62,7 +62,10 @@ def test_score(kind: str, d: int, full: bool) -> None:
 def test_score_pairs(kind: str) -> None:
     given = made(kind, 48)
     expected, places = truth(given)
-    found, argmax = maxsim.answers_of_pairs(*given.sides, pairs=PAIRS)
+    # The operator also tells which token answers, where a gradient will need it.
+    left = operators.flat(Side(given.queries, given.query_offsets))
+    right = operators.flat(Side(given.documents, given.document_offsets))
+    found, argmax = operators.score_pairs(*left, *right, PAIRS, False, True)
     assert_close("scores", found, expected[PAIRS[:, 0], PAIRS[:, 1]], torch.float32)
     start = given.query_offsets
     kept = [places[start[q] : start[q + 1], d] for q, d in PAIRS.tolist()]
@@ -103,7 +106,6 @@ def test_topk(filtered: str, k: int) -> None:
         k,
         allowed=None if allowed is None else bitmap.pack(allowed),
         normalize=False,
-        screen=None,
     )
     assert torch.equal(indices, kept[1])
     assert_close("scores", scores, kept[0], torch.float32)

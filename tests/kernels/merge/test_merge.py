@@ -8,8 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerance import assert_close
-from tome import assert_is_tome, one_hot, tome
+from tome import assert_is_tome, one_hot
 
 from maxsight.kernels import merge
 
@@ -96,26 +95,13 @@ def test_what_always_holds(count: int, r: int, protected: int, seed: int) -> Non
     assert torch.equal(merged.tokens[:, :heads], tokens[:, :heads])
     assert torch.equal(merged.source[:, :heads], torch.arange(heads).expand(2, heads))
 
-    back = merge.unmerge(merged.tokens, merged.source)
+    back = merged.tokens.gather(1, merged.source[..., None].expand_as(tokens))
     group = torch.zeros_like(merged.sizes).scatter_add_(
         1, merged.source, torch.ones(merged.source.shape)
     )
     alone = group.gather(1, merged.source) == 1
     assert torch.equal(back[alone], tokens[alone])
     assert int((~alone).sum()) <= 2 * 2 * min(r, max(count - protected, 0) // 2)
-
-
-@pytest.mark.parametrize("weighted", [True, False])
-def test_rounds_are_merges_of_merges(weighted: bool) -> None:
-    tokens = torch.randn(3, 196, 16, generator=torch.Generator().manual_seed(0))
-    done = merge.rounds(tokens, (98, 49), weighted=weighted)
-    assert done.tokens.shape == (3, 49, 16)
-    for image in range(3):
-        first = tome(tokens[image], [1.0] * 196, tokens[image], 98, protected=0, weighted=weighted)
-        second = tome(first.tokens, first.sizes, first.tokens, 49, protected=0, weighted=weighted)
-        assert done.source[image].tolist() == [second.source[place] for place in first.source]
-        assert_close("tokens", done.tokens[image], second.tokens, torch.float32)
-        assert done.sizes[image].tolist() == second.sizes
 
 
 def test_the_same_bits_whatever_the_threads() -> None:
@@ -151,8 +137,3 @@ def test_strides_are_free() -> None:
 def test_wrong_arguments_are_refused(arguments: tuple, options: dict) -> None:  # type: ignore[type-arg]
     with pytest.raises(ValueError, match="must be"):
         merge.merge(*arguments, **options)
-
-
-def test_unmerge_refuses_other_batches() -> None:
-    with pytest.raises(ValueError, match="of one B"):
-        merge.unmerge(torch.ones(2, 3, 4), torch.zeros(1, 5, dtype=torch.int64))

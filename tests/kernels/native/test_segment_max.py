@@ -12,10 +12,10 @@ from tolerance import assert_close
 from torch import Tensor
 
 from maxsight.errors import BackendError
-from maxsight.kernels import bitmap, native
+from maxsight.kernels import native
 from maxsight.kernels.native import binding
 
-LENGTHS = (0, 1, 63, 123, 5, 0, 12, 13, 25)
+LENGTHS = (0, 1, 63, 123, 5, 0, 12, 13, 25, 700)
 INFINITY = float("inf")
 
 
@@ -31,14 +31,25 @@ def case(dtype: torch.dtype, dim: int, queries: int) -> tuple[Tensor, Tensor, Te
     return rows.to(dtype), offsets, query.to(dtype)
 
 
-def truth(
-    rows: Tensor, offsets: Tensor, queries: Tensor, scale: Tensor | None, mask: Tensor | None
+def maxima(
+    rows: Tensor,
+    offsets: Tensor,
+    queries: Tensor,
+    *,
+    row_scale: Tensor | None = None,
+    segments: Tensor | None = None,
 ) -> Tensor:
+    """(S, Q): the sums over groups of one query each."""
+    each = torch.arange(len(queries) + 1)
+    return native.segment_max_sum(
+        rows, offsets, queries, each, row_scale=row_scale, segments=segments
+    )
+
+
+def truth(rows: Tensor, offsets: Tensor, queries: Tensor, scale: Tensor | None) -> Tensor:
     scores = rows.double() @ queries.double().T
     if scale is not None:
         scores *= scale.double()[:, None]
-    if mask is not None:
-        scores[~mask] = -INFINITY
     edges = offsets.tolist()
     none = torch.full((1, len(queries)), -INFINITY, dtype=torch.float64)
     return torch.stack(
@@ -51,19 +62,10 @@ def truth(
 @pytest.mark.parametrize("queries", [1, 17, 33, 77])
 def test_equals_the_products(engine: str, dtype: torch.dtype, dim: int, queries: int) -> None:
     rows, offsets, query = case(dtype, dim, queries)
-    generator = torch.Generator().manual_seed(1)
-    scale = torch.randn(len(rows), generator=generator)
-    mask = torch.rand(len(rows), generator=generator) < 0.4
-    for factor, inside in ((None, None), (scale, None), (None, mask), (scale, mask)):
-        found = native.segment_max(
-            rows,
-            offsets,
-            query,
-            row_scale=factor,
-            allowed=None if inside is None else bitmap.pack(inside),
-        )
-        expected = truth(rows, offsets, query, factor, inside)
-        assert_close("maxima", found, expected, torch.float32)
+    scale = torch.randn(len(rows), generator=torch.Generator().manual_seed(1))
+    for factor in (None, scale):
+        found = maxima(rows, offsets, query, row_scale=factor)
+        assert_close("maxima", found, truth(rows, offsets, query, factor), torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
@@ -75,18 +77,41 @@ def test_sums_over_groups_of_chosen_segments(engine: str, dtype: torch.dtype) ->
     found = native.segment_max_sum(
         rows, offsets, query, groups, query_weight=weight, segments=segments
     )
-    maxima = truth(rows, offsets, query, None, None)[segments] * weight
-    maxima[1] = -torch.inf  # no rows, whatever the weights
-    expected = torch.stack([maxima[:, a:b].sum(1) for a, b in itertools.pairwise(groups)], 1)
+    weighed = truth(rows, offsets, query, None)[segments] * weight
+    weighed[1] = -torch.inf  # no rows, whatever the weights
+    expected = torch.stack([weighed[:, a:b].sum(1) for a, b in itertools.pairwise(groups)], 1)
     assert expected[1].tolist() == [0, -torch.inf, -torch.inf, -torch.inf]
     assert_close("sums", found, expected, torch.float32)
-    chosen = native.segment_max(rows, offsets, query, segments=segments)
-    assert torch.equal(chosen, native.segment_max(rows, offsets, query)[segments])
+    chosen = maxima(rows, offsets, query, segments=segments)
+    assert torch.equal(chosen, maxima(rows, offsets, query)[segments])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_places_are_the_first_of_the_largest(engine: str, dtype: torch.dtype) -> None:
+    rows, offsets, queries = case(dtype, 48, 37)
+    rows[100:150] = rows[50:100].clone()  # equals, in one document and across a border
+    count = len(LENGTHS)
+    places = torch.full((37, count + 1), 99, dtype=torch.int32)
+    groups = torch.tensor([0, 37])
+    scores = native.segment_max_sum(rows, offsets, queries, groups, places=places[:, :count])
+    assert torch.equal(scores, native.segment_max_sum(rows, offsets, queries, groups))
+    assert (places[:, count] == 99).all()
+    products = maxima(rows, torch.arange(len(rows) + 1), queries)
+    for number, (first, last) in enumerate(itertools.pairwise(offsets.tolist())):
+        if first == last:
+            assert (places[:, number] == -1).all()
+            continue
+        best = (products[first:last] == products[first:last].amax(0)).int().argmax(0)
+        assert torch.equal(places[:, number].long(), best)
+    chosen = torch.tensor([6, 0, 2])
+    some = torch.empty(37, 3, dtype=torch.int32)
+    native.segment_max_sum(rows, offsets, queries, groups, segments=chosen, places=some)
+    assert torch.equal(some, places[:, chosen])
 
 
 def test_the_largest_int8_numbers_do_not_overflow(engine: str) -> None:
     rows = torch.full((5, 4096), -128, dtype=torch.int8)
-    found = native.segment_max(rows, torch.tensor([0, 5]), rows[:1])
+    found = maxima(rows, torch.tensor([0, 5]), rows[:1])
     assert found.tolist() == [[128.0 * 128 * 4096]]
 
 
@@ -105,33 +130,37 @@ def test_threads_and_panels_change_nothing(engine: str, data: st.DataObject) -> 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = native.segment_max(rows, offsets, query)
+        found = maxima(rows, offsets, query)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found.double(), truth(rows, offsets, query, None, None))
+    assert torch.equal(found.double(), truth(rows, offsets, query, None))
 
 
 def test_wrong_arguments_are_refused() -> None:
     rows, offsets, query = case(torch.float32, 8, 3)
     with pytest.raises(ValueError, match="rows must be"):
-        native.segment_max(rows.half(), offsets, query)
+        maxima(rows.half(), offsets, query)
     with pytest.raises(ValueError, match="queries must be"):
-        native.segment_max(rows, offsets, query.bfloat16())
+        maxima(rows, offsets, query.bfloat16())
     with pytest.raises(ValueError, match="offsets must be"):
-        native.segment_max(rows, offsets.int(), query)
+        maxima(rows, offsets.int(), query)
     with pytest.raises(ValueError, match="row_scale must be"):
-        native.segment_max(rows, offsets, query, row_scale=torch.ones(3))
-    with pytest.raises(ValueError, match="allowed must be"):
-        native.segment_max(rows, offsets, query, allowed=torch.ones(3, dtype=torch.uint8))
+        maxima(rows, offsets, query, row_scale=torch.ones(3))
+    wide, across = (torch.empty(shape, dtype=torch.int32) for shape in ((3, 4), (len(LENGTHS), 3)))
+    groups = torch.tensor([0, 3])
+    with pytest.raises(ValueError, match="places must be"):
+        native.segment_max_sum(rows, offsets, query, groups, places=wide)
+    with pytest.raises(ValueError, match="adjacent"):
+        native.segment_max_sum(rows, offsets, query, groups, places=across.T)
 
 
 def test_offsets_outside_the_rows_are_refused() -> None:
     rows, _, query = case(torch.float32, 8, 3)
     for offsets in ([0, len(rows) + 1], [-1, 3], [0, 5, 3]):
         with pytest.raises(ValueError, match="offsets"):
-            native.segment_max(rows, torch.tensor(offsets), query)
+            maxima(rows, torch.tensor(offsets), query)
     with pytest.raises(ValueError, match="segments"):
-        native.segment_max(rows, torch.tensor([0, 3]), query, segments=torch.tensor([1]))
+        maxima(rows, torch.tensor([0, 3]), query, segments=torch.tensor([1]))
     with pytest.raises(ValueError, match="query_offsets"):
         native.segment_max_sum(rows, torch.tensor([0, 3]), query, torch.tensor([0, 4]))
 
@@ -142,6 +171,6 @@ def test_without_the_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
     try:
         assert native.available() is None
         with pytest.raises(BackendError, match="compiler"):
-            native.segment_max(torch.ones(1, 1), torch.tensor([0, 1]), torch.ones(1, 1))
+            maxima(torch.ones(1, 1), torch.tensor([0, 1]), torch.ones(1, 1))
     finally:
         binding.engine.cache_clear()

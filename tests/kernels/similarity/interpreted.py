@@ -7,7 +7,7 @@ import torch
 from tolerance import assert_close
 
 from maxsight.kernels import bitmap, dispatch, similarity
-from maxsight.kernels.similarity import gpu, reference
+from maxsight.kernels.similarity import reference
 
 FILTERS = ["none", "shared", "each", "nothing"]
 
@@ -69,38 +69,3 @@ def test_topk(kind: str, queries: int, count: int, dim: int, k: int, filtered: s
     assert scores.dtype == torch.float32
     for found, right in zip(scores, expected[0]):
         assert_close("scores", found, right, torch.float32)
-
-
-@pytest.mark.parametrize("filtered", FILTERS[:3])
-@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "int8"])
-def test_above(kind: str, filtered: str) -> None:
-    database, scale = rows(kind, 200, 48)
-    left = questions(kind, 3, 48)
-    allowed = mask(filtered, 3, 200)
-    packed = None if allowed is None else bitmap.pack(allowed)
-    best, _ = reference.topk(left, database, 13, allowed=packed, scale=scale)
-    # Between the 12th and the 13th score, which differ by more than float32 rounds.
-    threshold = (best[:, 11] + best[:, 12]) / 2
-    found = gpu.above(left, database, threshold, allowed=packed, scale=scale)
-    expected = reference.above(left, database, threshold, allowed=packed, scale=scale)
-    assert torch.equal(found[2], expected[2])
-    assert torch.equal(found[1], expected[1])
-    assert found[2].tolist() == [0, 12, 24, 36]
-
-
-def test_above_finds_nothing() -> None:
-    database, _ = rows("float32", 100, 8)
-    scores, indices, offsets = similarity.above(questions("float32", 2, 8), database, torch.inf)
-    assert len(scores) == len(indices) == 0
-    assert offsets.tolist() == [0, 0, 0]
-
-
-def test_rescore_breaks_ties_by_row_and_skips_gaps() -> None:
-    database = (torch.arange(90) % 17)[:, None].half() * torch.ones(1, 48).half()
-    candidates = torch.stack([torch.randperm(90)[:40] for _ in range(2)])
-    candidates[:, 3] = -1
-    queries = torch.ones(2, 48)
-    found = gpu.rescore(queries, database, candidates, 9, scale=None)
-    expected = reference.rescore(queries, database, candidates, 9, scale=None)
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])

@@ -1,4 +1,4 @@
-"""similarity.topk and above against a sort of every score."""
+"""similarity.topk against a sort of every score."""
 
 from __future__ import annotations
 
@@ -71,16 +71,6 @@ def test_equals_brute_force_with_many_ties(room: str, data: st.DataObject) -> No
         assert found[: len(best)] == best
         assert all(pair == (-torch.inf, -1) for pair in found[len(best) :])
 
-    threshold = data.draw(st.sampled_from([-3.0, 0.0, 2.0, 1e9]))
-    scores, indices, offsets = similarity.above(
-        left, right, threshold, allowed=allowed, scale=scale
-    )
-    assert offsets.shape == (queries + 1,)
-    for row, pairs in enumerate(expected):
-        part = slice(int(offsets[row]), int(offsets[row + 1]))
-        found = list(zip(scores[part].tolist(), indices[part].tolist()))
-        assert found == [pair for pair in pairs if pair[0] >= threshold]
-
     scores, indices = similarity.topk(left, right, k, allowed=allowed, scale=scale, largest=False)
     for row, pairs in enumerate(expected):
         best = sorted(pairs, key=lambda pair: (pair[0], pair[1]))[:k]
@@ -113,13 +103,6 @@ def test_a_screen_loses_no_row(dtype: torch.dtype, queries: int, spread: float) 
     best = every.topk(20).values
     torch.testing.assert_close(scores.double(), best, atol=3e-6, rtol=0)
     torch.testing.assert_close(every.gather(1, indices), best, atol=3e-6, rtol=0)
-    limit = float(best[:, -1].mean()) + 1e-4
-    _, found, offsets = similarity.above(left, rows, limit, scale=scale)
-    for row in range(queries):
-        part = found[offsets[row] : offsets[row + 1]]
-        sure = (every[row] > limit + 3e-6).nonzero().flatten()
-        assert torch.isin(sure, part).all()
-        assert bool((every[row][part] >= limit - 3e-6).all())
 
 
 def test_a_score_depends_on_its_pair_alone() -> None:
@@ -143,14 +126,10 @@ def test_threads_change_nothing(threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         found = similarity.topk(left, rows, 50)
-        ragged = similarity.above(left, rows, 20.0)
     finally:
         torch.set_num_threads(before)
     expected = reference.topk(left, rows, 50, allowed=None, scale=None)
     assert all(torch.equal(a, b) for a, b in zip(found, expected))
-    limits = torch.full((9,), 20.0)
-    truth = reference.above(left, rows, limits, allowed=None, scale=None)
-    assert all(torch.equal(a, b) for a, b in zip(ragged, truth))
 
 
 def test_normalize_is_the_cosine(room: str) -> None:
@@ -160,33 +139,6 @@ def test_normalize_is_the_cosine(room: str) -> None:
     scores, _ = similarity.topk(left, rows * 9, 300, normalize=True)
     cosine = torch.nn.functional.cosine_similarity(left[:, None], rows[None], dim=2)
     torch.testing.assert_close(scores, cosine.sort(descending=True).values, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.bfloat16])
-def test_rounded(room: str, dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(3)
-    rows, left = (torch.randn(count, 96, generator=generator) for count in (2500, 70))
-    mask = torch.rand(2500, generator=generator) < 0.4
-    small = similarity.Rounded.of(rows, dtype)
-    assert (small.codes.dtype, small.codes.shape) == (dtype, rows.shape)
-    none = similarity.topk(left, similarity.Rounded.of(rows[:0], dtype), 10)
-    assert none[0].shape == none[1].shape == (70, 0)
-    for options in ({}, {"allowed": mask}, {"normalize": True}, {"largest": False}):
-        found = similarity.topk(left, small, 10, **options)
-        exact = similarity.topk(left, rows, 10, **options)
-        # Of forty rows by the codes, the ten best by the vectors: here none is missed.
-        assert torch.equal(found[1], exact[1])
-        torch.testing.assert_close(found[0], exact[0], atol=1e-4, rtol=0)
-    # Without a float product the codes' own order shows.
-    codes_only = similarity.topk(left, small.codes, 10, scale=small.scale)
-    assert not torch.equal(codes_only[0], exact[0])
-    with pytest.raises(ValueError, match="shortlist must be at least 1"):
-        similarity.topk(left, similarity.Rounded(small.codes, rows, shortlist=0), 10)
-    with pytest.raises(ValueError, match="codes must be"):
-        similarity.topk(left, similarity.Rounded(rows, rows), 10)
-    few = similarity.topk(left, small, 10, allowed=torch.arange(2500) == 7)
-    assert few[1][:, 0].eq(7).all()
-    assert few[1][:, 1:].eq(-1).all()
 
 
 def test_operators_are_sound() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maxsight.benchmarks.cases.aim_pruning import masked, pictures, tiny_qwen
 from maxsight.errors import EncoderError, UnknownEncoder
-from maxsight.kernels.merge import rounds
+from maxsight.kernels.merge import merge
 from maxsight.models.vlm import aim, visual_tokens
 
 RAGGED = [(6, 6), (2, 3), (4, 8), (1, 1)]
@@ -165,16 +165,18 @@ def test_threads_do_not_see_each_others_batches(model: Any) -> None:
 # --- merging ------------------------------------------------------------------------------------
 
 
-def test_merging_is_the_kernels_rounds() -> None:
+def test_merging_is_the_kernels_merges() -> None:
     draw = torch.Generator().manual_seed(1)
     features = torch.randn(2, 196, 16, generator=draw)
     states, sizes, heads = visual_tokens.merged(features, 49)
-    truth = rounds(features, (98, 49), weighted=False)
+    half = merge(features, 98, protected=0, weighted=False)
+    truth = merge(half.tokens, 49, sizes=half.sizes, protected=0, weighted=False)
+    source = truth.source.gather(1, half.source)
     assert sizes.sum(1).tolist() == [196, 196]
     for row in range(2):
         assert heads[row].tolist() == sorted(set(heads[row].tolist()))
         # A token stands where one of its members stood, and is what the kernel made of them.
-        group = truth.source[row, heads[row]]
+        group = source[row, heads[row]]
         assert sorted(group.tolist()) == list(range(49))
         torch.testing.assert_close(states[row], truth.tokens[row, group])
         torch.testing.assert_close(sizes[row], truth.sizes[row, group])

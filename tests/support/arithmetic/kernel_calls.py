@@ -51,7 +51,6 @@ def calls() -> dict[str, Call]:
         found |= {
             f"similarity.topk {kind}": partial(_topk, dtype, None),
             f"similarity.topk filtered {kind}": partial(_topk, dtype, 3),
-            f"similarity.above {kind}": partial(_above, dtype),
             f"maxsim.score {kind}": partial(_score, dtype),
             f"maxsim.score weighted {kind}": partial(_score, dtype, weighted=True),
             f"maxsim.score normalised {kind}": partial(_score, dtype, normalize=True),
@@ -78,11 +77,6 @@ def _topk(dtype: torch.dtype, every: int | None, device: torch.device) -> Output
     queries, rows = _search(dtype, device)
     allowed = None if every is None else torch.arange(len(rows), device=device) % every == 0
     return outputs(similarity.topk(queries, rows, 5, allowed=allowed))
-
-
-def _above(dtype: torch.dtype, device: torch.device) -> Outputs:
-    queries, rows = _search(dtype, device)
-    return outputs(similarity.above(queries, rows, 0.3))
 
 
 def _topk_int8(device: torch.device) -> Outputs:
