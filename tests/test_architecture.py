@@ -284,7 +284,7 @@ def test_every_operation_has_the_same_files(operation: str) -> None:
     """docs/kernels/adding-an-operation.md says what they hold."""
     own = {module.rpartition(".")[2] for module in sources() if f".kernels.{operation}." in module}
     rooms = {"reference", "cpu", "gpu"}
-    assert own >= rooms | {"operators", "values", "gpu_kernels", "gpu_cases"}
+    assert own >= rooms | {"operators", "gpu_kernels", "gpu_cases"}
 
 
 def test_the_report_knows_the_cases_and_no_operation_the_report() -> None:

@@ -96,7 +96,7 @@ def run(function: Any, tasks: Sequence[_Task]) -> None:
 
 @cache
 def find_library() -> ctypes.CDLL | None:
-    found = sorted(Path(__file__).parent.glob("_compiled*.so"))
+    found = sorted(Path(__file__).parent.glob("_engines*.so"))
     if not found:
         return None
     library = ctypes.CDLL(os.fspath(found[0]))
