@@ -96,16 +96,16 @@ def choices(given: Any, allowed: Collection[Choice], *, what: str) -> frozenset[
     return frozenset(choice for choice in allowed if choice in chosen)
 
 
-def whole_number(given: Any, *, what: str, least: int = 1) -> int:
-    """A whole number of at least ``least``."""
+def whole_number(given: Any, *, what: str) -> int:
+    """A whole number of at least 1."""
     try:
         number = operator.index(given)
     except TypeError:
         number = None
     if number is None or isinstance(given, bool):
         raise UsageError(f"{what} must be a whole number, got {given!r}")
-    if number < least:
-        raise UsageError(f"{what} must be at least {least}, got {number}")
+    if number < 1:
+        raise UsageError(f"{what} must be at least 1, got {number}")
     return number
 
 

@@ -127,14 +127,10 @@ def _checked(manifest: IndexManifest) -> IndexManifest:
     return manifest
 
 
-def load(
-    folder: Path, *, verify: bool = False, device: DeviceLike = "auto"
-) -> tuple[VectorIndex, Mapping[str, Any]]:
+def load(folder: Path, *, device: DeviceLike = "auto") -> tuple[VectorIndex, Mapping[str, Any]]:
     """The index of a folder, with the effort it was saved with, and the details.
 
     Args:
-        verify: compare the hash of every file first, as :func:`problems` does; not of those alone
-            that are read in any case.
         device: a GPU searches the index once it was asked often enough, where FAISS can.
 
     Raises:
@@ -142,7 +138,7 @@ def load(
         SchemaTooNew: a newer maxsight wrote it.
     """
     manifest = read(folder)
-    if wrong := problems(folder, hashes=verify):
+    if wrong := problems(folder, hashes=False):
         raise LibraryError(f"{'; '.join(wrong)}: make the index again")
     try:
         index = auto.make(manifest.spec, manifest.dim, device=device)

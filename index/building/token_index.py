@@ -14,9 +14,9 @@ from maxsight.index.records import TokenTable
 from maxsight.index.snapshot import Snapshot
 from maxsight.index.tables import lance_tables
 
-# An index that has grown by this much since it learned, or of whose units no more than one in so
+# An index that has grown by this much since it learned, or of whose rows no more than one in so
 # many is left, is made anew.
-_GROWTH = 2.0
+GROWTH = 2.0
 # Units it does not know are all scored; beyond this share of them are added to it.
 _TAIL_SHARE = 0.02
 # Units read at a time.
@@ -45,8 +45,8 @@ def bring_up_to_date(snapshot: Snapshot, *, recall: float, progress: OnProgress 
     built = token_folder.load(library, manifest)
     if built is not None:
         new = np.flatnonzero(unit_ids > built.newest)
-        is_grown = len(rows) >= _GROWTH * built.learned
-        is_hollow = len(built.unit_ids) >= _GROWTH * (len(rows) - len(new))
+        is_grown = len(rows) >= GROWTH * built.learned
+        is_hollow = len(built.unit_ids) >= GROWTH * (len(rows) - len(new))
         if not (is_grown or is_hollow):
             if len(new) <= _TAIL_SHARE * len(rows):
                 return "kept"

@@ -32,9 +32,6 @@ from maxsight.index.tables.tables import UNITS
 _log = logging.getLogger("maxsight.index")
 
 RECALL = 0.95
-# An index that has grown by this much since it was trained, or of whose rows no more than one in
-# so many is left, is made anew.
-_GROWTH = 2.0
 # Rows unknown to an index are searched exactly; beyond this share of all they are added to it.
 _TAIL_SHARE = 0.05
 _ORDER_SAMPLE = 10_000
@@ -96,8 +93,8 @@ def bring_up_to_date(
         live = snapshot.state.unit_ids[snapshot.live_rows]
         missing = int(np.count_nonzero(live > built.newest))
         known = len(live) - missing
-        is_grown = len(live) >= _GROWTH * int(built.details["trained_rows"])
-        is_hollow = len(built.unit_ids) >= _GROWTH * known
+        is_grown = len(live) >= token_index.GROWTH * int(built.details["trained_rows"])
+        is_hollow = len(built.unit_ids) >= token_index.GROWTH * known
         if not (is_grown or is_hollow):
             if missing <= _TAIL_SHARE * known:
                 return _kept(built, "kept")

@@ -167,7 +167,6 @@ class LateIndex:
         k: int,
         *,
         allowed: Mask | None = None,
-        among: Rows | None = None,
         candidates: int | None = None,
     ) -> list[tuple[Rows, Floats]]:
         """The ``k`` documents that answer each query best.
@@ -175,7 +174,6 @@ class LateIndex:
         Args:
             queries: (L, d) each; best asked many at once: a document is read once for all.
             allowed: (N,) or (B, N) bool; rows outside it are never returned. None: all.
-            among: (B, C) rows that alone are looked at, say the best by pooled vector, -1: none.
             candidates: how many of a query are scored by their tokens, instead of what was
                 measured for the ten best (in proportion, for more).
 
@@ -192,11 +190,9 @@ class LateIndex:
             raise ValueError(f"k and candidates must be at least 1, got {k} and {candidates}")
         if allowed is not None and allowed.shape not in {(count,), (len(queries), count)}:
             raise ValueError(f"allowed must be ({count},) or a row a query, got {allowed.shape}")
-        if among is not None and (among.ndim != 2 or len(among) != len(queries)):
-            raise ValueError(f"among must be ({len(queries)}, C), got {among.shape}")
         if not count or not len(queries):
             return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
-        kept = self._shortlist(tokens, offsets, k, allowed, among, candidates)
+        kept = self._shortlist(tokens, offsets, k, allowed, candidates)
         rows, scores = self._best(tokens, offsets, kept, _FINE_EACH * k + _FINE_MORE, fine=False)
         rows, scores = self._best(tokens, offsets, rows, k, fine=True)
         return [(own[own >= 0], found[own >= 0]) for own, found in zip(rows, scores)]
@@ -289,7 +285,6 @@ class LateIndex:
         offsets: Rows,
         k: int,
         allowed: Mask | None,
-        among: Rows | None,
         candidates: int | None,
     ) -> Rows:
         """(B, C) rows to be scored by their tokens, ascending, then -1."""
@@ -297,19 +292,18 @@ class LateIndex:
         times = max(1.0, k / calibration.K)
         keep = candidates or int(measured.shortlist * times)
         keep = min(max(keep, k), count)
-        if among is None and self._muvera is not None:
-            proposed = min(max(int(measured.proposed * times), keep), count)
-            among = self._muvera.candidates(tokens, offsets, proposed, allowed=allowed)
-        if among is not None:
-            among = np.sort(np.where((among >= 0) & (among < count), among, -1), axis=1)
-            among[:, 1:][among[:, 1:] == among[:, :-1]] = -1
+        proposed = None
+        if self._muvera is not None:
+            wanted = min(max(int(measured.proposed * times), keep), count)
+            proposed = self._muvera.candidates(tokens, offsets, wanted, allowed=allowed)
+            proposed.sort(axis=1)
         carved, edges = grouping.carve(tokens, offsets, above=_CARVE_ABOVE)
         return maxsim.interact(
             carved,
             edges,
             self._tokens.coded,
             keep,
-            rows=among,
+            rows=proposed,
             allowed=allowed,
             threads=machine.threads(),
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from maxsight import plain_files
@@ -80,19 +79,14 @@ class LedgerWriter:
         self._sums |= self._pending
         self._pending = {}
 
-    def rewrite(self, *, without: Iterable[str] = ()) -> None:
+    def rewrite(self) -> None:
         """Write the ledger anew, whole or not at all, with the lines of files that are there.
-
-        Args:
-            without: files whose line no longer holds; they are hashed again.
 
         Raises:
             OSError: the disk refused; the old ledger stands.
         """
         there = table_files(self._library)
-        self._sums = {
-            name: found for name, found in self._sums.items() if name in there - set(without)
-        }
+        self._sums = {name: found for name, found in self._sums.items() if name in there}
         self._pending = {}
         self.take()
         self._sums |= self._pending

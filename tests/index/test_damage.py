@@ -63,7 +63,8 @@ def read_tokens(library: Path) -> None:
 
 
 def reseal_ledger(library: Path) -> None:
-    checksums.LedgerWriter(library).rewrite(without=checksums.table_files(library))
+    (library / "checksums.txt").unlink()
+    checksums.LedgerWriter(library).rewrite()
 
 
 @pytest.mark.parametrize("table", [tables.ITEMS, tables.UNITS])
