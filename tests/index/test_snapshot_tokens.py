@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,6 @@ import pytest
 
 from maxsight.index.records import Changes, EncodedItem, FileState, TokenTable
 from maxsight.index.store import Store
-from maxsight.index.tables.manifest import FILE_NAME, Manifest
-from maxsight.mix import Mix
 
 RNG = np.random.default_rng(1)
 DIM, TOKEN_DIM = 8, 16
@@ -131,33 +128,3 @@ def test_tokens_are_held_where_they_fit(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("MAXSIGHT_MEMORY", str(limit))
         with Store.open(path) as reader:
             assert reader.snapshot().tokens.are_held == expected
-
-
-def test_best_of_each_takes_a_files_best_unit(tmp_path: Path) -> None:
-    items = [item(number, [1] * units) for number, units in enumerate([1, 3, 1])]
-    with Store.create(
-        tmp_path / "s", encoder_uri="none", fingerprint="f", dim=DIM, token_dim=TOKEN_DIM
-    ) as store:
-        store.apply(Changes(added=items))
-        snapshot = store.snapshot()
-    rows = np.array([4, 3, 2, 1, 0])
-    scores = np.array([0.5, 0.1, 0.9, 0.9, 0.5], np.float32)
-    hits = snapshot.best_of_each(rows, scores, 10)
-    assert [(hit.path, hit.start) for hit in hits] == [("/1", 0), ("/0", None), ("/2", None)]
-    np.testing.assert_allclose([hit.score for hit in hits], [0.9, 0.5, 0.5])
-    assert [hit.path for hit in snapshot.best_of_each(rows, scores, 1)] == ["/1"]
-
-
-def test_a_library_remembers_its_limit_and_its_mix(tmp_path: Path) -> None:
-    mix = Mix(alike=2.0, unlike=0.25, low=0.7, high=0.8)
-    path = tmp_path / "s"
-    Store.create(
-        path, encoder_uri="e", fingerprint="f", dim=3, token_dim=2, token_limit=16, mix=mix
-    ).close()
-    with Store.open(path) as store:
-        assert (store.manifest.token_limit, store.manifest.mix) == (16, mix)
-    fields = json.loads((path / FILE_NAME).read_text())
-    del fields["token_limit"], fields["mix"], fields["checksum"]
-    (path / FILE_NAME).write_text(json.dumps(fields | {"schema": 1}))
-    older = Manifest.read(path)
-    assert (older.token_limit, older.mix) == (None, None)
