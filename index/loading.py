@@ -20,7 +20,7 @@ from maxsight.index.exact.disk import DiskVectors
 from maxsight.index.exact.memory import ExactIndex
 from maxsight.index.plan import plan
 from maxsight.index.snapshot import COLUMNS, Snapshot, State
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema
 from maxsight.index.tables.manifest import Manifest
 from maxsight.index.tables.unit_reader import UnitReader, owners
 
@@ -46,7 +46,7 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
             built = vector_folder.load(library, manifest, None if old is None else old.built)
             tokens = generations.stamp(library, generations.TOKENS)
             # Items first: the units read after them hold every unit that these items claim.
-            items = lance_tables.open_table(library, tables.ITEMS)
+            items = lance_tables.open_table(library, schema.ITEMS)
             if (
                 previous is not None
                 and previous.items_version == items.version
@@ -54,7 +54,7 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
                 and previous.state.tokens == tokens
             ):
                 return previous
-            units = lance_tables.open_table(library, tables.UNITS)
+            units = lance_tables.open_table(library, schema.UNITS)
             snapshot = _load(library, manifest, items, units, built, tokens, old)
         except BudgetError:
             raise
@@ -65,7 +65,7 @@ def load(library: Path, manifest: Manifest, previous: Snapshot | None = None) ->
             return snapshot
         previous = None
     raise problem or LibraryError(
-        f"{library / tables.UNITS} lacks units that {tables.ITEMS} names: the library is damaged; "
+        f"{library / schema.UNITS} lacks units that {schema.ITEMS} names: the library is damaged; "
         f"`maxsight verify {library} --repair` takes out the files whose units are lost"
     )
 
@@ -79,18 +79,18 @@ def _load(
     tokens: Stamp | None,
     old: State | None,
 ) -> Snapshot | None:
-    with lance_tables.storage_errors(library / tables.ITEMS):
-        columns = pa.schema([tables.ITEM_SCHEMA.field(name) for name in COLUMNS])
-        tables.require_columns(items, columns, library / tables.ITEMS)
-        tables.require_columns(units, tables.unit_schema(manifest), library / tables.UNITS)
-        item_table = items.to_table(columns=COLUMNS, filter=f"status = '{tables.LIVE}'")
+    with lance_tables.storage_errors(library / schema.ITEMS):
+        columns = pa.schema([schema.ITEM_SCHEMA.field(name) for name in COLUMNS])
+        schema.require_columns(items, columns, library / schema.ITEMS)
+        schema.require_columns(units, schema.unit_schema(manifest), library / schema.UNITS)
+        item_table = items.to_table(columns=COLUMNS, filter=f"status = '{schema.LIVE}'")
         item_table = item_table.sort_by("first_unit").combine_chunks()
     first: Rows = item_table["first_unit"].to_numpy()
     count: Rows = item_table["unit_count"].to_numpy()
     is_sane = not len(first) or (first[0] >= 0 <= count.min() and first[-1] < _MOST_UNITS)
     if not is_sane or count.max(initial=0) > _MOST_UNITS:
         raise LibraryError(
-            f"{library / tables.ITEMS} is damaged: it claims units that cannot be; `maxsight "
+            f"{library / schema.ITEMS} is damaged: it claims units that cannot be; `maxsight "
             f"verify {library}` tells more"
         )
     held = _held(old)
@@ -111,7 +111,7 @@ def _load(
     settled = frozenset[int]() if old is None else old.settled
     newest = int(unit_ids[-1]) if len(unit_ids) else -1
     stored: ExactIndex | DiskVectors
-    with lance_tables.storage_errors(library / tables.UNITS):
+    with lance_tables.storage_errors(library / schema.UNITS):
         fragments = units.get_fragments()
         reader = UnitReader(units, [f for f in fragments if f.fragment_id not in settled])
         if memory.in_memory:
@@ -122,9 +122,9 @@ def _load(
         unit_ids = np.concatenate([unit_ids, *reader.unit_ids])
         spans = np.concatenate([spans, *reader.spans])
         if np.any(np.diff(unit_ids) <= 0):
-            raise LibraryError(f"{library / tables.UNITS} is damaged: its units are out of order")
+            raise LibraryError(f"{library / schema.UNITS} is damaged: its units are out of order")
         if not memory.in_memory:
-            stored = DiskVectors.of(units, unit_ids, manifest.dim, library / tables.UNITS)
+            stored = DiskVectors.of(units, unit_ids, manifest.dim, library / schema.UNITS)
         vectors = (
             stored
             if built is None

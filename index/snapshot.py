@@ -19,7 +19,7 @@ from maxsight.index.loaded_once import loaded_once
 from maxsight.index.plan import MemoryPlan
 from maxsight.index.records import Film, UnitHit
 from maxsight.index.snapshot_tokens import SnapshotTokens
-from maxsight.index.tables import filters, lance_tables, tables
+from maxsight.index.tables import filters, lance_tables, schema, table_rows
 from maxsight.index.tables.manifest import Manifest
 from maxsight.index.tables.unit_reader import owners
 from maxsight.kernels import array_ordering
@@ -217,7 +217,7 @@ class Snapshot:
             raise ValueError("give a path, a content_hash, or both")
         chosen = np.ones(self.item_count, dtype=np.bool_)
         if path is not None:
-            display, raw = tables.encode_path(path)
+            display, raw = table_rows.encode_path(path)
             bytes_column = self._item_table["path_bytes"]
             same = pc.is_null(bytes_column) if raw is None else pc.equal(bytes_column, raw)
             same = pc.and_(pc.equal(self._item_table["path"], display), same)
@@ -231,7 +231,7 @@ class Snapshot:
     def films(self) -> list[Film]:
         """Every video, by item id."""
         videos = np.flatnonzero(pc.equal(self._item_table["kind"], "video").to_numpy())
-        paths = tables.decode_paths(self._item_table.take(pa.array(videos)))
+        paths = table_rows.decode_paths(self._item_table.take(pa.array(videos)))
         starts = np.searchsorted(self._unit_ids, self._first[videos])
         films = []
         for item, path, start in zip(videos, paths, starts, strict=True):
@@ -248,10 +248,10 @@ class Snapshot:
         """
         if "settings" not in self._items.schema.names:  # before schema 3
             return dict.fromkeys(film.item_id for film in self.films())
-        with lance_tables.storage_errors(self._library / tables.ITEMS):
+        with lance_tables.storage_errors(self._library / schema.ITEMS):
             rows = self._items.to_table(
                 columns=["item_id", "settings"],
-                filter=f"status = '{tables.LIVE}' AND kind = 'video'",
+                filter=f"status = '{schema.LIVE}' AND kind = 'video'",
             )
         return dict(zip(rows["item_id"].to_pylist(), rows["settings"].to_pylist(), strict=True))
 
@@ -298,7 +298,7 @@ class Snapshot:
                 UnitHit(
                     unit_id=int(self._unit_ids[row]),
                     item_id=int(self._item_ids[owner]),
-                    path=tables.decode_path(self._paths[owner], self._raw_paths[owner]),
+                    path=table_rows.decode_path(self._paths[owner], self._raw_paths[owner]),
                     kind=kind,
                     start=start,
                     end=end,

@@ -14,7 +14,7 @@ from maxsight.errors import UsageError
 from maxsight.index.array_types import Floats, Mask, Rows, chosen_rows
 from maxsight.index.loaded_once import loaded_once
 from maxsight.index.records import TokenTable
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema, table_rows
 from maxsight.index.tables.manifest import Manifest
 
 if TYPE_CHECKING:  # its module loads FAISS
@@ -89,11 +89,11 @@ class SnapshotTokens:
             positions.max(initial=0) < len(stored) and bool(np.all(stored[positions] == ids))
         ):
             raise ValueError("unit_ids must be units of this snapshot")
-        with lance_tables.storage_errors(self._library / tables.UNITS):
+        with lance_tables.storage_errors(self._library / schema.UNITS):
             rows = self._units.take(
                 positions, columns=["tokens", "token_scales", "token_sizes"]
             ).combine_chunks()
-        return tables.token_table(rows, width)
+        return table_rows.token_table(rows, width)
 
     def of_rows(self, rows: Rows) -> TokenTable:
         """``of_units`` of some rows that can be found."""
@@ -171,7 +171,7 @@ class SnapshotTokens:
     @loaded_once
     def _stored_units(self) -> Rows:
         """Unit ids of the table's rows in their order, those nobody claims included."""
-        with lance_tables.storage_errors(self._library / tables.UNITS):
+        with lance_tables.storage_errors(self._library / schema.UNITS):
             ids: Rows = self._units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
         return ids
 

@@ -21,7 +21,7 @@ from maxsight.index.derived.generations import Stamp
 from maxsight.index.files.durable import force
 from maxsight.index.records import Changes, Compaction, EncodedItem, Failure, FileState, KnownItem
 from maxsight.index.snapshot import Snapshot
-from maxsight.index.tables import filters, lance_tables, tables
+from maxsight.index.tables import filters, lance_tables, schema, table_rows
 from maxsight.index.tables.annotations import Annotation, annotate, drop_columns
 from maxsight.index.tables.manifest import FILE_NAME, Manifest
 from maxsight.index.writing import checksums, compaction, creation, migrate, partial, recovery
@@ -96,7 +96,7 @@ class Store:
             ) from error
         try:
             lance_tables.learn_links(draft)
-            tables.create(draft, manifest)
+            schema.create(draft, manifest)
             manifest.write(draft)
             checksums.LedgerWriter(draft).rewrite()
             with contextlib.suppress(PermissionError):  # where files have no modes of their own
@@ -137,7 +137,7 @@ class Store:
                     if manifest.schema > 1:  # which had no checksums to tell by
                         recovery.drop_torn_steps(path, checksums.LedgerWriter(path).missing())
                     manifest = migrate.upgrade(path, manifest)
-                for name in (tables.ITEMS, tables.UNITS):
+                for name in (schema.ITEMS, schema.UNITS):
                     lance_tables.open_table(path, name)
                 store = cls(path, manifest, lock)
                 if store._checksums is not None:  # what a killed writer left
@@ -167,11 +167,11 @@ class Store:
 
     def known(self) -> dict[str, KnownItem]:
         """The files the library holds, by path as ``os.fsdecode`` gives it."""
-        return {item.state.path: item for item in self._known(tables.LIVE)}
+        return {item.state.path: item for item in self._known(schema.LIVE)}
 
     def removed(self) -> list[KnownItem]:
         """Files that were removed, of which something may be left until the next compaction."""
-        return self._known(tables.REMOVED)
+        return self._known(schema.REMOVED)
 
     def copies(self, wanted: Sequence[tuple[int, FileState]]) -> list[EncodedItem | None]:
         """What to store for files that hold what another item holds, or held.
@@ -186,21 +186,21 @@ class Store:
 
     def failures(self) -> dict[str, Failure]:
         """The files that could not be read, by path."""
-        return self._failures(lance_tables.open_table(self.path, tables.ITEMS))
+        return self._failures(lance_tables.open_table(self.path, schema.ITEMS))
 
     def reasons(self) -> dict[str, str]:
         """Why each file could not be read, by path, as a person is told; all from one state."""
-        items = lance_tables.open_table(self.path, tables.ITEMS)
+        items = lance_tables.open_table(self.path, schema.ITEMS)
         failures = self._failures(items)
         held: set[str] = set()
         if failures:
-            paths = self._rows(tables.LIVE, ["path", "path_bytes"], items=items)
-            held.update(tables.decode_paths(paths))
+            paths = self._rows(schema.LIVE, ["path", "path_bytes"], items=items)
+            held.update(table_rows.decode_paths(paths))
         return {path: failure.told(is_kept=path in held) for path, failure in failures.items()}
 
     def _failures(self, items: Any) -> dict[str, Failure]:
         columns = ["path", "path_bytes", "bytes", "mtime_ns", "error"]
-        rows = self._rows(tables.FAILED, [*columns, *self._settings], items=items)
+        rows = self._rows(schema.FAILED, [*columns, *self._settings], items=items)
         reasons = rows["error"].to_pylist()
         found = zip(_states(rows), reasons, self._settings_of(rows), strict=True)
         return {state.path: Failure(state, *rest) for state, *rest in found}
@@ -210,7 +210,7 @@ class Store:
         where = "kind = 'video' AND duration_s > 0" + (
             " AND settings IS NULL" * bool(self._settings)
         )
-        rows = self._rows(tables.LIVE, ["item_id", "unit_count", "duration_s"], where=where)
+        rows = self._rows(schema.LIVE, ["item_id", "unit_count", "duration_s"], where=where)
         lists = (rows[name].to_pylist() for name in ("item_id", "unit_count", "duration_s"))
         return {item_id: units / seconds for item_id, units, seconds in zip(*lists, strict=True)}
 
@@ -219,13 +219,13 @@ class Store:
         if not self._settings:
             return {}
         columns = ["path", "path_bytes", "remark"]
-        rows = self._rows(tables.LIVE, columns, where="remark IS NOT NULL")
-        return dict(zip(tables.decode_paths(rows), rows["remark"].to_pylist(), strict=True))
+        rows = self._rows(schema.LIVE, columns, where="remark IS NOT NULL")
+        return dict(zip(table_rows.decode_paths(rows), rows["remark"].to_pylist(), strict=True))
 
     def annotated(self) -> set[int]:
         """Ids of the items that have a value in a column of the user's own."""
-        own = filters.own_columns_of(lance_tables.open_table(self.path, tables.ITEMS))
-        rows = self._rows(tables.LIVE, ["item_id", *own])
+        own = filters.own_columns_of(lance_tables.open_table(self.path, schema.ITEMS))
+        rows = self._rows(schema.LIVE, ["item_id", *own])
         ids = rows["item_id"].to_numpy()
         return {int(row) for name in own for row in ids[rows[name].is_valid().to_numpy()]}
 
@@ -239,14 +239,14 @@ class Store:
         Raises:
             FilterError: ``where`` cannot be evaluated.
         """
-        items = lance_tables.open_table(self.path, tables.ITEMS)
+        items = lance_tables.open_table(self.path, schema.ITEMS)
         chosen = list(columns or filters.columns_of(items))
         if unknown := sorted(set(chosen) - set(items.schema.names)):
             raise ValueError(
                 f"no item columns {', '.join(unknown)}; there are {', '.join(items.schema.names)}"
             )
         if where is None:
-            return self._rows(tables.LIVE, chosen)
+            return self._rows(schema.LIVE, chosen)
         return filters.matching_items(items, where, chosen, self.path)
 
     def snapshot(self) -> Snapshot:
@@ -254,7 +254,7 @@ class Store:
         with self._guard:
             names = (generations.VECTORS, generations.TOKENS)
             derived = [generations.stamp(self.path, name) for name in names]
-            stamp = lance_tables.stamp(self.path / tables.ITEMS), derived
+            stamp = lance_tables.stamp(self.path / schema.ITEMS), derived
             if self._snapshot is None or stamp[0] is None or stamp != self._snapshot_stamp:
                 self._snapshot = loading.load(self.path, self.manifest, self._snapshot)
                 self._snapshot_stamp = stamp
@@ -276,7 +276,7 @@ class Store:
         """
         ledger = self._writing()
         for item in [*changes.added, *(item for _, item in changes.replaced)]:
-            tables.check_item(item, self.manifest)
+            table_rows.check_item(item, self.manifest)
         with self._guard:
             ids = self._ids or Ids.read(self.path)
             # Whatever happens on the way, what is on disk is the truth to start from again.
@@ -286,17 +286,17 @@ class Store:
             encoded = [*changes.added, *(item for _, item in changes.replaced)]
             owners = [*added, *(item_id for item_id, _ in changes.replaced)]
             if encoded:
-                rows = tables.unit_rows(encoded, owners, ids.next_unit, self.manifest)
-                self._append(tables.UNITS, rows)
+                rows = table_rows.unit_rows(encoded, owners, ids.next_unit, self.manifest)
+                self._append(schema.UNITS, rows)
                 self._force(ledger)  # after a power cut, too, what items claim is there
             new, old = self._item_rows(changes, step, ids)
             if len(old):
                 rows = pa.concat_tables([old, new], promote_options="default")
                 with lance_tables.storage_errors(self.path):
-                    merge = lance_tables.open_table(self.path, tables.ITEMS).merge_insert("item_id")
+                    merge = lance_tables.open_table(self.path, schema.ITEMS).merge_insert("item_id")
                     merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
             elif len(new):
-                self._append(tables.ITEMS, new)
+                self._append(schema.ITEMS, new)
             self._force(ledger)
             ledger.commit()
             ids.advance(changes, step)
@@ -318,7 +318,7 @@ class Store:
         with self._guard:
             item_of: dict[str, int] = {}
             for path, item in self.known().items():
-                shown, raw = tables.encode_path(path)
+                shown, raw = table_rows.encode_path(path)
                 if raw is None or shown not in item_of:
                     item_of[shown] = item.item_id
             done = annotate(self.path, given, item_of)
@@ -383,7 +383,7 @@ class Store:
     ) -> pa.Table:
         """Of ``items``, the table at one version; None: at its newest."""
         if items is None:
-            items = lance_tables.open_table(self.path, tables.ITEMS)
+            items = lance_tables.open_table(self.path, schema.ITEMS)
         condition = f"status = '{status}'" + (f" AND {where}" if where else "")
         with lance_tables.storage_errors(self.path):
             return items.to_table(columns=columns, filter=condition)
@@ -399,21 +399,21 @@ class Store:
         starts = ids.next_unit + ends
         added = range(ids.next_item, ids.next_item + len(changes.added))
         new = [
-            tables.item_rows(
-                list(added), tables.LIVE, tables.content_columns(changes.added, starts[:-1])
+            table_rows.item_rows(
+                list(added), schema.LIVE, table_rows.content_columns(changes.added, starts[:-1])
             )
         ]
         failed = range(added.stop, added.stop + len(step.new_failures))
-        columns = tables.failure_columns(step.new_failures)
-        new.append(tables.item_rows(list(failed), tables.FAILED, columns))
+        columns = table_rows.failure_columns(step.new_failures)
+        new.append(table_rows.item_rows(list(failed), schema.FAILED, columns))
 
         replaced_ends = np.cumsum([0, *(len(item.vectors) for _, item in changes.replaced)])
         first_units = starts[-1] + replaced_ends[:-1]
-        content = tables.content_columns([item for _, item in changes.replaced], first_units)
-        states = tables.state_columns([state for _, state in changes.restated])
-        again = tables.failure_columns([failure for _, failure in step.old_failures])
+        content = table_rows.content_columns([item for _, item in changes.replaced], first_units)
+        states = table_rows.state_columns([state for _, state in changes.restated])
+        again = table_rows.failure_columns([failure for _, failure in step.old_failures])
         removed = [*changes.removed, *step.settled_failures]
-        status = pa.array([tables.REMOVED] * len(removed), pa.string())
+        status = pa.array([schema.REMOVED] * len(removed), pa.string())
         groups = [
             ([item_id for item_id, _ in changes.replaced], content),
             ([item_id for item_id, _ in changes.restated], states),
@@ -422,13 +422,13 @@ class Store:
         ]
         wanted = [item_id for changing, _ in groups for item_id in changing]
         if not wanted:
-            return pa.concat_tables(new), tables.ITEM_SCHEMA.empty_table()
-        current = tables.rows_by_id(self.path, wanted)
+            return pa.concat_tables(new), schema.ITEM_SCHEMA.empty_table()
+        current = table_rows.rows_by_id(self.path, wanted)
         changed = []
         for changing, columns in groups:
             rows = current.slice(0, len(changing))
             current = current.slice(len(changing))
-            changed.append(tables.changed_rows(rows, columns))
+            changed.append(table_rows.changed_rows(rows, columns))
         return pa.concat_tables(new), pa.concat_tables(changed)
 
     def _force(self, ledger: checksums.LedgerWriter) -> None:
@@ -446,7 +446,7 @@ class Store:
 def _states(rows: pa.Table) -> list[FileState]:
     times = rows["mtime_ns"].to_pylist()
     sizes = rows["bytes"].to_pylist()
-    return list(map(FileState, tables.decode_paths(rows), sizes, times))
+    return list(map(FileState, table_rows.decode_paths(rows), sizes, times))
 
 
 def _umask() -> int:

@@ -27,7 +27,7 @@ from maxsight.index.derived import generations, vector_folder
 from maxsight.index.exact.disk import DiskVectors, chunks
 from maxsight.index.exact.memory import ExactIndex
 from maxsight.index.snapshot import Snapshot
-from maxsight.index.tables.tables import UNITS
+from maxsight.index.tables.schema import UNITS
 
 _log = logging.getLogger("maxsight.index")
 

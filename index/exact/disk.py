@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from maxsight.index.array_types import Floats, Mask, Rows
 from maxsight.index.exact.memory import ExactIndex, inner
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, table_rows
 from maxsight.kernels import array_ordering
 
 # Of vectors read at a time; FAISS copies them once more.
@@ -58,7 +58,7 @@ class DiskVectors:
             return np.empty((0, self.dim), dtype=np.float16)
         with lance_tables.storage_errors(self._path):
             column = self._units.take(positions, columns=["vector"])["vector"].combine_chunks()
-        return tables.vectors_of(column, self.dim)
+        return table_rows.vectors_of(column, self.dim)
 
     def scores(self, query: Floats, rows: slice | npt.ArrayLike) -> Floats:
         """Inner products of one (D,) query with ``rows``: (n,) float32, in bounded memory."""

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from maxsight.errors import UsageError
-from maxsight.index.tables import filters, lance_tables, tables
+from maxsight.index.tables import filters, lance_tables, schema, table_rows
 
 # What SQL takes without quotes.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -64,7 +64,7 @@ def read_table(path: Path) -> pa.Table:
         if len(row) != len(header):
             raise UsageError(f"{path}, row {number}: {len(row)} cells under {len(header)} headings")
     cells = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
-    paths = [tables.encode_path(os.path.normpath(folder / p))[0] for p in cells.get("path", [])]
+    paths = [table_rows.encode_path(os.path.normpath(folder / p))[0] for p in cells.get("path", [])]
     others = {name: _column(cells.get(name, [])) for name in header if name != "path"}
     return pa.table({"path": pa.array(paths, pa.string())} | others)
 
@@ -82,20 +82,22 @@ def annotate(library: Path, given: pa.Table, item_of: Mapping[str, int]) -> Anno
         UsageError: a column cannot be one, or a path is there twice.
         LibraryError: the disk refused; no value was changed.
     """
-    items = lance_tables.open_table(library, tables.ITEMS)
+    items = lance_tables.open_table(library, schema.ITEMS)
     paths, columns = _checked(given, items.schema)
     unknown = [path for path in paths if path not in item_of]
-    with lance_tables.storage_errors(library / tables.ITEMS):
+    with lance_tables.storage_errors(library / schema.ITEMS):
         added = [field for field in columns.schema if field.name not in items.schema.names]
         if added:
             items.add_columns(pa.schema(added))
-            items = lance_tables.open_table(library, tables.ITEMS)
+            items = lance_tables.open_table(library, schema.ITEMS)
         chosen = [row for row, path in enumerate(paths) if path in item_of]
         ids = [item_of[paths[row]] for row in chosen]
         if chosen:
-            rows = tables.rows_by_id(library, ids)
+            rows = table_rows.rows_by_id(library, ids)
             values = columns.take(pa.array(chosen, pa.int64()))
-            rows = tables.changed_rows(rows, {name: values[name] for name in values.column_names})
+            rows = table_rows.changed_rows(
+                rows, {name: values[name] for name in values.column_names}
+            )
             items.merge_insert("item_id").when_matched_update_all().execute(rows)
     types = {field.name: _type_name(field.type) for field in columns.schema}
     return Annotation(types, len(chosen), tuple(unknown))
@@ -110,7 +112,7 @@ def drop_columns(library: Path, names: Sequence[str]) -> None:
     """
     if not names:
         raise UsageError("name the columns to drop")
-    items = lance_tables.open_table(library, tables.ITEMS)
+    items = lance_tables.open_table(library, schema.ITEMS)
     own = filters.own_columns_of(items)
     for name in names:
         if name not in own:
@@ -118,11 +120,11 @@ def drop_columns(library: Path, names: Sequence[str]) -> None:
                 f"{name} is no column of yours, which alone can be dropped: you have "
                 f"{', '.join(own) or 'none'}"
             )
-    with lance_tables.storage_errors(library / tables.ITEMS):
+    with lance_tables.storage_errors(library / schema.ITEMS):
         items.drop_columns(list(dict.fromkeys(names)))
 
 
-def _checked(given: pa.Table, schema: pa.Schema) -> tuple[list[str], pa.Table]:
+def _checked(given: pa.Table, stored: pa.Schema) -> tuple[list[str], pa.Table]:
     """The paths, and the other columns in the types they are stored in."""
     if not isinstance(given, pa.Table):
         raise UsageError(
@@ -144,16 +146,16 @@ def _checked(given: pa.Table, schema: pa.Schema) -> tuple[list[str], pa.Table]:
         )
     columns = {}
     for name in others.column_names:
-        if name in tables.ITEM_SCHEMA.names:
+        if name in schema.ITEM_SCHEMA.names:
             raise UsageError(
                 f"{name} is a column the library fills itself: name yours otherwise; its own are "
-                f"{', '.join(tables.ITEM_SCHEMA.names)}"
+                f"{', '.join(schema.ITEM_SCHEMA.names)}"
             )
         if not _NAME.fullmatch(name):
             raise UsageError(
                 f"a column cannot be called {name!r}: use letters, digits and _, a letter first"
             )
-        held = schema.field(name).type if name in schema.names else None
+        held = stored.field(name).type if name in stored.names else None
         columns[name] = _stored(name, others[name], held)
     return paths, pa.table(columns)
 

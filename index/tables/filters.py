@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from maxsight import settings
 from maxsight.errors import FilterError, UsageError
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema
 from maxsight.index.tables.where import parser, vocabulary
 from maxsight.index.tables.where.tokens import NoCondition, brief
 
@@ -35,7 +35,7 @@ def matching_items(items: Any, where: str, columns: list[str], library: Path) ->
     if not isinstance(where, str):
         raise UsageError(f"where must be a text, got {type(where).__name__}")
     extra = [] if "status" in columns else ["status"]
-    with lance_tables.storage_errors(library / tables.ITEMS):
+    with lance_tables.storage_errors(library / schema.ITEMS):
         try:
             # Inside the call anything but true, false and null is an error.
             condition = parser.condition(where, _kinds(items))
@@ -56,7 +56,7 @@ def matching_items(items: Any, where: str, columns: list[str], library: Path) ->
                 "glob(path, '**/Rome/*.jpg')\" or \"kind = 'video' AND captured_at > "
                 "'2024-05-01'\""
             ) from error
-    return found.filter(pc.equal(found["status"], tables.LIVE)).drop_columns(extra)
+    return found.filter(pc.equal(found["status"], schema.LIVE)).drop_columns(extra)
 
 
 def _watched(items: Any, sql: str, columns: list[str], seconds: float, where: str) -> pa.Table:
@@ -92,12 +92,12 @@ def _watched(items: Any, sql: str, columns: list[str], seconds: float, where: st
 def columns_of(items: Any) -> list[str]:
     """Names a ``where`` may use: the library's public columns, and the user's own."""
     there = items.schema.names  # an older library has fewer of them
-    return [*(name for name in tables.PUBLIC_COLUMNS if name in there), *own_columns_of(items)]
+    return [*(name for name in schema.PUBLIC_COLUMNS if name in there), *own_columns_of(items)]
 
 
 def own_columns_of(items: Any) -> list[str]:
     """The user's own columns."""
-    return [name for name in items.schema.names if name not in tables.ITEM_SCHEMA.names]
+    return [name for name in items.schema.names if name not in schema.ITEM_SCHEMA.names]
 
 
 def _kinds(items: Any) -> dict[str, parser.ColumnKind]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maxsight.index.array_types import Rows
-from maxsight.index.tables import tables
+from maxsight.index.tables import table_rows
 
 
 class UnitReader:
@@ -36,7 +36,7 @@ class UnitReader:
         """:meth:`read`, and the (n, D) vectors of each batch, of which one is in memory."""
         for batch, wanted in self._batches(after, first, count, ["vector"]):
             width = batch["vector"].type.list_size
-            yield tables.vectors_of(batch["vector"], width)[wanted]
+            yield table_rows.vectors_of(batch["vector"], width)[wanted]
 
     def _batches(
         self, after: int, first: Rows, count: Rows, more: list[str]

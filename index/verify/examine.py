@@ -15,7 +15,7 @@ from maxsight.errors import LibraryError, LibraryNotFound, SchemaTooNew
 from maxsight.index.derived import generations
 from maxsight.index.files import checksum
 from maxsight.index.files.checksum import Checksum
-from maxsight.index.tables import lance_tables, tables, versions
+from maxsight.index.tables import lance_tables, schema, versions
 from maxsight.index.tables.manifest import FILE_NAME, Manifest
 from maxsight.index.tables.versions import TableState
 from maxsight.index.verify import index_checks, obstacles, row_checks
@@ -142,7 +142,7 @@ def examine(library: Path, hashes: Hashes, progress: Progress) -> Examination:
     states = {}
     needed: set[str] = set()
     # Items first: the units read after them hold every unit that these items claim.
-    for name in (tables.ITEMS, tables.UNITS):
+    for name in (schema.ITEMS, schema.UNITS):
         states[name] = _table(library, name, ledger.files, different, problems, needed)
     if manifest is not None:
         problems += _columns(library, manifest, states)
@@ -212,16 +212,16 @@ def _manifest(library: Path, problems: list[Problem]) -> Manifest | None:
 def _columns(library: Path, manifest: Manifest, states: dict[str, TableState]) -> Iterator[Problem]:
     """Tables whose columns are not those that ``library.json`` asks for: readers refuse them."""
     for name, columns in (
-        (tables.ITEMS, tables.ITEM_SCHEMA),
-        (tables.UNITS, tables.unit_schema(manifest)),
+        (schema.ITEMS, schema.ITEM_SCHEMA),
+        (schema.UNITS, schema.unit_schema(manifest)),
     ):
         opened = states[name].opened
         if opened is None:
             continue
-        if name == tables.ITEMS:  # an older library lacks what the next writer adds
+        if name == schema.ITEMS:  # an older library lacks what the next writer adds
             columns = pa.schema([field for field in columns if field.name in opened.schema.names])
         try:
-            tables.require_columns(opened, columns, library / name)
+            schema.require_columns(opened, columns, library / name)
         except LibraryError as error:
             yield Problem("damaged", FILE_NAME, f"does not fit {name}, or that is damaged: {error}")
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from maxsight.errors import LibraryError
 from maxsight.index.derived import generations
 from maxsight.index.files.durable import clear
-from maxsight.index.tables import lance_tables, tables, versions
+from maxsight.index.tables import lance_tables, schema, table_rows, versions
 from maxsight.index.verify.examine import Examination, Hashes, Progress, examine
 from maxsight.index.writing import checksums, partial
 from maxsight.index.writing.ids import Ids
@@ -134,10 +134,10 @@ def _drop_damaged_fragments(library: Path, found: Examination, done: list[str]) 
 
 def _remove_items(library: Path, found: Examination, done: list[str]) -> None:
     """Take out the files whose units cannot be trusted."""
-    items = lance_tables.open_table(library, tables.ITEMS)
-    with lance_tables.storage_errors(library / tables.ITEMS):
+    items = lance_tables.open_table(library, schema.ITEMS)
+    with lance_tables.storage_errors(library / schema.ITEMS):
         ids = ", ".join(map(str, found.broken_items))
-        items.update({"status": f"'{tables.REMOVED}'"}, where=f"item_id IN ({ids})")
+        items.update({"status": f"'{schema.REMOVED}'"}, where=f"item_id IN ({ids})")
     done.append(
         f"took {len(found.broken_items):,} files out of the library whose vectors are lost; "
         "`maxsight index` reads them again"
@@ -147,13 +147,13 @@ def _remove_items(library: Path, found: Examination, done: list[str]) -> None:
 def _skip_ids(library: Path) -> None:
     """Leave a tombstone above every id that lost rows may have had."""
     ids = Ids.read(library)
-    units = lance_tables.open_table(library, tables.UNITS)
+    units = lance_tables.open_table(library, schema.UNITS)
     with lance_tables.storage_errors(library):
         owners = units.to_table(columns=["item_id"])["item_id"].to_numpy()
         top = max(ids.next_item, int(owners.max(initial=-1)) + 1) + _SKIPPED_IDS
         first = pa.array([ids.next_unit + _SKIPPED_IDS], pa.int64())
         columns = {"path": pa.array([""]), "first_unit": first}
-        rows = tables.item_rows([top], tables.REMOVED, columns)
+        rows = table_rows.item_rows([top], schema.REMOVED, columns)
         # Without the empty ones: a library of an older schema has not all of them.
         rows = rows.select([name for name in rows.column_names if not rows[name].null_count])
-        lance_tables.open_table(library, tables.ITEMS).insert(rows)
+        lance_tables.open_table(library, schema.ITEMS).insert(rows)

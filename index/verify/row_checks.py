@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError
 from maxsight.index.array_types import Rows
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema, table_rows
 from maxsight.index.tables.unit_reader import owners
 from maxsight.index.tables.versions import TableState
 
@@ -55,9 +55,9 @@ def check(
     if any(state.opened is None for state in states.values()):
         return report
     reader = _Reader(library, states, report)
-    parts = list(reader.batches(tables.ITEMS, _COLUMNS))
-    items = pa.Table.from_batches(parts, schema=_schema(states[tables.ITEMS].opened, _COLUMNS))
-    live = items.filter(pc.equal(items["status"], tables.LIVE)).sort_by("first_unit")
+    parts = list(reader.batches(schema.ITEMS, _COLUMNS))
+    items = pa.Table.from_batches(parts, schema=_schema(states[schema.ITEMS].opened, _COLUMNS))
+    live = items.filter(pc.equal(items["status"], schema.LIVE)).sort_by("first_unit")
     first, count = _numbers(live, "first_unit"), _numbers(live, "unit_count")
     item_ids = _numbers(live, "item_id")
     broken = np.zeros(len(live), dtype=np.bool_)
@@ -66,17 +66,17 @@ def check(
     if len(np.unique(every)) < len(every):
         ids, times = np.unique(every, return_counts=True)
         broken |= np.isin(item_ids, ids[times > 1])
-        report.problems.append((tables.ITEMS, f"{np.sum(times > 1):,} item ids are used twice"))
+        report.problems.append((schema.ITEMS, f"{np.sum(times > 1):,} item ids are used twice"))
     overlaps = np.flatnonzero(first[1:] < first[:-1] + count[:-1])
     if len(overlaps):
         broken[overlaps] = broken[overlaps + 1] = True
-        report.problems.append((tables.ITEMS, f"{len(overlaps):,} files claim units of another"))
+        report.problems.append((schema.ITEMS, f"{len(overlaps):,} files claim units of another"))
 
     claims = first, count
     found = np.zeros(len(live), dtype=np.int64)
-    total = states[tables.UNITS].opened.count_rows()
+    total = states[schema.UNITS].opened.count_rows()
     seen, last, wrong_order, foreign, bad = 0, -1, 0, 0, 0
-    for batch in reader.batches(tables.UNITS, ["unit_id", "item_id", "vector"]):
+    for batch in reader.batches(schema.UNITS, ["unit_id", "item_id", "vector"]):
         if not len(batch):
             continue
         unit_ids = _numbers(batch, "unit_id")
@@ -85,10 +85,12 @@ def check(
         steps = np.diff(unit_ids, prepend=last) <= 0
         others = claimed & (_numbers(batch, "item_id") != np.append(item_ids, -1)[owner])
         norms = np.linalg.norm(
-            tables.vectors_of(batch["vector"], batch["vector"].type.list_size).astype(np.float32),
+            table_rows.vectors_of(batch["vector"], batch["vector"].type.list_size).astype(
+                np.float32
+            ),
             axis=1,
         )
-        odd = claimed & ~tables.is_one(norms)
+        odd = claimed & ~table_rows.is_one(norms)
         broken[owner[(steps & claimed) | others | odd]] = True
         np.add.at(found, owner[claimed & ~others], 1)
         wrong_order += int(steps.sum())
@@ -104,14 +106,14 @@ def check(
         (bad, "vectors are not finite or not of length 1"),
     ):
         if number:
-            report.problems.append((tables.UNITS, f"{number:,} {text}"))
+            report.problems.append((schema.UNITS, f"{number:,} {text}"))
     lacking = found != count
     if lacking.any():
-        names = tables.decode_paths(live.filter(pa.array(lacking)).slice(0, _NAMED))
+        names = table_rows.decode_paths(live.filter(pa.array(lacking)).slice(0, _NAMED))
         more = ", ..." if lacking.sum() > _NAMED else ""
         report.problems.append(
             (
-                tables.UNITS,
+                schema.UNITS,
                 f"units of {lacking.sum():,} files are missing or double: {', '.join(names)}{more}",
             )
         )

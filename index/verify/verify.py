@@ -8,7 +8,7 @@ from pathlib import Path
 
 from maxsight.index.derived.generations import FOLDER
 from maxsight.index.store import Store
-from maxsight.index.tables import lance_tables, tables, versions
+from maxsight.index.tables import lance_tables, schema, versions
 from maxsight.index.verify import obstacles
 from maxsight.index.verify import repair as repairs
 from maxsight.index.verify.examine import Examination, Hashes, Problem, Progress, examine
@@ -93,7 +93,7 @@ def _settled(library: Path, progress: Progress) -> Examination:
 
 def _state(library: Path) -> list[object]:
     """Something that differs when anything was committed."""
-    names = (tables.ITEMS, tables.UNITS)
+    names = (schema.ITEMS, schema.UNITS)
     newest = [max(versions.manifests(library / name), default=0) for name in names]
     return [*newest, sorted(library.glob(f"{FOLDER}/*"))]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from maxsight import plain_files
 from maxsight.index.files.checksum import FILE_NAME, Checksum, checksum, line, read
 from maxsight.index.files.durable import force, replace
-from maxsight.index.tables import tables
+from maxsight.index.tables import schema
 from maxsight.index.tables.version_lists import HINT
 
 _log = logging.getLogger("maxsight.index")
@@ -22,7 +22,7 @@ _log = logging.getLogger("maxsight.index")
 def table_files(library: Path) -> set[str]:
     """Every file of both tables that is never changed, relative to the library."""
     found = set()
-    for table in (tables.ITEMS, tables.UNITS):
+    for table in (schema.ITEMS, schema.UNITS):
         for folder, _, names in os.walk(library / table):
             prefix = f"{table}{folder.removeprefix(str(library / table))}/"
             found |= {prefix + name for name in names if not _is_passing(name)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maxsight.index.records import Compaction
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema
 from maxsight.index.tables.unit_reader import owners
 from maxsight.index.writing.checksums import LedgerWriter
 
@@ -20,8 +20,8 @@ def compact(library: Path, ledger: LedgerWriter, grace: timedelta) -> Compaction
     Raises:
         OSError, ValueError, RuntimeError: the disk refused; so Lance says.
     """
-    items = lance_tables.open_table(library, tables.ITEMS)
-    units = lance_tables.open_table(library, tables.UNITS)
+    items = lance_tables.open_table(library, schema.ITEMS)
+    units = lance_tables.open_table(library, schema.UNITS)
     dropped_items = _drop_removed(items)
     dropped_units = _drop_unclaimed(items, units)
     for table in (items, units):
@@ -49,7 +49,7 @@ def _drop_removed(items: Any) -> int:
     ids = rows["item_id"].to_numpy()
     last_unit = rows["first_unit"].to_numpy() + rows["unit_count"].to_numpy()
     keep = {int(ids.max()), int(ids[last_unit.argmax()])}
-    dead = f"status = '{tables.REMOVED}' AND item_id NOT IN ({', '.join(map(str, sorted(keep)))})"
+    dead = f"status = '{schema.REMOVED}' AND item_id NOT IN ({', '.join(map(str, sorted(keep)))})"
     count = int(items.count_rows(filter=dead))
     if count:
         items.delete(dead)
@@ -59,7 +59,7 @@ def _drop_removed(items: Any) -> int:
 def _drop_unclaimed(items: Any, units: Any) -> int:
     """Delete the units that no live file claims."""
     claims = items.to_table(
-        columns=["first_unit", "unit_count"], filter=f"status = '{tables.LIVE}'"
+        columns=["first_unit", "unit_count"], filter=f"status = '{schema.LIVE}'"
     ).sort_by("first_unit")
     first, count = claims["first_unit"].to_numpy(), claims["unit_count"].to_numpy()
     ids = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from maxsight.index.records import EncodedItem, FileState
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema, table_rows
 from maxsight.index.tables.manifest import Manifest
 
 
@@ -26,9 +26,9 @@ def copies(
     Returns:
         In the order given; None where a compaction has deleted what was removed.
     """
-    rows = tables.rows_by_id(library, [item_id for item_id, _ in wanted]).to_pylist()
-    units = lance_tables.open_table(library, tables.UNITS)
-    with lance_tables.storage_errors(library / tables.UNITS):
+    rows = table_rows.rows_by_id(library, [item_id for item_id, _ in wanted]).to_pylist()
+    units = lance_tables.open_table(library, schema.UNITS)
+    with lance_tables.storage_errors(library / schema.UNITS):
         ids = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
         first = np.array([row["first_unit"] for row in rows], np.int64)
         count = np.array([row["unit_count"] for row in rows], np.int64)
@@ -55,13 +55,13 @@ def _item(
 ) -> EncodedItem:
     column = units["vector"].combine_chunks()
     times = [units[name].to_numpy() for name in ("start_s", "end_s")]
-    content = {name: row[name] for name in tables.CONTENT_COLUMNS}
+    content = {name: row[name] for name in schema.CONTENT_COLUMNS}
     return EncodedItem(
         state=state,
-        vectors=tables.vectors_of(column, manifest.dim).copy(),
+        vectors=table_rows.vectors_of(column, manifest.dim).copy(),
         spans=np.stack(times, axis=1) if row["kind"] == "video" else None,
         tokens=None
         if manifest.token_dim is None
-        else tables.token_table(units, manifest.token_dim),
+        else table_rows.token_table(units, manifest.token_dim),
         **content,
     )

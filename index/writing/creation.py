@@ -15,10 +15,10 @@ from maxsight import plain_files
 from maxsight.errors import LibraryError
 from maxsight.index.files import checksum
 from maxsight.index.files.durable import beside, clear
-from maxsight.index.tables import manifest, tables
+from maxsight.index.tables import manifest, schema
 from maxsight.index.writing.lock import FILE_NAME, WriteLock
 
-_OWN = {FILE_NAME, tables.ITEMS, tables.UNITS, manifest.FILE_NAME, checksum.FILE_NAME}
+_OWN = {FILE_NAME, schema.ITEMS, schema.UNITS, manifest.FILE_NAME, checksum.FILE_NAME}
 
 
 def claim(library: Path) -> tuple[Path, WriteLock]:

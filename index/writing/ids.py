@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from maxsight.index.records import Changes, Failure
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema, table_rows
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Ids:
     @classmethod
     def read(cls, library: Path) -> Ids:
         """Those of the library's newest state."""
-        items = lance_tables.open_table(library, tables.ITEMS)
-        units = lance_tables.open_table(library, tables.UNITS)
+        items = lance_tables.open_table(library, schema.ITEMS)
+        units = lance_tables.open_table(library, schema.UNITS)
         columns = ["item_id", "status", "path", "path_bytes", "first_unit", "unit_count"]
         with lance_tables.storage_errors(library):
             rows = items.to_table(columns=columns)
@@ -63,13 +63,13 @@ class Ids:
         last_item = pc.max(rows["item_id"]).as_py()
         claimed = pc.max(pc.add(rows["first_unit"], rows["unit_count"])).as_py()
         paths: dict[str, dict[str, int]] = {}
-        for status in (tables.LIVE, tables.FAILED):
+        for status in (schema.LIVE, schema.FAILED):
             chosen = rows.filter(pc.equal(rows["status"], status))
             ids = chosen["item_id"].to_pylist()
-            paths[status] = dict(zip(tables.decode_paths(chosen), ids, strict=True))
+            paths[status] = dict(zip(table_rows.decode_paths(chosen), ids, strict=True))
         return cls(
-            paths[tables.LIVE],
-            paths[tables.FAILED],
+            paths[schema.LIVE],
+            paths[schema.FAILED],
             0 if last_item is None else last_item + 1,
             max(claimed or 0, 0 if last_unit is None else last_unit + 1),
         )
@@ -139,7 +139,7 @@ def _check_paths(paths: Iterable[str], taken: set[str]) -> None:
     for path in paths:
         if path in seen or path in taken:
             raise ValueError(
-                f"{tables.encode_path(path)[0]} would be in the library twice: replace the item "
-                "that is there, or remove it in the same step"
+                f"{table_rows.encode_path(path)[0]} would be in the library twice: replace the "
+                "item that is there, or remove it in the same step"
             )
         seen.add(path)

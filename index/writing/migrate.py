@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from maxsight.index.tables import lance_tables, tables
+from maxsight.index.tables import lance_tables, schema
 from maxsight.index.tables.manifest import SCHEMA, Manifest
 from maxsight.index.writing import checksums
 
@@ -47,7 +47,7 @@ def upgrade(library: Path, manifest: Manifest) -> Manifest:
 
 def _add_columns(library: Path) -> None:
     """Give the items the columns of schema 3, empty; a user's own of that name get another."""
-    items = lance_tables.open_table(library, tables.ITEMS)
+    items = lance_tables.open_table(library, schema.ITEMS)
     taken = set(items.schema.names)
     renamed = []
     for name in _NEW_COLUMNS:
@@ -57,7 +57,7 @@ def _add_columns(library: Path) -> None:
         renamed.append({"path": name, "name": _numbered(name, number)})
     if renamed:
         items.alter_columns(*renamed)
-        items = lance_tables.open_table(library, tables.ITEMS)
+        items = lance_tables.open_table(library, schema.ITEMS)
         for change in renamed:
             _log.warning(
                 "%s: your column %s is called %s now: this maxsight keeps one of that name itself",
@@ -67,7 +67,7 @@ def _add_columns(library: Path) -> None:
             )
     lacking = [name for name in _NEW_COLUMNS if name not in items.schema.names]
     if lacking:
-        items.add_columns(pa.schema([tables.ITEM_SCHEMA.field(name) for name in lacking]))
+        items.add_columns(pa.schema([schema.ITEM_SCHEMA.field(name) for name in lacking]))
 
 
 def _is_empty(items: Any, name: str) -> bool:

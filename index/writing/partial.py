@@ -31,7 +31,7 @@ import numpy as np
 from maxsight import plain_files, strict_json
 from maxsight.index.files.durable import force
 from maxsight.index.records import TokenTable
-from maxsight.index.tables import tables
+from maxsight.index.tables import table_rows
 
 FOLDER = "partial"
 
@@ -332,7 +332,7 @@ def _stretch(header: dict[str, Any], body: bytes, film: PartialFilm) -> Stretch:
         for (kind, shape), start, size in zip(shapes, starts, sizes)
     )
     norms = np.linalg.norm(vectors, axis=1)
-    if not tables.is_one(norms).all() or not (spans[:, 0] < spans[:, 1]).all():
+    if not table_rows.is_one(norms).all() or not (spans[:, 0] < spans[:, 1]).all():
         raise Damaged("its units make no sense")
     table = None
     if width is not None:

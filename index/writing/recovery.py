@@ -13,7 +13,7 @@ from pathlib import Path
 from maxsight.errors import LibraryError
 from maxsight.index.derived import generations
 from maxsight.index.files.durable import clear, force
-from maxsight.index.tables import lance_tables, tables, versions
+from maxsight.index.tables import lance_tables, schema, versions
 from maxsight.index.writing import creation
 
 _log = logging.getLogger("maxsight.index")
@@ -22,7 +22,7 @@ _log = logging.getLogger("maxsight.index")
 def leftovers(library: Path) -> list[Path]:
     """What a killed writer left on its way to another name: ours, and those of Lance's files."""
     found = [path for path in library.glob(".*.partial") if path.is_symlink() or path.is_file()]
-    for table in (tables.ITEMS, tables.UNITS):
+    for table in (schema.ITEMS, schema.UNITS):
         found += [
             path
             for path in (library / table).glob("*/*")
@@ -52,7 +52,7 @@ def drop_torn_steps(library: Path, unrecorded: set[str]) -> None:
     Raises:
         LibraryError: a table is damaged beyond its unrecorded versions, or the disk refuses.
     """
-    for name in (tables.UNITS, tables.ITEMS):
+    for name in (schema.UNITS, schema.ITEMS):
         table = library / name
         own = {file.removeprefix(f"{name}/") for file in unrecorded if file.startswith(f"{name}/")}
         manifests = versions.manifests(table)

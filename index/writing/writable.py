@@ -9,7 +9,7 @@ from maxsight.errors import LibraryError
 from maxsight.index.derived import generations
 from maxsight.index.files import checksum
 from maxsight.index.files.durable import require_own_folders
-from maxsight.index.tables import tables
+from maxsight.index.tables import schema
 
 
 def require_writable(library: Path) -> None:
@@ -20,7 +20,7 @@ def require_writable(library: Path) -> None:
             there would be so elsewhere.
     """
     try:
-        for name in (tables.ITEMS, tables.UNITS):
+        for name in (schema.ITEMS, schema.UNITS):
             require_own_folders(library / name)
         plain_files.require_folder(library / generations.FOLDER)
         plain_files.require_own(library / checksum.FILE_NAME)

@@ -20,7 +20,7 @@ import numpy as np
 from maxsight import settings
 from maxsight.errors import UsageError
 from maxsight.index.records import Changes, EncodedItem, Failure, FileState, Kind, KnownItem
-from maxsight.index.tables import tables
+from maxsight.index.tables import table_rows
 from maxsight.pipelines.decoding.messages import Finished, Frames, Opened, Refused
 from maxsight.pipelines.decoding.orders import Job
 from maxsight.pipelines.decoding.pool import Decoded, DecodePool
@@ -374,7 +374,7 @@ class _Run:
             if assembly.is_void:
                 continue
             norms = np.linalg.norm(units.vectors, axis=1)
-            if not tables.is_one(norms).all():
+            if not table_rows.is_one(norms).all():
                 self._refuse(assembly, _UNUSABLE, again=True)
                 if assembly.end is not None:
                     self._close(assembly)

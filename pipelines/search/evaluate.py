@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maxsight.errors import UsageError
-from maxsight.index.tables.tables import encode_path
+from maxsight.index.tables.table_rows import encode_path
 from maxsight.pipelines.query.language import Query, Rerank, Term
 from maxsight.pipelines.search.search import search
 

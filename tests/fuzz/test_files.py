@@ -25,7 +25,7 @@ from maxsight.errors import LibraryError, MaxsightError
 from maxsight.index.files import checksum
 from maxsight.index.files.checksum import Checksum
 from maxsight.index.records import TokenTable
-from maxsight.index.tables import tables, version_lists
+from maxsight.index.tables import table_rows, version_lists
 from maxsight.index.tables.manifest import Manifest
 from maxsight.index.writing import partial
 from maxsight.index.writing.partial import Keeper, PartialFilm, Stretch
@@ -283,7 +283,7 @@ def test_tokens_in_rows(rows: list[tuple[Any, Any, Any]], width: int) -> None:
         }
     )
     try:
-        table = tables.token_table(given, width)
+        table = table_rows.token_table(given, width)
     except LibraryError:
         return
     assert table.offsets[-1] == len(table.tokens) == len(table.scales) == len(table.sizes)

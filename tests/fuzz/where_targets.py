@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxsight.errors import FilterError
-from maxsight.index.tables import tables
+from maxsight.index.tables import schema
 from maxsight.index.tables.filters import matching_items
 from maxsight.index.tables.where import vocabulary
 
 ROWS = pa.table(
     {
         "path": ["/a/Rome/x.jpg", "/b/y.mp4", "/c/'z'.png", "/d/\u00e9.png"],
-        "status": [tables.LIVE] * 4,
+        "status": [schema.LIVE] * 4,
         "kind": ["image", "video", "image", None],
         "width": pa.array([1000, 2000, None, 7], pa.int32()),
         "bytes": pa.array([5, None, 7, 2**62], pa.int64()),

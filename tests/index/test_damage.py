@@ -26,7 +26,7 @@ from maxsight.index.files.arrays import read_array, read_arrays
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.late.token_files import extent_of
 from maxsight.index.store import Store
-from maxsight.index.tables import lance_tables, tables, versions
+from maxsight.index.tables import lance_tables, schema, versions
 from maxsight.index.verify.verify import verify
 from maxsight.index.writing import checksums
 
@@ -67,7 +67,7 @@ def reseal_ledger(library: Path) -> None:
     checksums.LedgerWriter(library).rewrite()
 
 
-@pytest.mark.parametrize("table", [tables.ITEMS, tables.UNITS])
+@pytest.mark.parametrize("table", [schema.ITEMS, schema.UNITS])
 @pytest.mark.parametrize("part", ["list", "deletions"])
 def test_a_flipped_byte_of_what_lance_trusts_is_an_error(
     library: Path, table: str, part: str
@@ -98,7 +98,7 @@ def test_a_table_that_takes_rows_from_elsewhere_is_not_opened(
     library: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By whoever can seal it, too; and before Lance sees it."""
-    opened = lance.dataset(str(library / tables.UNITS))
+    opened = lance.dataset(str(library / schema.UNITS))
     base = DatasetBasePath(place, name="b", is_dataset_root=False)
     opened.add_bases([base])
     reseal_ledger(library)
@@ -115,7 +115,7 @@ def test_a_table_that_takes_rows_from_elsewhere_is_not_opened(
 
 def test_what_matches_its_checksum_is_never_deleted(library: Path) -> None:
     """The ledger is as it should be, and Lance cannot read: the file is not to blame."""
-    file = newest(library, tables.ITEMS)
+    file = newest(library, schema.ITEMS)
     file.write_bytes(file.read_bytes()[:-40] + bytes(24) + file.read_bytes()[-16:])
     reseal_ledger(library)
     before = {path: path.read_bytes() for path in library.rglob("*") if path.is_file()}
@@ -298,12 +298,12 @@ def _paths_of_bytes(rows: pa.Table) -> pa.Table:
 @pytest.mark.parametrize(
     ("table", "lie"),
     [
-        (tables.UNITS, _sizes_missing),
-        (tables.UNITS, _bytes_missing),
-        (tables.UNITS, _vectors_of_another_width),
-        (tables.ITEMS, _paths_of_bytes),
-        (tables.ITEMS, _claims(-1)),
-        (tables.ITEMS, _claims(2**62)),
+        (schema.UNITS, _sizes_missing),
+        (schema.UNITS, _bytes_missing),
+        (schema.UNITS, _vectors_of_another_width),
+        (schema.ITEMS, _paths_of_bytes),
+        (schema.ITEMS, _claims(-1)),
+        (schema.ITEMS, _claims(2**62)),
     ],
 )
 def test_rows_that_cannot_be_are_an_error(

@@ -18,8 +18,8 @@ from maxsight.errors import LibraryError
 from maxsight.index.files import checksum
 from maxsight.index.records import Changes, Failure, FileState
 from maxsight.index.store import Store
-from maxsight.index.tables import tables
 from maxsight.index.tables.manifest import SCHEMA, Manifest
+from maxsight.index.tables.schema import ITEM_SCHEMA, ITEMS, UNITS
 from maxsight.index.verify.verify import verify
 from maxsight.index.writing import checksums, migrate
 
@@ -28,7 +28,7 @@ Create = Callable[..., Store]
 
 def make_old(library: Path, schema: int) -> None:
     """Take away what that schema did not have."""
-    lance.dataset(str(library / tables.ITEMS)).drop_columns(["settings", "remark"])
+    lance.dataset(str(library / ITEMS)).drop_columns(["settings", "remark"])
     manifest = dataclasses.replace(Manifest.read(library), schema=schema)
     if schema == 2:
         checksums.LedgerWriter(library).rewrite()
@@ -98,7 +98,7 @@ def test_a_users_own_column_of_a_new_name_is_kept_under_another(
         own = pa.table({"path": ["/a"], "own_remark": ["there already"]})
         store.annotate(own)
     make_old(store.path, 2)
-    items = lance.dataset(str(store.path / tables.ITEMS))
+    items = lance.dataset(str(store.path / ITEMS))
     items.add_columns(
         {"remark": f"CAST(item_id AS {'STRING' if kind == pa.string() else 'BIGINT'})"}
     )
@@ -147,8 +147,8 @@ def test_an_upgrade_may_end_at_any_step(
         assert verify(copy).problems == ()
         with Store.open(copy, write=True) as store:
             samples.check(store.snapshot(), {1: ("/b", "b*3")})
-            names = lance.dataset(str(copy / tables.ITEMS)).schema.names
-            assert names == tables.ITEM_SCHEMA.names
+            names = lance.dataset(str(copy / ITEMS)).schema.names
+            assert names == ITEM_SCHEMA.names
         found = verify(copy)
         assert (found.problems, found.unrecorded) == ((), 0)
         if done:
@@ -175,12 +175,12 @@ def test_a_damaged_old_library_is_repaired(
         store.apply(Changes(added=[samples.item("/b", "b*3")]))
     make_old(store.path, 2)
     if own_type is not None:
-        items = lance.dataset(str(store.path / tables.ITEMS))
+        items = lance.dataset(str(store.path / ITEMS))
         kind = "STRING" if own_type == pa.string() else "BIGINT"
         own = "NULLIF(CAST(item_id AS STRING), '9')" if kind == "STRING" else "NULLIF(item_id, 9)"
         items.add_columns({"remark": own})
         checksums.LedgerWriter(store.path).rewrite()
-    data = max((store.path / tables.UNITS / "data").iterdir(), key=os.path.getmtime)
+    data = max((store.path / UNITS / "data").iterdir(), key=os.path.getmtime)
     content = bytearray(data.read_bytes())
     content[len(content) // 4] ^= 1
     data.write_bytes(content)

@@ -24,7 +24,7 @@ from PIL import Image
 import maxsight
 from maxsight.index.records import Changes
 from maxsight.index.store import Store
-from maxsight.index.tables import tables
+from maxsight.index.tables import schema
 from maxsight.index.tables.manifest import Manifest
 from maxsight.index.verify.verify import verify
 from maxsight.index.writing import checksums
@@ -74,7 +74,7 @@ class World:
 
     def age(self) -> None:
         """Make it one of schema 2, which did not know settings."""
-        lance.dataset(str(self.library / tables.ITEMS)).drop_columns(["settings", "remark"])
+        lance.dataset(str(self.library / schema.ITEMS)).drop_columns(["settings", "remark"])
         checksums.LedgerWriter(self.library).rewrite()
         manifest = Manifest.read(self.library)
         dataclasses.replace(manifest, schema=2).write(self.library)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxsight.errors import FilterError
-from maxsight.index.tables import tables
+from maxsight.index.tables import schema
 from maxsight.index.tables.filters import matching_items
 from maxsight.index.tables.where.parser import ColumnKind, condition
 from maxsight.index.tables.where.tokens import NoCondition
@@ -25,7 +25,7 @@ PATHS = ["/a/Rome/x.jpg", "/b/y.mp4", "/c/'z'.png", r"/d/caf\xe9.png"]
 ROWS = pa.table(
     {
         "path": PATHS,
-        "status": [tables.LIVE] * 4,
+        "status": [schema.LIVE] * 4,
         "kind": ["image", "video", "image", None],
         "width": pa.array([1000, 2000, None, 7], pa.int32()),
         "bytes": pa.array([5, None, 7, 2**62], pa.int64()),
@@ -125,7 +125,7 @@ def test_what_takes_too_long_is_stopped(
     tmp_path: Path, where: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [f"/home/person/pictures/{n}/{'holiday in Rome/' * 5}{n}.jpg" for n in range(20_000)]
-    table = pa.table({"path": paths, "status": [tables.LIVE] * 20_000, "width": [1] * 20_000})
+    table = pa.table({"path": paths, "status": [schema.LIVE] * 20_000, "width": [1] * 20_000})
     items = lance.write_dataset(table, str(tmp_path / "items.lance"))
     monkeypatch.setenv("MAXSIGHT_FILTER_TIMEOUT", "1")
     started = time.monotonic()
