@@ -85,8 +85,8 @@ def _load(
         schema.require_columns(units, schema.unit_schema(manifest), library / schema.UNITS)
         item_table = items.to_table(columns=COLUMNS, filter=f"status = '{schema.LIVE}'")
         item_table = item_table.sort_by("first_unit").combine_chunks()
-    first: Rows = item_table["first_unit"].to_numpy()
-    count: Rows = item_table["unit_count"].to_numpy()
+    first = lance_tables.numbers(item_table, "first_unit")
+    count = lance_tables.numbers(item_table, "unit_count")
     is_sane = not len(first) or (first[0] >= 0 <= count.min() and first[-1] < _MOST_UNITS)
     if not is_sane or count.max(initial=0) > _MOST_UNITS:
         raise LibraryError(

@@ -81,14 +81,14 @@ class Snapshot:
         self._spans = state.spans
         self._vectors = state.vectors
         item_table = state.item_table
-        self._item_ids: Rows = item_table["item_id"].to_numpy()
+        self._item_ids = lance_tables.numbers(item_table, "item_id")
         self._item_table = item_table
         # Arrays, not chunked columns: a few values are picked from them for every search.
         self._paths = item_table["path"].combine_chunks()
         self._raw_paths = item_table["path_bytes"].combine_chunks()
         self._kinds = item_table["kind"].combine_chunks()
-        self._first: Rows = item_table["first_unit"].to_numpy()
-        self._count: Rows = item_table["unit_count"].to_numpy()
+        self._first = lance_tables.numbers(item_table, "first_unit")
+        self._count = lance_tables.numbers(item_table, "unit_count")
         # (row_count,) position of each row's file in the item table, -1 if no file claims it.
         self._owner = owners(state.unit_ids, self._first, self._count)
         live = self._owner >= 0
@@ -285,8 +285,7 @@ class Snapshot:
 
     def _matching(self, where: str) -> Rows:
         found = filters.matching_items(self._items, where, ["item_id"], self._library)
-        ids: Rows = found["item_id"].to_numpy()
-        return ids
+        return lance_tables.numbers(found, "item_id")
 
     def _hits(self, rows: Rows, scores: npt.NDArray[np.float32]) -> list[UnitHit]:
         hits = []

@@ -172,8 +172,7 @@ class SnapshotTokens:
     def _stored_units(self) -> Rows:
         """Unit ids of the table's rows in their order, those nobody claims included."""
         with lance_tables.storage_errors(self._library / schema.UNITS):
-            ids: Rows = self._units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
-        return ids
+            return lance_tables.column(self._units, "unit_id")
 
 
 def score_units(texts: Sequence[Floats], table: TokenTable, units: Rows) -> TokenScores:

@@ -226,7 +226,7 @@ class Store:
         """Ids of the items that have a value in a column of the user's own."""
         own = filters.own_columns_of(lance_tables.open_table(self.path, schema.ITEMS))
         rows = self._rows(schema.LIVE, ["item_id", *own])
-        ids = rows["item_id"].to_numpy()
+        ids = lance_tables.numbers(rows, "item_id")
         return {int(row) for name in own for row in ids[rows[name].is_valid().to_numpy()]}
 
     def items(self, *, where: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:

@@ -45,7 +45,7 @@ class DiskVectors:
         has the vector of another.
         """
         with lance_tables.storage_errors(path):
-            stored = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
+            stored = lance_tables.column(units, "unit_id")
         return cls(units, np.minimum(np.searchsorted(stored, unit_ids), len(stored) - 1), dim, path)
 
     def __len__(self) -> int:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import lance
+import numpy as np
 import pyarrow as pa
 
 from maxsight import plain_files
 from maxsight.errors import LibraryError, MaxsightError
+from maxsight.index.array_types import Rows
 from maxsight.index.tables import heaps, version_lists, versions
 
 # File systems that cannot make hard links, by device number: exFAT, FAT, many mounts.
@@ -76,6 +78,16 @@ def open_listed(library: Path, name: str) -> Any:
             f"it; `maxsight verify {library} --repair` goes on with what is sound"
         )
     return opened
+
+
+def column(opened: Any, name: str) -> Rows:
+    """(N,) of a table's column of whole numbers, in the order of its rows."""
+    return numbers(opened.to_table(columns=[name]), name)
+
+
+def numbers(rows: pa.Table | pa.RecordBatch, name: str) -> Rows:
+    """(N,) of a column of whole numbers that was read."""
+    return np.asarray(rows[name].to_numpy(zero_copy_only=False))
 
 
 def commit(library: Path, name: str, operation: Any, *, read_version: int) -> None:

@@ -149,7 +149,7 @@ def _skip_ids(library: Path) -> None:
     ids = Ids.read(library)
     units = lance_tables.open_table(library, schema.UNITS)
     with lance_tables.storage_errors(library):
-        owners = units.to_table(columns=["item_id"])["item_id"].to_numpy()
+        owners = lance_tables.column(units, "item_id")
         top = max(ids.next_item, int(owners.max(initial=-1)) + 1) + _SKIPPED_IDS
         first = pa.array([ids.next_unit + _SKIPPED_IDS], pa.int64())
         columns = {"path": pa.array([""]), "first_unit": first}

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.errors import LibraryError
-from maxsight.index.array_types import Rows
 from maxsight.index.tables import lance_tables, schema, table_rows
+from maxsight.index.tables.lance_tables import numbers
 from maxsight.index.tables.unit_reader import owners
 from maxsight.index.tables.versions import TableState
 
@@ -58,11 +58,11 @@ def check(
     parts = list(reader.batches(schema.ITEMS, _COLUMNS))
     items = pa.Table.from_batches(parts, schema=_schema(states[schema.ITEMS].opened, _COLUMNS))
     live = items.filter(pc.equal(items["status"], schema.LIVE)).sort_by("first_unit")
-    first, count = _numbers(live, "first_unit"), _numbers(live, "unit_count")
-    item_ids = _numbers(live, "item_id")
+    first, count = numbers(live, "first_unit"), numbers(live, "unit_count")
+    item_ids = numbers(live, "item_id")
     broken = np.zeros(len(live), dtype=np.bool_)
 
-    every = _numbers(items, "item_id")
+    every = numbers(items, "item_id")
     if len(np.unique(every)) < len(every):
         ids, times = np.unique(every, return_counts=True)
         broken |= np.isin(item_ids, ids[times > 1])
@@ -79,11 +79,11 @@ def check(
     for batch in reader.batches(schema.UNITS, ["unit_id", "item_id", "vector"]):
         if not len(batch):
             continue
-        unit_ids = _numbers(batch, "unit_id")
+        unit_ids = numbers(batch, "unit_id")
         owner = owners(unit_ids, *claims)
         claimed = owner >= 0
         steps = np.diff(unit_ids, prepend=last) <= 0
-        others = claimed & (_numbers(batch, "item_id") != np.append(item_ids, -1)[owner])
+        others = claimed & (numbers(batch, "item_id") != np.append(item_ids, -1)[owner])
         norms = np.linalg.norm(
             table_rows.vectors_of(batch["vector"], batch["vector"].type.list_size).astype(
                 np.float32
@@ -117,7 +117,7 @@ def check(
                 f"units of {lacking.sum():,} files are missing or double: {', '.join(names)}{more}",
             )
         )
-    claimed_to = _numbers(items, "first_unit") + _numbers(items, "unit_count")
+    claimed_to = numbers(items, "first_unit") + numbers(items, "unit_count")
     report.broken_items = tuple(sorted(item_ids[broken | lacking].tolist()))
     report.last_unit = max(last, int(claimed_to.max(initial=0)) - 1)
     report.items, report.units = len(live), int(found.sum())
@@ -146,11 +146,6 @@ class _Reader:
                 unreadable.add(fragment.fragment_id)
                 self._report.problems.append((name, str(error)))
         self._report.unreadable[name] = frozenset(unreadable)
-
-
-def _numbers(rows: pa.Table | pa.RecordBatch, name: str) -> Rows:
-    numbers: Rows = rows[name].to_numpy(zero_copy_only=False)
-    return numbers
 
 
 def _schema(opened: Any, columns: list[str]) -> pa.Schema:

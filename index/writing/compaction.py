@@ -8,6 +8,7 @@ from typing import Any
 
 from maxsight.index.records import Compaction
 from maxsight.index.tables import lance_tables, schema
+from maxsight.index.tables.lance_tables import numbers
 from maxsight.index.tables.unit_reader import owners
 from maxsight.index.writing.checksums import LedgerWriter
 
@@ -46,8 +47,8 @@ def _drop_removed(items: Any) -> int:
     rows = items.to_table(columns=["item_id", "status", "first_unit", "unit_count"])
     if not len(rows):
         return 0
-    ids = rows["item_id"].to_numpy()
-    last_unit = rows["first_unit"].to_numpy() + rows["unit_count"].to_numpy()
+    ids = numbers(rows, "item_id")
+    last_unit = numbers(rows, "first_unit") + numbers(rows, "unit_count")
     keep = {int(ids.max()), int(ids[last_unit.argmax()])}
     dead = f"status = '{schema.REMOVED}' AND item_id NOT IN ({', '.join(map(str, sorted(keep)))})"
     count = int(items.count_rows(filter=dead))
@@ -61,8 +62,8 @@ def _drop_unclaimed(items: Any, units: Any) -> int:
     claims = items.to_table(
         columns=["first_unit", "unit_count"], filter=f"status = '{schema.LIVE}'"
     ).sort_by("first_unit")
-    first, count = claims["first_unit"].to_numpy(), claims["unit_count"].to_numpy()
-    ids = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
+    first, count = (numbers(claims, name) for name in ("first_unit", "unit_count"))
+    ids = lance_tables.column(units, "unit_id")
     dead = ids[owners(ids, first, count) < 0]
     for start in range(0, len(dead), 50_000):
         chunk = ", ".join(map(str, dead[start : start + 50_000].tolist()))

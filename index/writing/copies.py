@@ -29,7 +29,7 @@ def copies(
     rows = table_rows.rows_by_id(library, [item_id for item_id, _ in wanted]).to_pylist()
     units = lance_tables.open_table(library, schema.UNITS)
     with lance_tables.storage_errors(library / schema.UNITS):
-        ids = units.to_table(columns=["unit_id"])["unit_id"].to_numpy()
+        ids = lance_tables.column(units, "unit_id")
         first = np.array([row["first_unit"] for row in rows], np.int64)
         count = np.array([row["unit_count"] for row in rows], np.int64)
         starts = np.searchsorted(ids, first)
