@@ -38,7 +38,7 @@ FLOORS = {
     "maxsight": 7,
     "maxsight.benchmarks": 8,
 }
-# The rooms of a folder, the lowest first; rooms of one entry stand side by side.
+# What is in a folder, the lowest first; what one entry names stands side by side.
 INNER_FLOORS = {
     "maxsight.index": (
         "array_types faiss_build loaded_once plan records",
@@ -141,7 +141,7 @@ def imports(module: str) -> Iterator[Import]:
                 yield Import(full, target, taken, node.lineno)
 
 
-def room(module: str) -> str:
+def floor_of(module: str) -> str:
     """The entry of FLOORS that a module belongs to."""
     while module not in FLOORS:
         module = module.rpartition(".")[0]
@@ -149,16 +149,16 @@ def room(module: str) -> str:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {room(module) for module in sources()} >= set(FLOORS) - {"maxsight.serve"}
+    assert {floor_of(module) for module in sources()} >= set(FLOORS) - {"maxsight.serve"}
     assert any(True for module in sources() for _ in imports(module))
 
 
 def test_imports_only_look_down() -> None:
     upward = []
     for module in sources():
-        here = room(module)
+        here = floor_of(module)
         for found in imports(module):
-            there = room(found.full)
+            there = floor_of(found.full)
             if here == there or FLOORS[there] < FLOORS[here]:
                 continue
             if (module, there) not in ALLOWED_UPWARD:
@@ -192,7 +192,7 @@ def test_imports_make_no_circle() -> None:
         module: {
             found.target
             for found in imports(module)
-            if found.target != module and (module, room(found.full)) not in ALLOWED_UPWARD
+            if found.target != module and (module, floor_of(found.full)) not in ALLOWED_UPWARD
         }
         for module in sources()
     }
@@ -272,7 +272,7 @@ def test_native_code_is_reached_through_the_operations() -> None:
     reaching = [
         f"{sources()[module]}:{found.line} imports {found.full}"
         for module in sources()
-        if room(module) != "maxsight.kernels"
+        if floor_of(module) != "maxsight.kernels"
         for found in imports(module)
         if (found.full + ".").startswith(f"{native}.")
     ]
@@ -372,7 +372,7 @@ def test_no_folder_is_crowded() -> None:
         for folder, folders, files in os.walk(ROOT / top):
             folders[:] = [name for name in folders if name not in apart]
             loose = [name for name in files if not name.endswith(".so")]
-            assert len(loose) <= MOST_FILES, f"{folder} has {len(loose)} files; make rooms"
+            assert len(loose) <= MOST_FILES, f"{folder} has {len(loose)} files; make folders"
 
 
 def test_every_package_is_installed() -> None:

@@ -32,10 +32,10 @@ from maxsight.benchmarks.measure.peaks import threads
 from maxsight.benchmarks.measure.rows import Row
 from maxsight.benchmarks.peers import tools as peer_tools
 from maxsight.benchmarks.peers.tools import Peer
+from maxsight.index.array_types import Floats, Rows
 from maxsight.index.late.late_index import LateIndex
 from maxsight.index.records import TokenTable
 from maxsight.kernels import fde
-from maxsight.kernels.array_types import FloatArray, IntArray
 from maxsight.kernels.maxsim import Int8Tokens
 
 K = 10
@@ -53,7 +53,7 @@ _OURS: Mapping[str, tuple[str, str | None]] = {
 }
 
 # Queries (B, l, d) -> (B, K) rows
-Search = Callable[[FloatArray], IntArray]
+Search = Callable[[Floats], Rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def asking(search: Search, groups: list[FloatArray]) -> Callable[[int], IntArray]:
+def asking(search: Search, groups: list[Floats]) -> Callable[[int], Rows]:
     """A search of another group each time."""
     return lambda number: search(groups[number % len(groups)])
 
@@ -139,7 +139,7 @@ def peer_stopwatch(peer: Peer, groups: int) -> Callable[[int], float]:
     return lambda number: peer.search(number % groups, K).seconds
 
 
-def exact(topics: TokenTopics) -> IntArray:
+def exact(topics: TokenTopics) -> Rows:
     """(Q, K) the best by MaxSim in float32."""
     return best(maxsim(torch.from_numpy(topics.queries), torch.from_numpy(topics.documents)), K)
 
@@ -153,9 +153,9 @@ def maxsim(queries: Tensor, documents: Tensor) -> Tensor:
     return torch.cat(parts).T
 
 
-def best(scores: Tensor, k: int) -> IntArray:
+def best(scores: Tensor, k: int) -> Rows:
     """(B, k) rows of highest score."""
-    rows: IntArray = scores.topk(k).indices.numpy()
+    rows: Rows = scores.topk(k).indices.numpy()
     return rows
 
 
@@ -174,27 +174,27 @@ def in_torch(topics: TokenTopics) -> dict[str, Contender]:
     encoding = rounding + time.process_time() - start
     stored = 2.0 * documents.shape[2]
 
-    def scored(queries: Tensor, candidates: Tensor) -> IntArray:
+    def scored(queries: Tensor, candidates: Tensor) -> Rows:
         found = []
         for query, rows in zip(queries.bfloat16(), candidates):
             product = (low[rows] @ query.T).float()
             found.append(rows[product.amax(1).sum(1).topk(K).indices])
-        rows_found: IntArray = torch.stack(found).numpy()
+        rows_found: Rows = torch.stack(found).numpy()
         return rows_found
 
     def by_muvera(count: int) -> Search:
-        def search(given: FloatArray) -> IntArray:
+        def search(given: Floats) -> Rows:
             queries = torch.from_numpy(given)
             asked = fde.encode_queries(queries.flatten(0, 1), edges(queries), config)
             return scored(queries, (asked.bfloat16() @ encoded.T).float().topk(count).indices)
 
         return search
 
-    def by_mean(given: FloatArray) -> IntArray:
+    def by_mean(given: Floats) -> Rows:
         queries = torch.from_numpy(given)
         return scored(queries, (queries.mean(1) @ means.T).topk(320).indices)
 
-    def all_of_them(given: FloatArray) -> IntArray:
+    def all_of_them(given: Floats) -> Rows:
         return best(maxsim(torch.from_numpy(given).bfloat16(), low), K)
 
     with_muvera = stored + 2 * config.dim / per_token
@@ -229,7 +229,7 @@ def ours(topics: TokenTopics, folder: Path) -> dict[str, Contender]:
         )
         seconds = time.process_time() - start
 
-        def search(queries: FloatArray, index: LateIndex = index) -> IntArray:
+        def search(queries: Floats, index: LateIndex = index) -> Rows:
             return np.stack([rows for rows, _ in index.search(list(queries), K)])
 
         found[name] = Contender(search, seconds, index.bytes() / len(table.tokens))
@@ -241,7 +241,7 @@ def plaid(
     environments: Path,
     folder: Path,
     topics: TokenTopics,
-    groups: list[FloatArray],
+    groups: list[Floats],
 ) -> dict[str, Peer]:
     """fast-plaid at work, once for each of its settings."""
     found = {}
@@ -254,7 +254,7 @@ def plaid(
     return found
 
 
-def recall(found: IntArray, truth: IntArray) -> float:
+def recall(found: Rows, truth: Rows) -> float:
     """The share of the true rows that was found."""
     return float((truth[:, :, None] == found[:, None, :]).any(2).mean())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from maxsight.kernels import native
+from maxsight.kernels import array_ordering, native
 from maxsight.kernels.array_types import BoolArray, FloatArray, IntArray
 from maxsight.kernels.coded_tokens import CodedTokens
 
@@ -42,7 +42,7 @@ def interact(
             ids = documents.ids[documents.offsets[row] : documents.offsets[row + 1]]
             if len(own):
                 scores[place] = table[:, ids].max(axis=1, initial=-np.inf).sum()
-        best = np.sort(listed[np.argsort(-scores, kind="stable")[:keep]])
+        best = np.sort(array_ordering.best(scores, listed, keep)[1])
         kept[query, : len(best)] = best
     return kept
 

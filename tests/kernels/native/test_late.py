@@ -11,14 +11,14 @@ import pytest
 from maxsight.kernels import native
 from maxsight.kernels.coded_tokens import CodedTokens
 
-Floats = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 # None of 0 and 1 tokens may be missing; 1,500 take several panels.
 LENGTHS = np.array([3, 0, 1, 70, 17, 1_500, 33, 2, 59, 64, 5, 40])
 QUERY_LENGTHS = np.array([32, 1, 0, 70, 17, 200])
 
 
-def stored(dim: int, bits: int, centroids: int, seed: int = 0) -> tuple[CodedTokens, Floats]:
+def stored(dim: int, bits: int, centroids: int, seed: int = 0) -> tuple[CodedTokens, Doubles]:
     """Random documents, and their tokens in full."""
     draw = np.random.default_rng(seed)
     total = int(LENGTHS.sum())
@@ -47,7 +47,7 @@ def packed(codes: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.uint8]:
     return np.packbits(np.concatenate(parts, axis=1), axis=1, bitorder="little")
 
 
-def maxsim(queries: Floats, edges: npt.NDArray[np.int64], tokens: Floats) -> Floats:
+def maxsim(queries: Doubles, edges: npt.NDArray[np.int64], tokens: Doubles) -> Doubles:
     """(B, N)."""
     scores = np.zeros((len(edges) - 1, len(LENGTHS)))
     ends = np.concatenate([[0], np.cumsum(LENGTHS)])

@@ -8,22 +8,17 @@ import sys
 import numpy as np
 import pytest
 
-from maxsight.kernels import native
+from maxsight.kernels import int8, native
 from maxsight.kernels.native import rescore_rows
 
 pytestmark = pytest.mark.skipif(native.available() is None, reason="not compiled")
-
-
-def rounded(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scale = np.abs(rows).max(axis=1) / 127
-    return np.round(rows / scale[:, None]).astype(np.int8), scale.astype(np.float32)
 
 
 @pytest.mark.parametrize("dim", [1, 45, 64, 200, 512])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_best_of_a_shortlist_are_those_of_float64(engine: str, dim: int, threads: int) -> None:
     draw = np.random.default_rng(dim)
-    codes, scale = rounded(draw.standard_normal((900, dim)))
+    codes, scale = int8.rounded_array(draw.standard_normal((900, dim)).astype(np.float32))
     queries = draw.standard_normal((40, dim)).astype(np.float32)
     candidates = np.array([draw.permutation(900)[:400] for _ in queries])
     candidates[3] = -1

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maxsight.kernels import bitmap, native
+from maxsight.kernels import bitmap, int8, native
 from maxsight.kernels.native import binding, search
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
@@ -32,8 +32,7 @@ def database(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Rows in a dtype, with their scales where it is int8."""
     if dtype != torch.int8:
         return rows.to(dtype), None
-    scale = rows.abs().amax(1).clamp_min(1e-30) / 127
-    return (rows / scale[:, None]).round().to(dtype), scale
+    return int8.rounded(rows)
 
 
 def check(

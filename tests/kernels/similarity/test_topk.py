@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maxsight.kernels import bitmap, native, similarity
+from maxsight.kernels import bitmap, int8, native, similarity
 from maxsight.kernels.similarity import reference
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
@@ -94,8 +94,7 @@ def test_a_screen_loses_no_row(dtype: torch.dtype, queries: int, spread: float) 
     )
     scale = None
     if dtype == torch.int8:
-        scale = rows.abs().amax(1) / 127
-        rows = (rows / scale[:, None]).round()
+        rows, scale = int8.rounded(rows)
     rows = rows.to(dtype)
     scores, indices = similarity.topk(left, rows, 20, scale=scale)
     factors = torch.ones(6000) if scale is None else scale

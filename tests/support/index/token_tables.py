@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from maxsight.index.array_types import Floats
 from maxsight.index.records import TokenTable
-
-Floats = npt.NDArray[np.float32]
+from maxsight.kernels import int8
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,7 @@ def token_table(documents: int, queries: int, dim: int, seed: int = 0) -> TokenT
         near(topics[row][draw.integers(0, 4, count)], 0.9) for row, count in enumerate(lengths)
     ]
     flat = np.concatenate(tokens).astype(np.float32)
-    scales = (np.abs(flat).max(axis=1) / 127).astype(np.float32)
-    numbers = np.rint(flat / scales[:, None]).astype(np.int8)
+    numbers, scales = int8.rounded_array(flat)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     table = TokenTable(numbers, scales, np.ones(len(flat), np.float32), offsets)
     kept = np.split(numbers * scales[:, None], offsets[1:-1])
