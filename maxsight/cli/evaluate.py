@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from maxsight.cli.search import DeviceOption, LibraryArgument, PhrasesOption, TrustOption
+from maxsight.cli.search import (
+    DeviceOption,
+    LibraryArgument,
+    PhrasesOption,
+    RerankOption,
+    TrustOption,
+)
 from maxsight.output import JsonOption, QuietOption, console, print_json, print_table, say
 
 
@@ -20,13 +26,7 @@ def evaluate(
     depth: Annotated[
         int, typer.Option(help="How many answers to look at; later ones count as missed.", min=10)
     ] = 100,
-    rerank: Annotated[
-        bool | None,
-        typer.Option(
-            "--rerank/--no-rerank",
-            help="Score texts by patch embeddings, too. [default: where the library has them]",
-        ),
-    ] = None,
+    rerank: RerankOption = None,
     phrases: PhrasesOption = None,
     device: DeviceOption = "auto",
     trust_encoder: TrustOption = False,

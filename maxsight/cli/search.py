@@ -36,6 +36,13 @@ MinusOption = Annotated[
     list[str] | None,
     typer.Option("--minus", help="What there should be less of.", metavar="TEXT[^WEIGHT]"),
 ]
+RerankOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--rerank/--no-rerank",
+        help="Score texts by patch embeddings, too. [default: where the library has them]",
+    ),
+]
 PhrasesOption = Annotated[
     Path | None,
     typer.Option(help="JSON of other words for texts, averaged.", metavar="FILE.json"),
@@ -71,13 +78,7 @@ def search(
     include_reference: Annotated[
         bool, typer.Option("--include-reference", help="Keep the --image itself in the answer.")
     ] = False,
-    rerank: Annotated[
-        bool | None,
-        typer.Option(
-            "--rerank/--no-rerank",
-            help="Score texts by patch embeddings, too. [default: where the library has them]",
-        ),
-    ] = None,
+    rerank: RerankOption = None,
     phrases: PhrasesOption = None,
     sheet: SheetOption = None,
     device: DeviceOption = "auto",

@@ -143,28 +143,16 @@ class Handle:
                 "the encoder out, or index the files into a new library"
             )
 
-    def _text_cache(self) -> TextCache:
-        with self._guard:
-            if self._cache is None:
-                from maxsight.pipelines.query.text_cache import TextCache
-
-                self._cache = TextCache(settings.cache_directory() / "texts.sqlite")
-            return self._cache
-
     def _query_encoder(self) -> QueryEncoder:
+        from maxsight.pipelines.decoding.lone import LoneDecoder
         from maxsight.pipelines.query.encoder import QueryEncoder
+        from maxsight.pipelines.query.text_cache import TextCache
 
         fingerprint = self._store().manifest.fingerprint
-        cache, decoder = self._text_cache(), self._lone_decoder()
-        return QueryEncoder(fingerprint, lambda: self.encoder, cache, decoder)
-
-    def _lone_decoder(self) -> LoneDecoder:
         with self._guard:
-            if self._decoder is None:
-                from maxsight.pipelines.decoding.lone import LoneDecoder
-
-                self._decoder = LoneDecoder()
-            return self._decoder
+            self._cache = self._cache or TextCache(settings.cache_directory() / "texts.sqlite")
+            self._decoder = self._decoder or LoneDecoder()
+            return QueryEncoder(fingerprint, lambda: self.encoder, self._cache, self._decoder)
 
 
 def _is_same(requested: str, made_with: str) -> bool:

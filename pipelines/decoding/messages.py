@@ -137,34 +137,18 @@ _MESSAGES: dict[str, Callable[..., Message]] = {
 }
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_text_or_none(value: object) -> bool:
-    return isinstance(value, str | None)
-
-
 # What a field must hold: its sender may have been subverted, and it goes into the library.
 _RIGHT: dict[str, Callable[[Any], bool]] = {
     "seconds": lambda value: type(value) in (int, float) and value >= 0,
     "kind": lambda value: value in ("image", "video"),
-    "content_hash": _is_text,
-    "reason": _is_text,
-    "remark": _is_text_or_none,
-    "mark": _is_text_or_none,
-    "captured_at": _is_text_or_none,
-    **dict.fromkeys(("bytes", "units", "width", "height"), _is_count),
     "mtime_ns": lambda value: type(value) is int and abs(value) < 1 << 63,
-    **dict.fromkeys(("again", "hungry", "is_cut"), _is_flag),
+    **dict.fromkeys(("content_hash", "reason"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("remark", "mark", "captured_at"), lambda value: isinstance(value, str | None)),
+    **dict.fromkeys(
+        ("bytes", "units", "width", "height"),
+        lambda value: type(value) is int and 0 <= value < 1 << 62,
+    ),
+    **dict.fromkeys(("again", "hungry", "is_cut"), lambda value: isinstance(value, bool)),
 }
 
 
@@ -208,8 +192,9 @@ def read(read_exactly: Callable[[memoryview], bool]) -> tuple[dict[str, Any], np
     return fields, pixels
 
 
-def pack_order(order: Order) -> dict[str, Any]:
-    return asdict(order)
+def pack(asked: Order | Job | View) -> dict[str, Any]:
+    """The header that ``unpack_order`` and ``unpack_job`` read."""
+    return asdict(asked)
 
 
 def unpack_order(header: dict[str, Any]) -> Order:
@@ -224,10 +209,6 @@ def unpack_order(header: dict[str, Any]) -> Order:
         for name, value in header["preprocess"].items()
     }
     return Order(**{**header, "preprocess": Preprocess(**wishes)})
-
-
-def pack_job(job: Job | View) -> dict[str, Any]:
-    return asdict(job)
 
 
 def unpack_job(header: dict[str, Any]) -> Job | View:

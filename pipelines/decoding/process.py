@@ -83,7 +83,7 @@ class DecoderProcess:
         self._stdout = cast(BinaryIO, self._popen.stdout)
         self._poll = select.poll()
         self._poll.register(self._stdout, select.POLLIN)
-        self._send(messages.pack_order(order))
+        self._send(messages.pack(order))
 
     def _started(self) -> subprocess.Popen[bytes]:
         try:
@@ -120,7 +120,7 @@ class DecoderProcess:
 
     def hand(self, job: Job | View) -> None:
         """Give it a file; it takes them in order."""
-        self._send(messages.pack_job(job))
+        self._send(messages.pack(job))
 
     def receive(
         self, timeout_s: float, gives: Callable[[int, int], bool] = lambda width, height: False

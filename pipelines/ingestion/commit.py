@@ -53,15 +53,7 @@ class Outbox:
 
 def is_empty(changes: Changes) -> bool:
     """Whether a step would change nothing."""
-    parts: tuple[Sequence[object], ...] = (
-        changes.added,
-        changes.replaced,
-        changes.restated,
-        changes.removed,
-        changes.failed,
-        changes.forgotten,
-    )
-    return not any(parts)
+    return not any(vars(changes).values())
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maxsight.errors import EncoderMismatch, UsageError
 from maxsight.models import compose
+from maxsight.pipelines.decoding.lone import LoneDecoder
 from maxsight.pipelines.query.late_query import LateQuery, late_query
 from maxsight.pipelines.query.reference import encode_reference, mean
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from maxsight.index.snapshot import Snapshot
     from maxsight.index.tables.manifest import Manifest
     from maxsight.models.encoder import Encoder
-    from maxsight.pipelines.decoding.lone import LoneDecoder
     from maxsight.pipelines.query.language import Rerank, Term
     from maxsight.pipelines.query.text_cache import TextCache
 
@@ -47,13 +47,13 @@ class QueryEncoder:
         fingerprint: of the encoder that made the library's vectors.
         load: gives that encoder.
         cache: of texts that were encoded before.
-        decoder: of reference pictures, kept for other queries; None for one a picture.
+        decoder: of reference pictures.
     """
 
     fingerprint: str
     load: Callable[[], Encoder]
     cache: TextCache
-    decoder: LoneDecoder | None = None
+    decoder: LoneDecoder = field(default_factory=LoneDecoder)
 
     def encode(
         self, snapshot: Snapshot, terms: Sequence[Term], *, rerank: Rerank = "off"

@@ -18,7 +18,6 @@ from maxsight.pipelines.media import files
 if TYPE_CHECKING:
     from maxsight.index.snapshot import Snapshot
     from maxsight.models.encoder import Encoder
-    from maxsight.models.pixels.preprocess import Preprocess
     from maxsight.pipelines.decoding.lone import LoneDecoder
 
 # What Path leaves of https://host/name.
@@ -30,7 +29,7 @@ def encode_reference(
     path: Path,
     *,
     encoder: Callable[[], Encoder],
-    decoder: LoneDecoder | None = None,
+    decoder: LoneDecoder,
 ) -> tuple[np.ndarray, list[int]]:
     """The vector of a picture, and the items of the library that are the same bytes.
 
@@ -39,7 +38,7 @@ def encode_reference(
     Args:
         path: of a picture.
         encoder: gives the encoder; called only where it is needed.
-        decoder: kept for other pictures; None for one of its own.
+        decoder: decodes the picture.
 
     Returns:
         (D,) float32 and item ids.
@@ -55,7 +54,7 @@ def encode_reference(
         if items := snapshot.find_items(content_hash=content_hash):
             return _of_a_picture(snapshot.item_vectors(items[0])), items
         model = encoder()
-        pixels = _pixels(name, model.preprocess, decoder)
+        pixels = decoder.pixels(name, model.preprocess)
     except MediaError as error:
         raise UsageError(f"cannot search by the picture {name}: {error}") from None
     import torch
@@ -82,15 +81,6 @@ def mean(vectors: np.ndarray) -> np.ndarray:
         return alone
     between: np.ndarray = vectors.mean(axis=0)
     return between / max(float(np.linalg.norm(between)), 1e-12)
-
-
-def _pixels(name: str, preprocess: Preprocess, decoder: LoneDecoder | None) -> np.ndarray:
-    if decoder is not None:
-        return decoder.pixels(name, preprocess)
-    from maxsight.pipelines.decoding.lone import LoneDecoder
-
-    with LoneDecoder() as own:
-        return own.pixels(name, preprocess)
 
 
 def _require_file(path: Path, *, most_bytes: int) -> None:
