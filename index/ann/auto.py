@@ -56,11 +56,6 @@ class Choice:
     why: str
     footprint: Footprint
 
-    @property
-    def build_bytes(self) -> int:
-        """Memory that making it takes at its peak."""
-        return self.footprint.build
-
 
 def make(spec: str, dim: int, *, device: DeviceLike = "cpu") -> VectorIndex:
     """The empty index of a spec.
@@ -179,7 +174,9 @@ def choose(
         UsageError: not a spec, or not one for that width.
     """
     if spec != AUTO:
-        return Choice(spec, "it was asked for", footprint.of(_or_none(spec, dim), rows, dim))
+        # Without an index the vectors themselves are held.
+        index = None if spec == EXACT else make(spec, dim)
+        return Choice(spec, "it was asked for", footprint.of(index, rows, dim))
     exact = Choice(EXACT, "", footprint.of(None, rows, dim))
     on_gpu = _holds_all(devices.find(device), rows, dim)
     most = (_EXACT_GPU_NUMBERS if on_gpu else _EXACT_NUMBERS) // dim
@@ -234,8 +231,3 @@ def _candidates(rows: int, dim: int, texts: bool) -> Iterator[tuple[str, str]]:
     yield fine, "only 4-bit codes fit into memory: what they propose is read from disk"
     coarse = f"{pad}IVF{lists},PQ{whole // 8}x4fs"
     yield coarse, "only the smallest codes fit into memory: what they propose is read from disk"
-
-
-def _or_none(spec: str, dim: int) -> VectorIndex | None:
-    """Without an index, ``exact``, the vectors themselves are held."""
-    return None if spec == EXACT else make(spec, dim)

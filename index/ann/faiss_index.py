@@ -13,7 +13,7 @@ from maxsight.index import faiss_build
 from maxsight.index.ann import faiss_calls, faiss_files, faiss_kinds
 from maxsight.index.ann.contract import WIDENED_ROWS, Effort
 from maxsight.index.ann.coverage import Coverage
-from maxsight.index.ann.devices import Form, form_of
+from maxsight.index.ann.devices import form_of
 from maxsight.index.ann.faiss_kinds import Dial
 from maxsight.index.ann.list_rows import ListRows
 from maxsight.index.array_types import Floats, Halves, Mask, Rows
@@ -57,6 +57,7 @@ class FaissIndex:
     def become(self, index: Any) -> None:
         """Hold another FAISS index of the same spec and width."""
         self.index = index
+        self.form = form_of(index)
         self._core = faiss_kinds.core_of(index)
         self._dial = faiss_kinds.dial_of(self._core)
         self.lists = int(self._core.nlist) if self._dial is Dial.LISTS else 0
@@ -67,11 +68,6 @@ class FaissIndex:
     def innermost(self) -> FaissIndex:
         """Itself."""
         return self
-
-    @property
-    def form(self) -> Form | None:
-        """What a GPU can do for it."""
-        return form_of(self.index)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)

@@ -152,10 +152,10 @@ def build(
         generations.remove(library, vector_folder.NAME)
         order = _order(_live(snapshot)[1]) if thorough else None
         return IndexReport("exact", choice.why, "none", rows, 0, recall, order=order)
-    if choice.build_bytes > budget:
+    if choice.footprint.build > budget:
         raise BudgetError(
             f"making the index {choice.spec} of {rows:,} vectors needs "
-            f"{choice.build_bytes / 2**20:,.0f} MiB and MAXSIGHT_MEMORY allows "
+            f"{choice.footprint.build / 2**20:,.0f} MiB and MAXSIGHT_MEMORY allows "
             f"{budget / 2**20:,.0f} MiB: allow more, or name a smaller index (docs/indexes.md)"
         )
     learned, asked = (None, None) if texts is None else questions.apart(texts())
