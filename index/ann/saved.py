@@ -22,10 +22,9 @@ from maxsight.index.ann.int8_rows import CODES
 from maxsight.index.files import sealed_json
 from maxsight.index.files.checksum import Checksum, checksum
 from maxsight.index.files.durable import new_folder
+from maxsight.index.tables.manifest import MOST_DIMENSIONS
 
 SCHEMA = 1
-# Of vectors and tokens; no encoder has so many.
-MOST_DIMENSIONS = 65_536
 FILE = "index.json"
 
 

@@ -28,6 +28,7 @@ from maxsight.index.late.token_files import (
     damaged,
     extent_of,
 )
+from maxsight.index.tables.manifest import MOST_DIMENSIONS
 
 SCHEMA = 1
 FILE = "late.json"
@@ -122,7 +123,7 @@ def _checked(manifest: LateManifest) -> LateManifest:
     sizes += [] if manifest.encodings is None else [manifest.encodings]
     if not all(type(size) is int and 0 <= size < 2**63 for size in sizes):
         raise ValueError(f"it counts {sizes}")
-    if not 1 <= manifest.dim <= saved.MOST_DIMENSIONS:
+    if not 1 <= manifest.dim <= MOST_DIMENSIONS:
         raise ValueError(f"tokens of {manifest.dim} dimensions")
     shortlist = manifest.calibration.shortlist
     if type(shortlist) is not int or not 1 <= shortlist < 2**63:

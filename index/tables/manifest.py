@@ -20,7 +20,7 @@ SCHEMA = 3
 FILE_NAME = "library.json"
 
 # Wider than any encoder's vectors; as long as the longest path.
-_MOST_WIDTH, _MOST_CHARACTERS = 1 << 16, 4096
+MOST_DIMENSIONS, _MOST_CHARACTERS = 1 << 16, 4096
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Manifest:
                 _text(fields, "library_id"),
                 _text(fields, "encoder_uri"),
                 _text(fields, "fingerprint"),
-                _count(fields, "dim", most=_MOST_WIDTH),
-                _count_or_none(fields, "token_dim", most=_MOST_WIDTH),
+                _count(fields, "dim", most=MOST_DIMENSIONS),
+                _count_or_none(fields, "token_dim", most=MOST_DIMENSIONS),
                 datetime.fromisoformat(_text(fields, "created")),
                 # The first libraries named neither.
                 _count_or_none(fields, "token_limit", most=1 << 31),
