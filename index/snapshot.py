@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxsight.index.ann.contract import Built, StoredVectors
-from maxsight.index.array_types import Mask, Rows, chosen_rows
+from maxsight.index.array_types import Floats, Mask, Rows, chosen_rows
 from maxsight.index.derived.generations import Stamp
 from maxsight.index.loaded_once import loaded_once
 from maxsight.index.plan import MemoryPlan
@@ -168,9 +168,9 @@ class Snapshot:
         return rows
 
     def search_files(
-        self, query: npt.ArrayLike, k: int, *, allowed: Mask | None = None
-    ) -> list[UnitHit]:
-        """The best unit of each of the ``k`` best files for one (D,) query.
+        self, queries: npt.ArrayLike, k: int, *, allowed: Mask | None = None
+    ) -> list[list[UnitHit]]:
+        """The best unit of each of the ``k`` best files, for each of (Q, D) queries.
 
         The frames of one film may fill all the first places. What was found is then left out and
         the rest searched again: every round finds at least one more file, and none better than
@@ -179,21 +179,35 @@ class Snapshot:
         Args:
             allowed: from ``allowed``; None means every unit.
         """
+        queries = np.asarray(queries, dtype=np.float32)
         allowed = self._live if allowed is None else allowed
-        queries = np.asarray(query, dtype=np.float32)[None]
-        if self.unit_count == self.item_count:
-            return self._hits(*self._vectors.search(queries, k, allowed=allowed)[0])
-        fetch = 4 * k
-        rows = np.empty(0, np.int64)
-        scores = np.empty(0, np.float32)
+        fetch = k if self.unit_count == self.item_count else 4 * k
+        found = self._vectors.search(queries, fetch, allowed=allowed)
+        if fetch > k:
+            found = [
+                self._files(query[None], rows, scores, k, allowed)
+                for query, (rows, scores) in zip(queries, found, strict=True)
+            ]
+        return [self._hits(rows, scores) for rows, scores in found]
+
+    def _files(
+        self, query: Floats, rows: Rows, scores: Floats, k: int, allowed: Mask | None
+    ) -> tuple[Rows, Floats]:
+        """The best unit of each of the ``k`` best files for one (1, D) query.
+
+        Args:
+            rows, scores: of the ``4 * k`` best units.
+        """
+        found = len(rows)
         while True:
-            more, their_scores = self._vectors.search(queries, fetch, allowed=allowed)[0]
-            rows, scores = np.append(rows, more), np.append(scores, their_scores)
             first = self._first_of_each(rows)
-            if len(first) >= k or len(more) < fetch:
-                return self._hits(rows[first[:k]], scores[first[:k]])
+            if len(first) >= k or found < 4 * k:
+                return rows[first[:k]], scores[first[:k]]
             others = self.allowed(without_items=self._item_ids[self._owner[rows[first]]])
             allowed = others if allowed is None or others is None else allowed & others
+            more, their_scores = self._vectors.search(query, 4 * k, allowed=allowed)[0]
+            rows, scores = np.append(rows, more), np.append(scores, their_scores)
+            found = len(more)
 
     def best_of_each(self, rows: Rows, scores: npt.NDArray[np.float32], k: int) -> list[UnitHit]:
         """The best unit of each of the ``k`` best files among ``rows``, all of live files.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -58,26 +58,51 @@ class QueryEncoder:
     def encode(
         self, snapshot: Snapshot, terms: Sequence[Term], *, rerank: Rerank = "off"
     ) -> EncodedQuery:
-        """Encode the terms and sum them by their weights.
+        """Encode the terms of one query; see :meth:`encode_many`."""
+        return self.encode_many(snapshot, [(terms, rerank)])[0]
+
+    def encode_many(
+        self, snapshot: Snapshot, queries: Sequence[tuple[Sequence[Term], Rerank]]
+    ) -> list[EncodedQuery]:
+        """Encode the terms of each query and sum them by their weights. Texts that nobody has asked
+        for before are encoded together.
 
         Args:
-            snapshot: the library to look through; it may hold the pictures of the query.
-            rerank: whether to prepare scoring by tokens, too. Texts are then scored by theirs; a
-                picture and a vector are not, which have one vector in the query. ``auto``: where
-                the encoder's mix was measured.
+            snapshot: the library to look through; it may hold the pictures of the queries.
+            queries: terms, and whether to prepare scoring by tokens, too. Texts are then scored by
+                theirs; a picture and a vector are not, which have one vector in the query.
+                ``auto``: where the encoder's mix was measured.
 
         Raises:
             UsageError: a vector of the wrong width, a reference picture that cannot be read,
                 ``rerank`` on in a library without tokens.
             EncoderMismatch: ``library.json`` does not fit the encoder.
         """
-        late = _is_reranked(snapshot.manifest, rerank)
-        said = [term for term in terms if term.text is not None]
-        texts = [text for term in said if (text := term.text) and (late or not term.phrases)]
-        texts += [phrase for term in said for phrase in term.phrases]
-        by_text, tokens_by_text = self._texts(
-            list(dict.fromkeys(texts)), snapshot.manifest, late=late
-        )
+        late = [_is_reranked(snapshot.manifest, rerank) for _, rerank in queries]
+        # A dictionary keeps their order.
+        texts: dict[bool, dict[str, None]] = {True: {}, False: {}}
+        for (terms, _), is_late in zip(queries, late, strict=True):
+            said = [term for term in terms if term.text is not None]
+            own = [text for term in said if (text := term.text) and (is_late or not term.phrases)]
+            own += [phrase for term in said for phrase in term.phrases]
+            texts[is_late] |= dict.fromkeys(own)
+        known = {
+            is_late: self._texts(list(wanted), snapshot.manifest, late=is_late)
+            for is_late, wanted in texts.items()
+            if wanted
+        }
+        return [
+            self._encoded(snapshot, terms, *known.get(is_late, ({}, {})))
+            for (terms, _), is_late in zip(queries, late, strict=True)
+        ]
+
+    def _encoded(
+        self,
+        snapshot: Snapshot,
+        terms: Sequence[Term],
+        by_text: Mapping[str, np.ndarray],
+        tokens_by_text: Mapping[str, np.ndarray],
+    ) -> EncodedQuery:
         references: list[int] = []
         parts = []
         for term in terms:
@@ -101,7 +126,7 @@ class QueryEncoder:
         vectors = np.stack(parts).astype(np.float32)
         weights = [term.weight for term in terms]
         is_text = [term.text is not None for term in terms]
-        tokens = [tokens_by_text[term.text] if late and term.text else None for term in terms]
+        tokens = [None if term.text is None else tokens_by_text.get(term.text) for term in terms]
         mix = snapshot.manifest.mix
         scored = late_query(vectors, tokens, mix, weights=weights, is_text=is_text)
         summed = compose.weighted_sum(vectors, weights=weights, is_text=is_text)

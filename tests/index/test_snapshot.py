@@ -39,6 +39,6 @@ def test_files_are_those_that_all_units_together_give(
     allowed = snapshot.allowed(without_items=[0, 5]) if filtered else None
     rows = snapshot.live_rows if allowed is None else np.flatnonzero(allowed)
     long = snapshot.item_vectors(4)
-    for query in [*samples.unit_vectors(5, seed=3), long[7], long.mean(0)]:
-        expected = snapshot.best_of_each(rows, snapshot.scores(query, rows), k)
-        assert snapshot.search_files(query, k, allowed=allowed) == expected
+    queries = np.stack([*samples.unit_vectors(5, seed=3), long[7], long.mean(0)])
+    expected = [snapshot.best_of_each(rows, snapshot.scores(query, rows), k) for query in queries]
+    assert snapshot.search_files(queries, k, allowed=allowed) == expected

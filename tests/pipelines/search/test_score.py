@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from maxsight.pipelines.query.language import Query, Rerank, Term
 from maxsight.pipelines.query.late_query import late_query
 from maxsight.pipelines.query.text_cache import TextCache
 from maxsight.pipelines.search import propose, score
-from maxsight.pipelines.search.search import Hit, search
+from maxsight.pipelines.search.search import Hit, search, search_many
 
 DIM, TOKEN_DIM = 24, 16
 RNG = np.random.default_rng(5)
@@ -286,6 +287,19 @@ def test_a_mixed_query(store: Store, cache: TextCache, items: list[EncodedItem])
     tokens = [None, WORDS["dog and cat"][1], WORDS["bus"][1]]
     parts = [(float(w / norm), v, t) for w, v, t in zip(weights, vectors, tokens)]
     check(hits, truth(items, parts))
+
+
+def test_many_queries_are_answered_as_one_by_one(store: Store, cache: TextCache) -> None:
+    """Scored by tokens or not, behind a filter or not."""
+    terms: list[tuple[Term, ...]] = [(Term(text=text),) for text in WORDS]
+    terms.append((Term(vector=unit(DIM)),))
+    terms.append((Term(text="dog and cat"), Term(text="bus", weight=-0.5)))
+    rest: list[dict[str, Any]] = [{}, {"rerank": "off"}, {"k": 100, "where": "path LIKE '/f/%'"}]
+    queries = [Query(own, **options) for own in terms for options in rest]
+    encoder = QueryEncoder("f", no_encoder, cache)
+    together = search_many(store.snapshot(), queries, encoder)
+    alone = [search(store.snapshot(), query, encoder) for query in queries]
+    assert [result.hits for result in together] == [result.hits for result in alone]
 
 
 def test_a_filter_restricts(store: Store, cache: TextCache, items: list[EncodedItem]) -> None:

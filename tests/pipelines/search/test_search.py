@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from maxsight.errors import FilterError, UsageError
 from maxsight.index.records import Changes, EncodedItem, FileState
 from maxsight.index.store import Store
+from maxsight.models.embeddings import Embeddings
 from maxsight.models.encoder import Encoder
 from maxsight.pipelines.query.encoder import QueryEncoder
 from maxsight.pipelines.query.language import Query, Term
 from maxsight.pipelines.query.text_cache import TextCache
-from maxsight.pipelines.search.search import SearchResult, search
+from maxsight.pipelines.search.search import SearchResult, search, search_many
 
 DIM = 48
 RNG = np.random.default_rng(3)
@@ -138,6 +141,52 @@ def test_a_cached_text_needs_no_encoder(
 ) -> None:
     cache.put("f", {"seen before": items[7].vectors[0]})
     assert ask(store, cache, Term(text="seen before"), k=1).hits[0].path == "/p/7.jpg"
+
+
+def test_many_queries_are_answered_as_one_by_one(
+    store: Store, cache: TextCache, items: list[EncodedItem], tmp_path: Path
+) -> None:
+    """Of several filters and lengths, with films that fill the first places, in their order."""
+    film = next(item for item in items if item.kind == "video")
+    cache.put("f", {f"text {n}": unit((DIM,)) for n in range(20)})
+    vectors = [unit((DIM,)), film.vectors[3], film.vectors.mean(0)]
+    reference = tmp_path / "reference.jpg"
+    reference.write_bytes(b"/p/3.jpg")  # items' hashes are of their paths
+    terms = [
+        *((Term(text=f"text {n}"),) for n in range(20)),
+        *((Term(vector=vector),) for vector in vectors),
+        (Term(image=reference), Term(text="text 1", weight=-0.5)),
+        (Term(image=reference),),
+    ]
+    rest: list[dict[str, Any]] = [
+        {},
+        {"k": 70},
+        {"where": "width > 20"},
+        {"where": "width > 20", "kinds": frozenset({"video"})},
+        {"include_references": True, "k": 1},
+    ]
+    queries = [Query(own, **options) for own in terms for options in rest]
+    encoder = QueryEncoder("f", no_encoder, cache)
+    together = search_many(store.snapshot(), queries, encoder)
+    alone = [search(store.snapshot(), query, encoder) for query in queries]
+    assert [result.hits for result in together] == [result.hits for result in alone]
+    assert "/p/3.jpg" not in {hit.path for hit in together[-len(rest)].hits}
+    assert together[-1].hits[0].path == "/p/3.jpg"
+    assert search_many(store.snapshot(), [], encoder) == []
+
+
+def test_many_new_texts_are_encoded_at_once(store: Store, cache: TextCache) -> None:
+    asked: list[list[str]] = []
+
+    class Recording:
+        def encode_text(self, texts: list[str], *, tokens: bool) -> Any:
+            asked.append(texts)
+            return Embeddings(torch.from_numpy(unit((len(texts), DIM))))
+
+    encoder = QueryEncoder("f", lambda: cast(Encoder, Recording()), cache)
+    queries = [Query((Term(text=text),)) for text in ("a", "b", "a", "c")]
+    search_many(store.snapshot(), queries, encoder)
+    assert asked == [["a", "b", "c"]]
 
 
 def test_the_reference_itself_is_left_out_unless_asked_for(
