@@ -82,10 +82,10 @@ class Reader(Handle):
         return search(self._store().snapshot(), query, encoder)
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        """Answer queries together: the answers of :meth:`query`, in its order, in less time.
+        """Answer queries together: the answers of :meth:`query`, in their order, in less time.
 
-        Example:
-            library.search_many([Query((Term(text=text),)) for text in texts])
+        Of texts that nobody has asked for before, scores may differ by a rounding: an encoder's
+        sums differ in batches of other sizes.
         """
         from maxsight.pipelines.query.language import Query
         from maxsight.pipelines.search.search import search_many
