@@ -22,9 +22,9 @@ from maxsight.pipelines.search.evaluate import (
 ORDER = [f"/p/{number}" for number in range(1, 21)]
 
 
-def always(text: str, k: int) -> list[tuple[str, float]]:
+def always(queries: Sequence[Judged], depth: int) -> list[list[tuple[str, float]]]:
     """The same answer, whatever is asked."""
-    return [(path, -float(place)) for place, path in enumerate(ORDER[:k])]
+    return [[(path, -float(place)) for place, path in enumerate(ORDER[:depth])] for _ in queries]
 
 
 def judged(text: str, *right: int, group: str | None = None) -> Judged:
@@ -35,7 +35,9 @@ def judged(text: str, *right: int, group: str | None = None) -> Judged:
 def test_ranks_recall_and_their_means() -> None:
     queries = [judged("a", 1), judged("b", 4, 9), judged("c", 12), judged("d", 19)]
     told: list[tuple[int, int]] = []
-    found = evaluate(queries, always, depth=15, progress=lambda *step: told.append(step))
+    found = evaluate(
+        queries, always(queries, 15), depth=15, progress=lambda *step: told.append(step)
+    )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [query.rank for query in found.ranks] == [1, 4, 12, None]
     assert found.success == {1: 0.25, 5: 0.5, 10: 0.5}
@@ -48,7 +50,8 @@ def test_ranks_recall_and_their_means() -> None:
 
 def test_figures_are_those_of_ir_measures() -> None:
     """Worked out by its definitions: Success@k, R@k, nDCG@k, RR."""
-    found = evaluate([judged("a", 2, 3, 7, 30)], always, depth=20)
+    queries = [judged("a", 2, 3, 7, 30)]
+    found = evaluate(queries, always(queries, 20), depth=20)
     assert found.success == {1: 0, 5: 1, 10: 1}
     assert found.recall_at == {1: 0, 5: 0.5, 10: 0.75}
     ideal = 1 + 1 / math.log2(3) + 1 / math.log2(4) + 1 / math.log2(5)
@@ -68,7 +71,7 @@ def test_equal_scores_count_as_the_mean_over_their_orders() -> None:
 
     def ordered(places: Sequence[int]) -> Evaluation:
         answers = [(paths[place], -float(rank)) for rank, place in enumerate(places)]
-        return evaluate([Judged("a", right, "a")], lambda text, k: answers[:k], depth=11)
+        return evaluate([Judged("a", right, "a")], [answers], depth=11)
 
     orders = [
         ordered([0, *four, *two, 7, 8, 9, 10])
@@ -76,7 +79,7 @@ def test_equal_scores_count_as_the_mean_over_their_orders() -> None:
         for two in itertools.permutations([5, 6])
     ]
     tied = list(zip(paths, scores))
-    found = evaluate([Judged("a", right, "a")], lambda text, k: tied[:k], depth=11)
+    found = evaluate([Judged("a", right, "a")], [tied], depth=11)
     for name in "success", "recall_at", "ndcg":
         for k in 1, 5, 10:
             mean = statistics.fmean(getattr(order, name)[k] for order in orders)
@@ -89,7 +92,7 @@ def test_equal_scores_count_as_the_mean_over_their_orders() -> None:
     copies = [("/p/1", 1.0), ("/p/2", 1.0)]
     for path in "/p/1", "/p/2":
         asked = [Judged("a", frozenset({path}), "a")]
-        assert evaluate(asked, lambda text, k: copies, depth=10).success[1] == 0.5
+        assert evaluate(asked, [copies], depth=10).success[1] == 0.5
 
 
 def test_mean_rank_variance_is_taken_over_paraphrases() -> None:
@@ -100,16 +103,17 @@ def test_mean_rank_variance_is_taken_over_paraphrases() -> None:
         judged("kitten", 3, group="cat"),  # consistent
         judged("alone", 20),
     ]
-    found = evaluate(queries, always, depth=20)
+    found = evaluate(queries, always(queries, 20), depth=20)
     assert (found.mrv, found.groups) == (2.0, 2)
     # Beyond the depth counts as just beyond it.
-    found = evaluate([judged("a", 1, group="g"), judged("b", 20, group="g")], always, depth=10)
+    queries = [judged("a", 1, group="g"), judged("b", 20, group="g")]
+    found = evaluate(queries, always(queries, 10), depth=10)
     assert found.mrv == 25.0
 
 
 def test_a_depth_below_what_is_reported() -> None:
     with pytest.raises(UsageError, match="at least 10"):
-        evaluate([judged("a", 1)], always, depth=5)
+        evaluate([judged("a", 1)], [], depth=5)
 
 
 def test_tables_of_queries(tmp_path: Path) -> None:
