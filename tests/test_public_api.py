@@ -22,6 +22,7 @@ PUBLIC = {
     "maxsight.kernels.maxsim": [
         "CodedTokens",
         "Int8Tokens",
+        "Packing",
         "answers",
         "interact",
         "score",

@@ -180,7 +180,9 @@ def _inner(config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
     if sketches is None:
         shape = (config.repetitions, 1, config.token_dim)
         sources = torch.arange(config.token_dim, dtype=torch.int32).expand(shape)
-        return sources.contiguous().to(device), torch.ones(shape, dtype=torch.int8, device=device)
+        # Both are copies, which wait: made on the device, another stream could read them too early.
+        signs = torch.ones(shape, dtype=torch.int8)
+        return sources.contiguous().to(device), signs.to(device)
     tables = [sketch.gathered() for sketch in sketches]
     depth = max(len(sources) for sources, _ in tables)
     found = []

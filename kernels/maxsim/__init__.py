@@ -26,7 +26,7 @@ import numpy as np
 
 from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.maxsim import arrays
-from maxsight.kernels.maxsim.values import Int8Tokens
+from maxsight.kernels.maxsim.values import Int8Tokens, Packing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
     Tokens = Tensor | Int8Tokens
     Documents = Tokens | CodedTokens
+    Offsets = Tensor | Packing
 
 __all__ = [
     "CodedTokens",
     "Int8Tokens",
+    "Packing",
     "answers",
     "interact",
     "score",
@@ -50,9 +52,9 @@ __all__ = [
 
 def score(
     queries: Tokens,
-    query_offsets: Tensor,
+    query_offsets: Offsets,
     documents: Documents,
-    document_offsets: Tensor | None = None,
+    document_offsets: Offsets | None = None,
     *,
     query_weight: Tensor | None = None,
     document_weight: Tensor | None = None,
@@ -67,9 +69,9 @@ def score(
 
     Args:
         queries: (sum L_q, d) float32, float16, bfloat16, or ``Int8Tokens``.
-        query_offsets: (B_q + 1,) int64.
+        query_offsets: (B_q + 1,) int64, or a ``Packing`` of them, which is not checked again.
         documents: the same, or ``CodedTokens``, which are decoded a few documents at a time.
-        document_offsets: (B_d + 1,) int64; None: those that ``CodedTokens`` hold.
+        document_offsets: (B_d + 1,) int64, or a ``Packing``; None: those that ``CodedTokens`` hold.
         query_weight: (sum L_q,) float, times the token's maximum.
         document_weight: (sum L_d,) float, times the similarity, inside the maximum.
         normalize: divide every token by its norm first, as it is read.
@@ -93,9 +95,9 @@ def score(
 
 def answers(
     queries: Tokens,
-    query_offsets: Tensor,
+    query_offsets: Offsets,
     documents: Documents,
-    document_offsets: Tensor | None = None,
+    document_offsets: Offsets | None = None,
     *,
     query_weight: Tensor | None = None,
     document_weight: Tensor | None = None,
@@ -127,9 +129,9 @@ def answers(
 @overload
 def score_pairs(
     queries: Tokens,
-    query_offsets: Tensor,
+    query_offsets: Offsets,
     documents: Documents,
-    document_offsets: Tensor | None = None,
+    document_offsets: Offsets | None = None,
     *,
     pairs: Tensor | None = None,
     query_weight: Tensor | None = None,
@@ -197,9 +199,9 @@ def score_pairs(
 
 def topk(
     queries: Tokens,
-    query_offsets: Tensor,
+    query_offsets: Offsets,
     documents: Documents,
-    document_offsets: Tensor | None,
+    document_offsets: Offsets | None,
     k: int,
     *,
     allowed: Tensor | None = None,

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from maxsight.errors import BackendError
-from maxsight.kernels import native
 from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.maxsim.codes import Documents
-from maxsight.kernels.maxsim.values import Int8Tokens, Side
+from maxsight.kernels.maxsim.offsets import check_form
+from maxsight.kernels.maxsim.values import Int8Tokens, Packing, Side
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -20,24 +20,9 @@ def check_finite(queries: list[Tensor]) -> None:
         raise ValueError("query tokens and their weights must be finite")
 
 
-def check_offsets(offsets: Tensor, rows: int, side: str) -> None:
-    """That offsets start at 0, never fall and end at the number of tokens.
-
-    On a CUDA device the check runs there without waiting for it: a wrong one fails a later call.
-
-    Raises:
-        ValueError: they do not.
-    """
-    message = f"{side} offsets must start at 0, never fall, and end at the {rows} tokens given"
-    if offsets.is_cuda:
-        ends = (offsets[:1] == 0).all() & (offsets[-1:] == rows).all()
-        torch._assert_async(ends & (offsets.diff() >= 0).all(), message)
-        return
-    if not native.fits(offsets, rows, whole=True):
-        raise ValueError(f"{message}; got {offsets[:4].tolist()} ... {offsets[-4:].tolist()}")
-
-
-def side_of(tokens: Documents, offsets: Tensor | None, weight: Tensor | None, side: str) -> Side:
+def side_of(
+    tokens: Documents, offsets: Tensor | Packing | None, weight: Tensor | None, side: str
+) -> Side:
     """One side of an interaction, whose dtypes and shapes fit together.
 
     Args:
@@ -48,6 +33,9 @@ def side_of(tokens: Documents, offsets: Tensor | None, weight: Tensor | None, si
         ValueError: they do not fit.
         BackendError: codes beside tensors that are not on the CPU.
     """
+    owner: Tensor | None = None
+    if isinstance(offsets, Packing):
+        owner, offsets = offsets.owner, offsets.offsets
     if isinstance(tokens, CodedTokens) and offsets is None:
         offsets = torch.from_numpy(tokens.offsets)
     if offsets is None:
@@ -74,11 +62,10 @@ def side_of(tokens: Documents, offsets: Tensor | None, weight: Tensor | None, si
                 f"Int8Tokens must be (T, d) int8 with a (T,) float32 scale, got {values.dtype} "
                 f"{tuple(values.shape)} with {scale.dtype} {tuple(scale.shape)}"
             )
-    if offsets.dtype != torch.int64 or offsets.ndim != 1 or len(offsets) == 0:
-        raise ValueError(
-            f"{side} offsets must be (B + 1,) int64, got {offsets.dtype} {tuple(offsets.shape)}"
-        )
-    made = Side(tokens, offsets, weight)
+    check_form(offsets, side)
+    made = Side(tokens, offsets, weight, owner)
+    if owner is not None and len(owner) != made.rows:
+        raise ValueError(f"the {side} packing is of {len(owner)} tokens, got {made.rows} of them")
     if weight is not None and (
         tuple(weight.shape) != (made.rows,) or not weight.dtype.is_floating_point
     ):

@@ -91,10 +91,7 @@ def score_pairs(
                 **blocks,
                 **options,
             )
-    asked, answering = queries.offsets.diff() > 0, documents.offsets.diff() > 0
-    if pairs is not None:
-        asked, answering = asked[pairs[:, 0]], answering[pairs[:, 1]]
-    return scores.masked_fill_(asked & ~answering, -torch.inf), places
+    return scores, places
 
 
 def topk(
@@ -134,12 +131,10 @@ class _Grid:
     def over(
         operands: Operands, queries: Side, documents: Side, allowed: Tensor | None, answers: bool
     ) -> _Grid:
-        tokens = torch.arange(queries.rows, device=queries.offsets.device)
-        owners = torch.searchsorted(queries.offsets, tokens, right=True, out_int32=True) - 1
         return _Grid(
             operands,
             *operands.blocks(answers),
-            owners,
+            queries.owners,
             queries.offsets.contiguous(),
             documents.offsets.contiguous(),
             allowed,
@@ -195,8 +190,6 @@ class _Grid:
                     QUERIES=self.blocks["QUERIES"],
                     DOCUMENTS=_JOINED,
                 )
-        offsets = self.document_offsets[first : first + count + 1]
-        scores.masked_fill_(reference.unanswered(self.query_offsets, offsets), -torch.inf)
 
     @property
     def _allowed_stride(self) -> int:

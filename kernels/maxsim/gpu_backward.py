@@ -131,8 +131,8 @@ def score_backward(
         or not (asked.numel() and given.numel() and grad.numel())
     ):
         return reference.score_backward(grad, answers, queries, documents, normalize=normalize)
-    left = _Linked(asked.contiguous(), queries.offsets, queries.weight, normalize)
-    right = _Linked(given.contiguous(), documents.offsets, documents.weight, normalize)
+    left = _Linked(asked.contiguous(), queries, normalize)
+    right = _Linked(given.contiguous(), documents, normalize)
     grad = grad.float()
     of_queries = torch.empty_like(left.tokens, dtype=torch.float32)
     of_documents = torch.empty_like(right.tokens, dtype=torch.float32)
@@ -194,12 +194,10 @@ def score_backward(
 class _Linked:
     """Tokens of one side, and what the other side's gradient multiplies them by."""
 
-    def __init__(
-        self, tokens: Tensor, offsets: Tensor, weight: Tensor | None, normalize: bool
-    ) -> None:
-        self.tokens, self.offsets, self.weight = tokens, offsets.contiguous(), weight
-        places = torch.arange(len(tokens), device=tokens.device)
-        self.owner = torch.searchsorted(self.offsets, places, right=True, out_int32=True) - 1
+    def __init__(self, tokens: Tensor, side: Side, normalize: bool) -> None:
+        weight = side.weight
+        self.tokens, self.offsets, self.weight = tokens, side.offsets.contiguous(), weight
+        self.owner = side.owners
         self.inverse: Tensor | None = None
         if normalize:
             length = torch.linalg.vector_norm(tokens, dim=1, dtype=torch.float32)

@@ -1,7 +1,8 @@
 """MaxSim as torch operators: sides taken apart into tensors, and put together for the room.
 
-An operator takes a side as a list and a weight. The list holds the offsets and the tensors of the
-tokens: one for plain ones, two for ``Int8Tokens``, five for ``CodedTokens``.
+An operator takes a side as a list and a weight. The list holds the offsets, the owners of a packing
+((0,) without one) and the tensors of the tokens: one for plain ones, two for ``Int8Tokens``, five
+for ``CodedTokens``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from maxsight.kernels.coded_tokens import CodedTokens
 from maxsight.kernels.dispatch import room_of
-from maxsight.kernels.maxsim.checks import check_finite, check_offsets
+from maxsight.kernels.maxsim.checks import check_finite
+from maxsight.kernels.maxsim.offsets import check_offsets
 from maxsight.kernels.maxsim.values import Int8Tokens, Side
 from maxsight.kernels.operator import operator
 
@@ -25,13 +27,14 @@ _Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def flat(side: Side) -> tuple[list[Tensor], Tensor | None]:
     """A side as an operator takes it."""
-    tokens = side.tokens
+    tokens, owner = side.tokens, side.owner
+    where = [side.offsets, side.offsets.new_empty(0, dtype=torch.int32) if owner is None else owner]
     if isinstance(tokens, Int8Tokens):
-        return [side.offsets, tokens.values, tokens.scale], side.weight
+        return [*where, tokens.values, tokens.scale], side.weight
     if isinstance(tokens, CodedTokens):
         arrays = (tokens.ids, tokens.centroids, tokens.data, tokens.levels, tokens.scale)
-        return [side.offsets, *map(_as_tensor, arrays)], side.weight
-    return [side.offsets, tokens], side.weight
+        return [*where, *map(_as_tensor, arrays)], side.weight
+    return [*where, tokens], side.weight
 
 
 def differentiates(*sides: Side) -> bool:
@@ -67,7 +70,7 @@ def _score_shapes(
     answers: bool,
 ) -> tuple[Tensor, Tensor]:
     count = documents[0].shape[0] - 1
-    shape = (queries[1].shape[0], count) if answers else (0, 0)
+    shape = (queries[2].shape[0], count) if answers else (0, 0)
     scores = _empty_scores(queries, documents, (queries[0].shape[0] - 1, count))
     return scores, queries[0].new_empty(shape, dtype=torch.int32)
 
@@ -134,7 +137,7 @@ def _score_pairs_shapes(
     size: Any = 0
     if answers:
         # How many tokens the queries of the pairs have is in the data.
-        known = queries[1].shape[0] if pairs is None else None
+        known = queries[2].shape[0] if pairs is None else None
         size = torch.library.get_ctx().new_dynamic_size() if known is None else known
     scores = _empty_scores(queries, documents, (count,))
     return scores, queries[0].new_empty((size,), dtype=torch.int32)
@@ -216,9 +219,10 @@ def _as_tensor(array: np.ndarray[Any, Any] | None) -> Tensor:
 
 def _whole(tensors: list[Tensor], weight: Tensor | None) -> Side:
     """What :func:`flat` took apart."""
-    offsets, first, *more = tensors
+    offsets, given, first, *more = tensors
+    owner = given if len(given) else None
     if len(more) < 2:
-        return Side(Int8Tokens(first, *more) if more else first, offsets, weight)
+        return Side(Int8Tokens(first, *more) if more else first, offsets, weight, owner)
     ids, centroids, data, levels, scale = (part.numpy() for part in (first, *more))
     tokens = CodedTokens(
         ids,
@@ -229,28 +233,30 @@ def _whole(tensors: list[Tensor], weight: Tensor | None) -> Side:
         scale=scale if len(scale) or not len(levels) else None,
         offsets=offsets.numpy(),
     )
-    return Side(tokens, offsets, weight)
+    return Side(tokens, offsets, weight, owner)
 
 
 def _checked(tensors: list[Tensor], weight: Tensor | None, name: str) -> Side:
     """A side whose offsets cut its tokens, and whose numbers are finite if it is the queries'."""
-    offsets, first, *more = tensors
+    offsets, owner, first, *more = tensors
     rows = more[1] if len(more) > 1 else first  # of codes, `data`: ids may be left out
-    check_offsets(offsets, rows.shape[0], name)
+    # On a CPU it costs next to nothing, and compiled code follows these numbers.
+    if offsets.is_cpu or not len(owner):
+        check_offsets(offsets, rows.shape[0], name)
     if name == "query":
         check_finite([first, *more, *([] if weight is None else [weight])])
     return _whole(tensors, weight)
 
 
 def _check_pairs(pairs: Tensor, queries: int, documents: int) -> None:
-    limits = torch.tensor([queries, documents], device=pairs.device)
-    right = ((pairs >= 0) & (pairs < limits)).all()
+    # Not against a tensor of both numbers, which would wait for the device.
+    fits = (pairs[:, 0] < queries) & (pairs[:, 1] < documents) & (pairs >= 0).all(1)
+    right = fits.all()
     message = f"pairs must name one of {queries} queries and one of {documents} documents"
     if pairs.is_cuda:
         torch._assert_async(right, message)
     elif not right:
-        wrong = pairs[((pairs < 0) | (pairs >= limits)).any(1)]
-        raise ValueError(f"{message}; got {wrong[0].tolist()}")
+        raise ValueError(f"{message}; got {pairs[~fits][0].tolist()}")
 
 
 class _Room(Protocol):
@@ -271,8 +277,8 @@ def _room(*tensors: list[Tensor] | Tensor | None) -> _Room:
 def _empty_scores(
     queries: list[Tensor], documents: list[Tensor], shape: tuple[int | torch.SymInt, ...]
 ) -> Tensor:
-    double = torch.float64 in (queries[1].dtype, documents[1].dtype)
-    return queries[1].new_empty(shape, dtype=torch.float64 if double else torch.float32)
+    double = torch.float64 in (queries[2].dtype, documents[2].dtype)
+    return queries[2].new_empty(shape, dtype=torch.float64 if double else torch.float32)
 
 
 def _empty_gradients(
@@ -285,7 +291,7 @@ def _empty_gradients(
         torch.empty_like(tensor)
         if tensor is not None and tensor.dtype.is_floating_point
         else _empty_scores(queries, documents, (0,))
-        for tensor in (queries[1], documents[1], query_weight, document_weight)
+        for tensor in (queries[2], documents[2], query_weight, document_weight)
     )
     return first, second, third, fourth
 
@@ -305,7 +311,12 @@ def _gradients(ctx: Any, grad: Tensor, backward: Any) -> tuple[Any, ...]:
     queries, documents = tensors[: ctx.queries], tensors[ctx.queries :]
     sides = (queries, query_weight, documents, document_weight)
     of_queries, of_documents, *of_weights = backward(grad, answers, *sides, *pairs, ctx.normalize)
-    found = ([None, of_queries, None], of_weights[0], [None, of_documents, None], of_weights[1])
+    found = (
+        [None, None, of_queries, None],
+        of_weights[0],
+        [None, None, of_documents, None],
+        of_weights[1],
+    )
     return tuple(
         _wanted(gradient, needed)
         for gradient, needed in itertools.zip_longest(found, ctx.needs_input_grad)

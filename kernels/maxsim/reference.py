@@ -124,7 +124,7 @@ def best_of(
             places, order = places.sort(dim=1)
             best = best.gather(1, order)
         best, places = ordering.first(best, places, k)
-    return best, places.masked_fill(places == count, -1)
+    return best.contiguous(), places.masked_fill(places == count, -1).contiguous()
 
 
 def unanswered(query_offsets: Tensor, document_offsets: Tensor) -> Tensor:

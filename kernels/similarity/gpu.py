@@ -174,11 +174,20 @@ def _parts(
     unit, dtype = None, torch.bfloat16  # in which int8 is exact
     if database == torch.float16:
         # A power of two brings every query into its range, and rounds nothing.
-        exponent = torch.frexp(queries.abs().amax(1, keepdim=True)).exponent
-        unit, dtype = torch.ldexp(torch.ones_like(queries[:, :1]), exponent), torch.float16
-        queries = torch.ldexp(queries, -exponent)
+        exponent = torch.frexp(queries.abs().amax(1, keepdim=True)).exponent.clamp(-126, 126)
+        unit, dtype = _power_of_two(exponent), torch.float16
+        queries = queries * _power_of_two(-exponent)
     high = queries.to(dtype)
     return (high, (queries - high.float()).to(dtype)), unit
+
+
+def _power_of_two(exponent: Tensor) -> Tensor:
+    """2 ** exponent as float32, of int32 from -126 to 127.
+
+    Written as the number's bits: ``torch.ldexp`` multiplies by ``pow(2, exponent)``, which a GPU
+    need not round right.
+    """
+    return ((exponent + 127) << 23).view(torch.float32)
 
 
 def _keys(scores: Tensor, rows: Tensor) -> Tensor:

@@ -111,6 +111,29 @@ def test_topk(filtered: str, k: int) -> None:
     assert_close("scores", scores, kept[0], torch.float32)
 
 
+@pytest.mark.parametrize("weight", [None, 0.0, -1.0])
+def test_an_empty_document_comes_after_all_others(weight: float | None) -> None:
+    # 200 query tokens, so that one query lies in several tiles.
+    query, one = torch.full((200, 16), 0.5), torch.tensor([0, 0, 1, 200])
+    tokens, bounds = torch.tensor([[-1.0], [2.0]]).expand(2, 16), torch.tensor([0, 0, 1, 1, 2])
+    weights = None if weight is None else torch.full((200,), weight)
+    options: dict[str, Any] = {"query_weight": weights}
+    empty = [[0.0] * 2, [-torch.inf] * 2, [-torch.inf] * 2]
+    assert maxsim.score(query, one, tokens, bounds, **options)[:, [0, 2]].tolist() == empty
+    assert maxsim.answers(query, one, tokens, bounds, **options)[0][:, [0, 2]].tolist() == empty
+    pairs = torch.tensor([[query, document] for query in range(3) for document in (0, 2)])
+    found = maxsim.score_pairs(query, one, tokens, bounds, pairs=pairs, **options)
+    assert found.reshape(3, 2).tolist() == empty
+    if weight is None:
+        packed = maxsim.Packing.of(one, 200), maxsim.Packing.of(bounds, 2)
+        indices = maxsim.topk(query, packed[0], tokens, packed[1], 4)[1]
+        assert indices.tolist() == [[0, 1, 2, 3], [3, 1, 0, 2], [3, 1, 0, 2]]
+        # A forbidden document with tokens is none, an allowed one without is the last.
+        some = torch.tensor([True, False, False, True])
+        indices = maxsim.topk(query, packed[0], tokens, packed[1], 4, allowed=some)[1]
+        assert indices[1:].tolist() == [[3, 0, -1, -1]] * 2
+
+
 def test_scores_of_minus_infinity_keep_their_documents() -> None:
     far, one = torch.full((1, 32), -1e38), torch.tensor([0, 1])
     tokens, bounds = torch.full((2, 32), 1e38), torch.tensor([0, 1, 1, 2])

@@ -22,6 +22,9 @@ def test_opcheck(kind: str) -> None:
     documents = operators.flat(Side(given.documents, given.document_offsets))
     check, ours = torch.library.opcheck, torch.ops.maxsight
     check(ours.maxsim_score.default, (*weighted, *documents, True, True))
+    packing = maxsim.Packing.of(given.query_offsets, len(tokens))
+    packed = operators.flat(Side(tokens, packing.offsets, torch.rand(5), packing.owner))
+    check(ours.maxsim_score.default, (*packed, *documents, True, True))
     queries = operators.flat(Side(tokens, given.query_offsets))
     check(ours.maxsim_score_pairs.default, (*queries, *documents, PAIRS, False, True))
     tokens.requires_grad_(False)
@@ -44,6 +47,24 @@ def test_compiled_is_the_same() -> None:
     ours = torch.autograd.grad(compiled(left, right), [left, right])
     plain = torch.autograd.grad(loss(left, right), [left, right])
     assert all(torch.equal(a, b) for a, b in zip(ours, plain))
+
+
+def test_compiled_takes_packings() -> None:
+    given = case("float32/float32", 16)
+    left = given.left.float().requires_grad_()
+    sides = (
+        maxsim.Packing.of(given.query_offsets, len(left)),
+        given.right.float(),
+        maxsim.Packing.of(given.document_offsets, len(given.right)),
+    )
+
+    def total(left: torch.Tensor) -> torch.Tensor:
+        return maxsim.score(left, *sides).clamp_min(-1).sum()
+
+    compiled = torch.compile(total, fullgraph=True, backend="aot_eager")
+    (ours,) = torch.autograd.grad(compiled(left), [left])
+    (plain,) = torch.autograd.grad(total(left), [left])
+    assert torch.equal(ours, plain)
 
 
 def test_inference_mode() -> None:

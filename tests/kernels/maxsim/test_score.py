@@ -237,3 +237,31 @@ def test_messages_say_what_is_wrong(room: str) -> None:
         maxsim.score_pairs(tokens, bounds, tokens, bounds, pairs=torch.tensor([[0, 1]]))
     with pytest.raises(ValueError, match="k must"):
         maxsim.topk(tokens, bounds, tokens, bounds, 0)
+
+
+@pytest.mark.parametrize("kind", ["float32/float32", "int8/int8", "float32/coded5"])
+def test_a_packing_stands_for_its_offsets(room: str, kind: str) -> None:
+    given = case(kind, 48)
+    asked = maxsim.Packing.of(given.query_offsets, len(given.left))
+    answering = maxsim.Packing.of(given.document_offsets, len(given.right))
+    packed = given.queries, asked, given.documents, answering
+    assert torch.equal(maxsim.score(*packed), maxsim.score(*given.sides))
+    assert torch.equal(maxsim.topk(*packed, 3)[1], maxsim.topk(*given.sides, 3)[1])
+    pairs = torch.tensor([[2, 3], [0, 1], [1, 2]])
+    assert torch.equal(
+        maxsim.score_pairs(*packed, pairs=pairs), maxsim.score_pairs(*given.sides, pairs=pairs)
+    )
+
+
+def test_a_packing_keeps_what_was_asked(room: str) -> None:
+    tokens, bounds = torch.ones(3, 4), torch.tensor([0, 3])
+    packing = maxsim.Packing.of(bounds, 3)
+    bounds[1] = 1000
+    assert packing.offsets.tolist() == [0, 3]
+    for wrong in torch.tensor([0, 2]), torch.tensor([0, 4, 3]), torch.tensor([1, 3]):
+        with pytest.raises(ValueError, match="packed offsets must"):
+            maxsim.Packing.of(wrong, 3)
+    with pytest.raises(ValueError, match="int64"):
+        maxsim.Packing.of(bounds.int(), 3)
+    with pytest.raises(ValueError, match="document packing is of 3 tokens, got 2"):
+        maxsim.score(tokens, packing, tokens[:2], packing)

@@ -69,3 +69,12 @@ def test_topk(kind: str, queries: int, count: int, dim: int, k: int, filtered: s
     assert scores.dtype == torch.float32
     for found, right in zip(scores, expected[0]):
         assert_close("scores", found, right, torch.float32)
+
+
+@pytest.mark.parametrize("size", [3e38, 1e-38, 1e-44])
+def test_queries_at_the_ends_of_float32(size: float) -> None:
+    database = torch.tensor([[0.25, 0.0], [0.5, 0.0], [0.0, 0.5]], dtype=torch.float16)
+    queries = torch.tensor([[size, 0.0]])
+    scores, indices = similarity.topk(queries, database, 2)
+    assert indices.tolist() == [[1, 0]]
+    assert torch.equal(scores, queries[:, :1] * torch.tensor([[0.5, 0.25]]))
