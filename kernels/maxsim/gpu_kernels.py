@@ -18,7 +18,8 @@ def product(x, q, total):
     if q.dtype == tl.float32:
         total = tl.dot(x.to(q.dtype), q, total, input_precision="tf32x3")
     else:
-        total = tl.dot(x.to(q.dtype), q, total)
+        # Triton before 3.8 takes float32 for the type of every product unless it is told.
+        total = tl.dot(x.to(q.dtype), q, total, out_dtype=total.dtype)
     return total
 
 
