@@ -84,6 +84,22 @@ def test_interaction_keeps_the_documents_of_the_best_centroids() -> None:
     assert len(set(kept[0]) & set(np.argsort(-scores)[:5])) >= 4
 
 
+@pytest.mark.usefixtures("room")
+def test_documents_without_tokens_are_the_last_to_be_kept() -> None:
+    given = case("float32/coded4", 48, queries=[1], documents=[0, 4, 0, 4, 0])
+    assert isinstance(given.documents, maxsim.CodedTokens)
+    # Against every centroid the query scores below zero.
+    queries = -given.documents.centroids.astype(np.float32).sum(0)[None]
+    table = queries @ given.documents.centroids.T.astype(np.float32)
+    assert table[:, given.documents.ids].max() < 0
+    for keep, expected in (1, 1), (2, 2), (4, 2):
+        kept = maxsim.interact(queries, np.array([0, 1]), given.documents, keep)
+        assert len(set(kept[0]) & {1, 3}) == expected
+    allowed = np.array([True, True, True, False, True])
+    kept = maxsim.interact(queries, np.array([0, 1]), given.documents, 1, allowed=allowed)
+    assert kept.tolist() == [[1]]
+
+
 def test_int8_is_rounded_alike_in_arrays_and_tensors() -> None:
     rows = np.random.default_rng(2).standard_normal((70, 33)).astype(np.float32)
     rows[5] = 0
