@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -20,9 +20,8 @@ from torch import Tensor
 from maxsight.errors import BackendError
 from maxsight.kernels import configs, launch
 from maxsight.kernels.configs import Tile
-from maxsight.kernels.workloads import workloads
-
-ROUNDS = 20
+from maxsight.kernels.timing import device_milliseconds
+from maxsight.kernels.workloads import Workload, workloads
 
 
 @dataclass(frozen=True)
@@ -61,20 +60,39 @@ def tune(
             f"tuning measures on an NVIDIA GPU, and {device} is none that torch sees; "
             "`maxsight doctor` says why"
         )
-    architecture = launch.architecture_of(place)
-    chosen: dict[tuple[str, str], Choice] = {}
     with torch.cuda.device(place):
-        for workload in workloads(place, operations=operations):
+        return tune_workloads(
+            workloads(place, operations=operations), device=place, progress=progress
+        )
+
+
+def tune_workloads(
+    asked: Iterable[Workload],
+    *,
+    device: torch.device,
+    progress: Callable[[str, str], None] | None = None,
+) -> list[Choice]:
+    """Time the candidates of some calls; every choice is saved as soon as it is made.
+
+    A workload that raises is left out, and ``progress`` is called with its name and the error.
+    """
+    architecture = launch.architecture_of(device)
+    chosen: dict[tuple[str, str], Choice] = {}
+    for workload in asked:
+        try:
             call = workload.prepare()
-            with configs.recorded() as asked:
+            with configs.recorded() as buckets:
                 call()
-            for kernel, bucket in sorted(asked - chosen.keys()):
+            for kernel, bucket in sorted(buckets - chosen.keys()):
                 if progress is not None:
                     progress(kernel, bucket)
                 before = configs.tile(kernel, architecture=architecture, bucket=bucket)
                 chosen[kernel, bucket] = _fastest(call, kernel, bucket, before)
+                _save([chosen[kernel, bucket]], architecture)
             del call
-    _save(list(chosen.values()), architecture)
+        except Exception as error:  # one case, whatever it raises, costs no other its tiles
+            if progress is not None:
+                progress(workload.name, f"failed: {type(error).__name__}: {error}")
     return list(chosen.values())
 
 
@@ -98,40 +116,17 @@ def candidates(tile: Tile) -> list[Tile]:
     return [near for near in found if 1 <= near.warps <= 16 and 1 <= near.stages <= 6]
 
 
-def milliseconds(call: Callable[[], object], *, rounds: int = ROUNDS) -> list[float]:
-    """GPU times of a call, one a round, each with a cold L2 cache, after two warm-up calls."""
-    for _ in range(2):
-        call()
-    # Twice the largest L2: what a call finds there is not what a search over new data would find.
-    flush = torch.empty(128 << 20, dtype=torch.int8, device="cuda")
-    times = []
-    for _ in range(rounds):
-        flush.zero_()
-        start, end = (
-            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            for _ in range(2)
-        )
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return times
-
-
 def _fastest(call: Callable[[], object], kernel: str, bucket: str, before: Tile) -> Choice:
-    from triton.errors import TritonError
-
     truth = _tensors(call())
-    now = statistics.median(milliseconds(call))
+    now = statistics.median(device_milliseconds(call))
     best = Choice(kernel, bucket, before, now / 1e3, now / 1e3)
     for tile in candidates(before):
         with configs.forced(kernel, bucket, tile):
             try:
                 if not _agree(_tensors(call()), truth):
                     continue
-                seconds = statistics.median(milliseconds(call)) / 1e3
-            except TritonError:  # it does not compile, or is too much for this GPU
+                seconds = statistics.median(device_milliseconds(call)) / 1e3
+            except Exception:  # it does not compile, or is too much for this GPU
                 continue
         if seconds < best.seconds:
             best = replace(best, tile=tile, seconds=seconds)

@@ -23,7 +23,8 @@ def resolve(device: str) -> torch.device:
 
     if device == "cpu":
         return torch.device("cpu")
-    count = torch.cuda.device_count()
+    # The driver's own count says 1 where CUDA cannot start.
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
         return torch.device("cuda" if count else "cpu")
     kind, _, number = device.partition(":")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from kernel_calls import agree, calls, drawn, offsets
 
 from maxsight.kernels import maxsim, merge, similarity
+from maxsight.kernels.check.calls import agree, calls, drawn, offsets
 from maxsight.kernels.workloads import numbers
 
 pytestmark = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_calls import agree, calls
 
 from maxsight.kernels import dispatch
+from maxsight.kernels.check.calls import agree, calls
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from interpreter import run_interpreted
-from kernel_calls import agree, calls
+
+from maxsight.kernels.check.calls import agree, calls
 
 CPU = torch.device("cpu")
 

@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from kernel_calls import drawn, offsets, outputs
 from torch import Tensor
 
 from maxsight.kernels import fde, int8, maxsim, merge, similarity
+from maxsight.kernels.check.calls import drawn, offsets, outputs
 
 CPU = torch.device("cpu")
 NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.int8)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
 from maxsight.errors import BackendError
-from maxsight.kernels import report, tuning
+from maxsight.kernels import configs, report, tuning
 from maxsight.kernels.configs import Tile
-from maxsight.kernels.workloads import packed, workloads
+from maxsight.kernels.workloads import Workload, packed, workloads
 
 
 def test_candidates_differ_in_one_thing() -> None:
@@ -44,3 +47,35 @@ def test_packed_sequences() -> None:
     assert (tuple(tokens.shape), tokens.dtype) == ((15, 8), torch.float16)
     assert offsets.tolist() == [0, 5, 10, 15]
     torch.testing.assert_close(tokens.float().norm(dim=1), torch.ones(15), atol=2e-3, rtol=0)
+
+
+def test_a_failing_case_costs_no_other_its_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was chosen is saved before the next case is tried, whatever that one raises."""
+    monkeypatch.setenv("MAXSIGHT_CACHE", str(tmp_path))
+
+    def broken() -> Callable[[], object]:
+        raise RuntimeError("the pass failed")
+
+    def asking() -> Callable[[], object]:
+        def call() -> torch.Tensor:
+            configs.tile("similarity.block_maxima/float16", architecture=90, bucket="few")
+            return torch.ones(2)
+
+        return call
+
+    def dying() -> Callable[[], object]:
+        assert configs.read(configs.tuned_path())
+        raise KeyboardInterrupt
+
+    said: list[tuple[str, str]] = []
+    cases = [
+        Workload("similarity", name, make)
+        for name, make in {"broken": broken, "asking": asking, "dying": dying}.items()
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune_workloads(
+            cases, device=torch.device("cpu"), progress=lambda *told: said.append(told)
+        )
+    assert ("broken", "failed: RuntimeError: the pass failed") in said

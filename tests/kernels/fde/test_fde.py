@@ -13,12 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerance import assert_close
 from topics import topic_documents
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from maxsight.kernels import fde
+from maxsight.kernels.check.tolerance import assert_close
 from maxsight.kernels.fde import randomness, simhash
 
 LENGTHS = (0, 1, 63, 123, 0)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from maxsim_truth import Case, case, truth
-from tolerance import assert_close
 
 from maxsight.kernels import bitmap, dispatch, maxsim
+from maxsight.kernels.check.tolerance import assert_close
 from maxsight.kernels.maxsim import gpu, operators, reference
 from maxsight.kernels.maxsim.values import Side
 

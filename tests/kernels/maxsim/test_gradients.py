@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 from maxsim_truth import Case, case
-from tolerance import assert_close
 
 from maxsight.kernels import maxsim
+from maxsight.kernels.check.tolerance import assert_close
 
 PAIRS = torch.tensor([[0, 2], [0, 0], [1, 2], [2, 1], [2, 0], [2, 0], [0, 3]])
 

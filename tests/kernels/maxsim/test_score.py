@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maxsim_truth import Case, case, offsets, truth
-from tolerance import assert_close
 
 from maxsight.kernels import maxsim
+from maxsight.kernels.check.tolerance import assert_close
 
 KINDS = [
     "float32/float32",

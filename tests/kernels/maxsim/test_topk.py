@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maxsim_truth import Case, case, offsets
-from tolerance import assert_close
 
 from maxsight.kernels import bitmap, maxsim
+from maxsight.kernels.check.tolerance import assert_close
 
 
 def sorted_scores(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tolerance import assert_close
 from tome import assert_is_tome, one_hot
 
 from maxsight.errors import BackendError
 from maxsight.kernels import merge
+from maxsight.kernels.check.tolerance import assert_close
 from maxsight.kernels.merge import reference
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

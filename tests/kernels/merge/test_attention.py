@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerance import assert_close
 from torch import Tensor
 
 from maxsight.kernels import merge
+from maxsight.kernels.check.tolerance import assert_close
 
 
 def repeated(query: Tensor, key: Tensor, value: Tensor, sizes: Tensor) -> Tensor:

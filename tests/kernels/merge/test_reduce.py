@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage  # type: ignore[import-untyped]
-from tolerance import assert_close
 from tome import tome
 from torch import Tensor
 from ward import ward
 
 from maxsight.kernels import merge
+from maxsight.kernels.check.tolerance import assert_close
 
 
 def packed(lengths: list[int], dim: int, *, seed: int) -> tuple[Tensor, Tensor]:

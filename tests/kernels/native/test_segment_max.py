@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tolerance import assert_close
 from torch import Tensor
 
 from maxsight.errors import BackendError
 from maxsight.kernels import native
+from maxsight.kernels.check.tolerance import assert_close
 from maxsight.kernels.native import binding
 
 LENGTHS = (0, 1, 63, 123, 5, 0, 12, 13, 25, 700)

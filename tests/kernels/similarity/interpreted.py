@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tolerance import assert_close
 
 from maxsight.kernels import bitmap, dispatch, similarity
+from maxsight.kernels.check.tolerance import assert_close
 from maxsight.kernels.similarity import reference
 
 FILTERS = ["none", "shared", "each", "nothing"]

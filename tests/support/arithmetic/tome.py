@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from tolerance import assert_close
 from torch import Tensor
 
 from maxsight.kernels import merge
+from maxsight.kernels.check.tolerance import assert_close
 
 
 @dataclass(frozen=True, eq=False)

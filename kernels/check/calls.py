@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-from tolerance import assert_close
 from torch import Tensor
 
 from maxsight.kernels import fde, maxsim, merge, similarity
+from maxsight.kernels.check.tolerance import assert_close
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 LENGTHS = (3, 0, 1, 17, 40)  # tokens of a document
