@@ -46,3 +46,7 @@ def test_launches_of_a_call(call: str, counts: dict[str, dict[str, int]]) -> Non
 def test_a_packing_is_not_asked_again(counts: dict[str, dict[str, int]]) -> None:
     assert counts["score"] == {"aten.zeros.default": 1, "score_grid": 1}
     assert counts["each with its own"] == {"score_each_pair": 1}
+
+
+def test_no_call_brings_numbers_from_the_host(counts: dict[str, dict[str, int]]) -> None:
+    assert not [name for call in counts.values() for name in call if "lift_fresh" in name]
