@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from maxsight.kernels.check.run import run
@@ -23,6 +24,8 @@ def main() -> int:
     )
     parser.add_argument("--step", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.dry and (why := interpreter_lacks(version("triton"), version("numpy"))):
+        parser.error(why)
     if given.step is None:
         return run(given.out, seconds=given.seconds, dry=given.dry)
     from maxsight.kernels.check import steps
@@ -30,6 +33,17 @@ def main() -> int:
 
     getattr(steps, given.step)(Bench(given.step, given.out, dry=given.dry))
     return 0
+
+
+def interpreter_lacks(triton: str, numpy: str) -> str | None:
+    """Why Triton's interpreter cannot run with this numpy; None if it can."""
+    if _numbers(triton) < (3, 8) and _numbers(numpy) >= (2, 4):
+        return f"the interpreter of triton {triton} needs numpy below 2.4, and {numpy} is here"
+    return None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from maxsight.kernels.check.__main__ import interpreter_lacks
 from maxsight.kernels.check.run import STEPS, Step, rows_of, run
 
 
@@ -32,3 +33,9 @@ def test_every_step_runs_in_order_within_its_limit(tmp_path: Path) -> None:
     assert [end["step"] for end in found["steps"]] == [step.name for step in STEPS]
     assert {end["end"] for end in found["steps"]} == {"done"}
     assert {row["step"] for row in found["rows"]} == {step.name for step in STEPS}
+
+
+def test_an_interpreter_that_cannot_run_with_this_numpy_is_named() -> None:
+    assert "numpy below 2.4" in (interpreter_lacks("3.6.0", "2.5.2") or "")
+    assert interpreter_lacks("3.6.0", "2.3.5") is None
+    assert interpreter_lacks("3.8.0", "2.4.6") is None
