@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -151,8 +151,7 @@ class Changes:
     forgotten: Sequence[str] = field(default_factory=tuple)
 
 
-@dataclass(frozen=True)
-class UnitHit:
+class UnitHit(NamedTuple):
     """One unit found by a search.
 
     Attributes:

@@ -79,20 +79,23 @@ class QueryEncoder:
             EncoderMismatch: ``library.json`` does not fit the encoder.
         """
         late = [_is_reranked(snapshot.manifest, rerank) for _, rerank in queries]
-        # A dictionary keeps their order.
-        texts: dict[bool, dict[str, None]] = {True: {}, False: {}}
-        for (terms, _), is_late in zip(queries, late, strict=True):
-            said = [term for term in terms if term.text is not None]
-            own = [text for term in said if (text := term.text) and (is_late or not term.phrases)]
-            own += [phrase for term in said for phrase in term.phrases]
-            texts[is_late] |= dict.fromkeys(own)
-        known = {
-            is_late: self._texts(list(wanted), snapshot.manifest, late=is_late)
-            for is_late, wanted in texts.items()
-            if wanted
-        }
+        known: dict[bool, tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]] = {}
+        for by_tokens in set(late):
+            said = [
+                term
+                for (terms, _), is_late in zip(queries, late, strict=True)
+                for term in (terms if is_late == by_tokens else ())
+                if term.text is not None
+            ]
+            texts = [
+                text for term in said if (text := term.text) and (by_tokens or not term.phrases)
+            ]
+            texts += [phrase for term in said for phrase in term.phrases]
+            known[by_tokens] = self._texts(
+                list(dict.fromkeys(texts)), snapshot.manifest, late=by_tokens
+            )
         return [
-            self._encoded(snapshot, terms, *known.get(is_late, ({}, {})))
+            self._encoded(snapshot, terms, *known[is_late])
             for (terms, _), is_late in zip(queries, late, strict=True)
         ]
 
@@ -108,7 +111,7 @@ class QueryEncoder:
         for term in terms:
             if term.text is not None:
                 phrases = term.phrases or (term.text,)
-                parts.append(mean(np.stack([by_text[phrase] for phrase in phrases])))
+                parts.append(mean(np.array([by_text[phrase] for phrase in phrases])))
             elif term.image is not None:
                 vector, items = encode_reference(
                     snapshot, term.image, encoder=self.load, decoder=self.decoder
@@ -123,7 +126,7 @@ class QueryEncoder:
                 f"encoder of its fingerprint gives {wrong.pop()}: library.json does not fit it; "
                 "restore it from a backup"
             )
-        vectors = np.stack(parts).astype(np.float32)
+        vectors = np.array(parts, dtype=np.float32)
         weights = [term.weight for term in terms]
         is_text = [term.text is not None for term in terms]
         tokens = [None if term.text is None else tokens_by_text.get(term.text) for term in terms]

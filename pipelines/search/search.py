@@ -82,7 +82,7 @@ def search_many(
             if encoded[number].late is None:
                 by_k.setdefault(queries[number].k, []).append(number)
         for k, alike in by_k.items():
-            vectors = np.stack([encoded[number].vector for number in alike])
+            vectors = np.array([encoded[number].vector for number in alike])
             best |= zip(alike, snapshot.search_files(vectors, k, allowed=allowed), strict=True)
             clock.lap("search")
         for number in numbers:
