@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_WEIGHTS = (1, 2, 4, 8, 16, 32, 64, 128)
-
 
 def pack(mask: Tensor) -> Tensor:
     """A bool mask (..., N) as a bitmap (..., ceil(N / 8)) uint8.
@@ -20,9 +18,9 @@ def pack(mask: Tensor) -> Tensor:
         tensor([5], dtype=torch.uint8)
     """
     padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, -mask.shape[-1] % 8))
-    weights = torch.tensor(_WEIGHTS, dtype=torch.uint8, device=mask.device)
-    bits = padded.view(*padded.shape[:-1], padded.shape[-1] // 8, 8) * weights
-    return bits.sum(-1, dtype=torch.uint8)
+    octets = padded.view(*padded.shape[:-1], padded.shape[-1] // 8, 8)
+    weights = torch.ones(8, dtype=torch.uint8, device=mask.device) << _places(mask.device)
+    return (octets * weights).sum(-1, dtype=torch.uint8)
 
 
 def unpack(bitmap: Tensor, rows: int) -> Tensor:
@@ -31,8 +29,8 @@ def unpack(bitmap: Tensor, rows: int) -> Tensor:
     Args:
         rows: N.
     """
-    weights = torch.tensor(_WEIGHTS, dtype=torch.uint8, device=bitmap.device)
-    return (bitmap.unsqueeze(-1) & weights).ne(0).flatten(-2)[..., :rows]
+    bits = (bitmap.unsqueeze(-1) >> _places(bitmap.device)) & 1
+    return bits.to(torch.bool).flatten(-2)[..., :rows]
 
 
 def checked(allowed: Tensor | None, *, rows: int, queries: int) -> Tensor | None:
@@ -54,3 +52,8 @@ def checked(allowed: Tensor | None, *, rows: int, queries: int) -> Tensor | None
             f"{-(-rows // 8)} bytes a row, got {allowed.dtype} {tuple(allowed.shape)}"
         )
     return pack(allowed) if allowed.dtype == torch.bool else allowed.contiguous()
+
+
+def _places(device: torch.device) -> Tensor:
+    """0 to 7, made on the device: numbers of Python's would wait for it."""
+    return torch.arange(8, dtype=torch.uint8, device=device)

@@ -8,6 +8,7 @@ the same form into the cache folder, whose entries go first.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,8 +56,20 @@ def tile(kernel: str, *, architecture: int, bucket: str) -> Tile:
         asked.add((kernel, bucket))
     if (kernel, bucket) in _forced:
         return _forced[kernel, bucket]
-    for path in (tuned_path(), SHIPPED):
-        rows = _table(path, _stamp(path)).get(kernel, {})
+    return _found(kernel, architecture, bucket, SHIPPED, os.environ.get("MAXSIGHT_CACHE"))
+
+
+@cache
+def _found(
+    kernel: str, architecture: int, bucket: str, shipped: Path, cache_folder: str | None
+) -> Tile:
+    """The tile in the files, kept: a call asks for several, and a look at a file costs 10 us.
+
+    Args:
+        cache_folder: what ``tuned_path`` depends on.
+    """
+    for path in (tuned_path(), shipped):
+        rows = _table(path).get(kernel, {})
         for known in sorted(rows, key=int, reverse=True):
             if int(known) <= architecture and bucket in rows[known]:
                 return _tile(rows[known][bucket])
@@ -68,7 +81,7 @@ def tile(kernel: str, *, architecture: int, bucket: str) -> Tile:
 
 def shipped(kernel: str) -> Iterator[tuple[int, str, Tile]]:
     """Every tile of a kernel in the package: architecture, bucket, tile."""
-    for architecture, buckets in _table(SHIPPED, _stamp(SHIPPED))[kernel].items():
+    for architecture, buckets in _table(SHIPPED)[kernel].items():
         for bucket, row in buckets.items():
             yield int(architecture), bucket, _tile(row)
 
@@ -99,14 +112,16 @@ def tuned_path() -> Path:
     return settings.cache_directory() / "tiles.json"
 
 
-def _stamp(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+def forget() -> None:
+    """Read the files of tiles again: for who has written one."""
+    _table.cache_clear()
+    _found.cache_clear()
 
 
 @cache
-def _table(path: Path, stamp: int) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-    """A file of tiles; read again when its ``stamp`` changes."""
-    return read(path) if stamp else {}
+def _table(path: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """A file of tiles, kept."""
+    return read(path) if path.exists() else {}
 
 
 def read(path: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:

@@ -165,3 +165,4 @@ def _save(chosen: Sequence[Choice], architecture: int) -> None:
     fresh = path.with_suffix(f".{os.getpid()}.tmp")
     fresh.write_text(json.dumps(table, indent=1))
     fresh.replace(path)
+    configs.forget()

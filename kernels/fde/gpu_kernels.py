@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def patterns(
     tokens,
     planes,
@@ -62,7 +62,7 @@ def patterns(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def cells(
     tokens,
     offsets,

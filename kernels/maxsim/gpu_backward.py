@@ -19,7 +19,7 @@ from maxsight.kernels.maxsim import reference
 from maxsight.kernels.maxsim.values import Side
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["documents"])
 def gather_answers(
     grad,
     argmax,
@@ -56,7 +56,7 @@ def gather_answers(
     tl.store(out + token * dim + d, tl.sum(total, 0), mask=d < dim)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "query_tokens", "grad_stride"])
 def spread_queries(
     grad,
     argmax,

@@ -124,7 +124,17 @@ def token_maxima(
     return best, found
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "allowed_stride",
+        "out_stride",
+        "partial_stride",
+        "places_stride",
+        "query_tokens",
+        "tiles",
+        "first_document",
+    ]
+)
 def score_grid(
     queries,
     query_weight,
@@ -199,7 +209,7 @@ def score_grid(
         tl.store(line + column, float("-inf"), mask=inside & (whole == 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["partial_stride", "out_stride", "documents"])
 def join_shares(
     query_offsets,
     partial,

@@ -26,7 +26,7 @@ def _document(offsets, targets, blocks, protected):
     return start, length, target, kept, first_a, first_b, count_a, count_b
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks", "protected"])
 def match_kernel(
     metric,
     offsets,
@@ -101,7 +101,7 @@ def match_kernel(
     tl.store(partners + start + i, partner, mask=real_a)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks", "protected"])
 def rank_kernel(values, partners, offsets, targets, picks, blocks, protected, BLOCK: tl.constexpr):
     """The partner of every token of A that merges, -1 of every other.
 
@@ -125,7 +125,7 @@ def rank_kernel(values, partners, offsets, targets, picks, blocks, protected, BL
     tl.store(picks + start + i, tl.where(rank < length - kept, partner, -1), mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks", "protected", "inputs", "outputs"])
 def place_kernel(
     picks,
     offsets,
@@ -193,7 +193,7 @@ def place_kernel(
     tl.store(starts + target + i, start + i, mask=head)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["outputs"])
 def average_kernel(
     tokens,
     sizes,
@@ -245,7 +245,7 @@ def average_kernel(
     tl.store(totals + o, total.to(totals.dtype.element_ty), mask=real & (chunk == 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["heads", "queries", "keys", "blocks"])
 def attention_kernel(
     query,
     key,

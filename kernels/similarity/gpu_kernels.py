@@ -12,7 +12,9 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["allowed_stride", "out_stride", "first_row", "rows", "count", "tiles"]
+)
 def block_maxima(
     queries,
     rest,
@@ -94,7 +96,7 @@ def block_maxima(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["allowed_stride", "rows", "width", "parts"])
 def score_rows(
     queries,
     database,

@@ -158,9 +158,8 @@ def resize_by_products(
     )[0]
     if preprocess.resize_mode != "longest":
         return scaled
-    square = torch.tensor(preprocess.fill, dtype=torch.uint8, device=device).repeat(
-        preprocess.size, preprocess.size, 1
-    )
+    fill = _channels(preprocess.fill, dtype=torch.uint8, device=device)
+    square = fill.repeat(preprocess.size, preprocess.size, 1)
     square[plan.rows, plan.columns] = scaled
     return square
 
@@ -177,10 +176,22 @@ def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     """
     import torch
 
-    scale = torch.tensor([255.0 * s for s in preprocess.std], device=pixels.device)
-    shift = torch.tensor([m / s for m, s in zip(preprocess.mean, preprocess.std)])
+    stretch = [255.0 * s for s in preprocess.std]
+    moved = [m / s for m, s in zip(preprocess.mean, preprocess.std)]
+    scale = _channels(stretch, dtype=torch.float32, device=pixels.device)
+    shift = _channels(moved, dtype=torch.float32, device=pixels.device)
     # (x / 255 - mean) / std in one fused pass; permute keeps the memory channels last.
-    return (pixels / scale - shift.to(pixels.device)).permute(0, 3, 1, 2)
+    return (pixels / scale - shift).permute(0, 3, 1, 2)
+
+
+def _channels(values: Sequence[float], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers as a tensor, written on the device: a copy of Python's would wait for it."""
+    import torch
+
+    found = torch.empty(len(values), dtype=dtype, device=device)
+    for place, value in enumerate(values):
+        found[place].fill_(value)
+    return found
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from launches import counted
 
 from maxsight.kernels import bitmap
 
@@ -66,3 +67,12 @@ def test_checked_names_what_is_wrong(wrong: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"\(20,\) or \(3, 20\).*3 bytes") as raised:
         bitmap.checked(wrong, rows=20, queries=3)
     assert str(wrong.dtype) in str(raised.value)
+
+
+def test_no_numbers_come_from_the_host() -> None:
+    """On a GPU such a copy waits for the device, and no graph can hold it."""
+    mask = torch.ones(16, dtype=torch.bool)
+    packed = bitmap.pack(mask)
+    for seen in (counted(lambda: bitmap.pack(mask)), counted(lambda: bitmap.unpack(packed, 11))):
+        assert seen
+        assert not [name for name in seen if "lift_fresh" in name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,24 @@ def test_a_tuned_tile_goes_first(table: Path, tuned: Path) -> None:
     assert warps(90) == 16
     assert warps(80) == 4
     tuned.write_text(json.dumps({"maxsim.score/bfloat16": {"90": {"long": ROW | {"warps": 1}}}}))
-    os.utime(tuned, ns=(1, 1))
-    assert warps(90) == 1, "a file that changed is read again"
+    configs.forget()
+    assert warps(90) == 1, "a file that was written is read again when that is said"
+
+
+def test_a_tile_is_looked_up_in_memory(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warps(90) == 8
+
+    looked: list[Path] = []
+    stat = Path.stat
+
+    def watched(path: Path, **options: Any) -> os.stat_result:
+        looked.append(path)
+        return stat(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", watched)
+        assert warps(90) == 8
+    assert not looked
 
 
 @pytest.mark.parametrize(

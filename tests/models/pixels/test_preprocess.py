@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from launches import counted
 from PIL import Image
 from skimage import data
 
 from maxsight.models.pixels import pillow_memory
-from maxsight.models.pixels.preprocess import Preprocess, resize, resize_batch, resize_by_products
+from maxsight.models.pixels.preprocess import (
+    Preprocess,
+    normalize,
+    resize,
+    resize_batch,
+    resize_by_products,
+)
 
 CPU = torch.device("cpu")
 MODES = ["shortest", "longest", "squash"]
@@ -62,3 +69,16 @@ def test_pillows_memory_is_read_in_place_or_copied(size: tuple[int, int]) -> Non
     pixels = pillow_memory.pixels(picture)
     del picture  # the array must keep what it shows alive
     assert np.array_equal(pixels[..., :3], noise)
+
+
+def test_normalising_brings_no_numbers_from_the_host() -> None:
+    """On a GPU such a copy waits for what was asked before; the numbers are the same to the bit."""
+    preprocess = Preprocess(size=4, mean=(0.48, 0.45, 0.4), std=(0.26, 0.27, 0.275))
+    pixels = torch.arange(48, dtype=torch.uint8).view(1, 4, 4, 3)
+    found: list[torch.Tensor] = []
+    seen = counted(lambda: found.append(normalize(pixels, preprocess)))
+    assert seen
+    assert not [name for name in seen if "lift_fresh" in name]
+    scale = torch.tensor([255.0 * s for s in preprocess.std])
+    shift = torch.tensor([m / s for m, s in zip(preprocess.mean, preprocess.std)])
+    assert torch.equal(found[0], (pixels / scale - shift).permute(0, 3, 1, 2))

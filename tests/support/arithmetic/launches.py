@@ -67,7 +67,8 @@ def pretend() -> None:
     from maxsight.kernels import operator
 
     # Its kernels are defined before the room is told that they are interpreted.
-    importlib.import_module("maxsight.kernels.maxsim.gpu")
+    for operation in ("maxsim", "similarity"):
+        importlib.import_module(f"maxsight.kernels.{operation}.gpu")
     os.environ |= {"MAXSIGHT_KERNELS": "gpu", "TRITON_INTERPRET": "1"}
     driver.set_active(_Driver())
     compile_only = JITFunction.run
